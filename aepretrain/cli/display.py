@@ -1,0 +1,104 @@
+"""What a person sees while trainings run: live bars on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from aepretrain.records import EpochResult, Record
+from aepretrain.spec import TrainingSpec
+from aepretrain.suite import Event, Forecast
+
+HEARTBEAT_S = 30
+"""Without a terminal, the epochs of a long training are mentioned this often."""
+
+
+class Display:
+    """Shows the events of these trainings, of which `jobs` run at once; `handle` takes the events."""
+
+    def __init__(self, console: Console, specs: Sequence[TrainingSpec], jobs: int) -> None:
+        self.console = console
+        self.total = len(specs)
+        self.jobs = jobs
+        self._unsettled = {spec.name: spec for spec in specs}
+        self._forecast = Forecast()
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line_s = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._overall = self._progress.add_task("trainings", total=self.total, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def handle(self, event: Event) -> None:
+        spec = event.spec
+        if event.kind == "needed":
+            self._unsettled[spec.name] = spec
+            self.total += 1
+            self._progress.update(self._overall, total=self.total)
+            self._print(f"{spec.name} is not done yet: it is trained first, as a run of its own")
+        elif event.kind == "started":
+            self._tasks[spec.name] = self._progress.add_task(f"  {spec.name}", total=spec.epochs, note="")
+        elif event.epoch is not None:
+            self._show_epoch(spec, event.epoch)
+        else:
+            self._settle(event)
+
+    def _show_epoch(self, spec: TrainingSpec, result: EpochResult) -> None:
+        note = f"loss {result.train_loss:.4f}, validation {result.val_loss:.4f}"
+        if result.val_accuracy is not None:
+            note += f", accuracy {result.val_accuracy:.4f}"
+        if spec.name in self._tasks:
+            self._progress.update(self._tasks[spec.name], completed=result.epoch, note=note)
+        if not self.console.is_terminal and time.monotonic() - self._last_line_s > HEARTBEAT_S:
+            self._print(f"  {spec.name}: epoch {result.epoch} of at most {spec.epochs}, {note}")
+
+    def _settle(self, event: Event) -> None:
+        name = event.spec.name
+        self._unsettled.pop(name, None)
+        if name in self._tasks:
+            self._progress.remove_task(self._tasks.pop(name))
+        if event.record is not None:
+            self._forecast.add(event.record)
+        outcome = event.message if event.record is None else summary(event.record)
+        settled, note = self.total - len(self._unsettled), self._time_left()
+        self._progress.update(self._overall, completed=settled, note=note)
+        self._print(f"[{settled}/{self.total}] {name} {event.kind}: {outcome}{note and f'; {note}'}")
+
+    def _print(self, line: str) -> None:
+        self._last_line_s = time.monotonic()
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _time_left(self) -> str:
+        """As long as those finished so far have taken, or nothing where none of a network has finished."""
+        seconds = sum(map(self._forecast.seconds, self._unsettled.values())) / self.jobs
+        return f"about {max(1, round(seconds / 60))} min left" if 0 < seconds < math.inf else ""
+
+
+def summary(record: Record) -> str:
+    """How a training came out, in a line."""
+    found = record.metrics
+    if record.cell[2] == "pretrain":
+        result = f"reconstruction loss {found['test_loss']:.5f}"
+    else:
+        result = f"test accuracy {found['test_accuracy']:.4f}, macro-F1 {found['test_macro_f1']:.4f}"
+    text = f"{result}, best epoch {found['best_epoch']:.0f} of {found['num_epochs']:.0f}, {found['training_s']:.0f} s"
+    return f"{text} (warning: {record.tags['warning']})" if "warning" in record.tags else text

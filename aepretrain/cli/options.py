@@ -1,0 +1,172 @@
+"""Command-line options made from the fields of `spec`, where all defaults and help texts stand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+import click
+
+from aepretrain.spec import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings
+
+Command = Callable[..., Any]
+
+
+class Pair(click.ParamType[tuple[float, float]]):
+    """Two numbers as one word, ``0.1,0.15`` or ``"0.1 0.15"``."""
+
+    name = "number,number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            first, second = map(float, str(value).replace(",", " ").split())
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers like 0.1,0.15", param, ctx)
+        return first, second
+
+
+def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable[[Command], Command]:
+    """The options of `Settings` that a variant's result depends on (all of them for None).
+
+    As a filter they have no defaults, and an option left out accepts every value.
+    """
+    parts = {"all", "erasing"} | (PHASES[variant] if variant else {"ae", "cls"})
+    chosen = [one for one in fields(Settings) if one.metadata["part"] in parts]
+
+    def add(command: Command) -> Command:
+        for one in reversed(chosen):
+            command = _setting(one, as_filter)(command)
+        help = "Epochs at most, of pretraining and classifier alike."
+        default = None if as_filter else _default_epochs()
+        return click.option("--epochs", type=int, default=default, show_default=not as_filter, help=help)(command)
+
+    return add
+
+
+def _setting(one: Field[Any], as_filter: bool) -> Callable[[Command], Command]:
+    check = one.metadata["check"]
+    follows_epochs = one.name.endswith("_epochs")
+    shown = "as --epochs" if follows_epochs else one.default
+    if isinstance(one.default, tuple):
+        shown = ",".join(map(str, one.default))
+    return click.option(
+        "--" + one.name.replace("_", "-"),
+        type=click.Choice(check) if isinstance(check, tuple) else _type_of(one.default),
+        default=None if as_filter or follows_epochs else one.default,
+        show_default=False if as_filter else str(shown),
+        help=one.metadata["help"],
+    )
+
+
+def _type_of(default: Any) -> Any:
+    return Pair() if isinstance(default, tuple) else type(default)
+
+
+def _default_epochs() -> int:
+    """The one default of ``--epochs``; the two phases have the same in `Settings`."""
+    (default,) = {one.default for one in fields(Settings) if one.name.endswith("_epochs")}
+    return int(default)
+
+
+def settings_from(options: Mapping[str, Any]) -> Settings:
+    """Settings from the options of `setting_options`. Raises `UsageError`."""
+    return Settings(**given_settings(options))
+
+
+def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that have a value, by name; ``--epochs`` speaks for both phases unless one has its own."""
+    values = {one.name: options.get(one.name) for one in fields(Settings)}
+    for name in ("ae_epochs", "cls_epochs"):
+        values[name] = options["epochs"] if values[name] is None else values[name]
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def cell_options(command: Command) -> Command:
+    """Which single training is meant."""
+    network = click.option("--network", required=True, help=f"{', '.join(NETWORKS)} or a registered name.  [required]")
+    augmentation = click.option(
+        "--augmentation",
+        type=click.Choice(AUGMENTATIONS),
+        default="none",
+        show_default=True,
+        help="Augmentation of the training images.",
+    )
+    seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is drawn.")
+    return network(augmentation(seed(command)))
+
+
+def grid_options(command: Command) -> Command:
+    """Which trainings a grid consists of."""
+    network = click.option(
+        "--network", "networks", default=",".join(NETWORKS), show_default=True, help="Networks, separated by commas."
+    )
+    augmentation = click.option(
+        "--augmentation",
+        "augmentations",
+        default=",".join(AUGMENTATIONS),
+        show_default=True,
+        help="Augmentations, separated by commas.",
+    )
+    seeds = click.option("--seeds", default="0", show_default=True, help="Seeds, like 0-19 or 0,3,7.")
+    return network(augmentation(seeds(command)))
+
+
+def store_option(command: Command) -> Command:
+    return click.option(
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow's tracking URI.  [default: mlflow.db in the project's folder; env: MLFLOW_TRACKING_URI]",
+    )(command)
+
+
+def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
+    """The options of `Execution`: how to train, not what."""
+
+    def add(command: Command) -> Command:
+        command = click.option(
+            "--plugin",
+            "plugins",
+            multiple=True,
+            metavar="MODULE",
+            help="Module to import first, which registers networks; may be repeated.",
+        )(command)
+        command = click.option(
+            "--force",
+            type=bool,
+            is_flag=False,
+            flag_value="true",
+            default=_execution("force"),
+            show_default=True,
+            help="Train again what is done already.",
+        )(command)
+        command = click.option(
+            "--data-dir",
+            envvar="AEPRETRAIN_DATA_DIR",
+            help="Folder that holds MNIST/raw.  [default: ./data, ../shared/data, else downloaded into ./data; env: AEPRETRAIN_DATA_DIR]",
+        )(command)
+        command = click.option(
+            "--threads", type=int, default=_execution("threads"), show_default=True, help="Threads of each training."
+        )(command)
+        command = click.option(
+            "--device", default=_execution("device"), show_default=True, help="auto, cpu, cuda or mps."
+        )(command)
+        if with_jobs:
+            command = click.option(
+                "--jobs", type=int, help="Trainings at once, each in a process.  [default: physical cores]"
+            )(command)
+        return command
+
+    return add
+
+
+def _execution(name: str) -> Any:
+    default = next(one.default for one in fields(Execution) if one.name == name)
+    assert default is not MISSING
+    return default
+
+
+def execution_from(options: Mapping[str, Any]) -> Execution:
+    """How to train, from the options of `execution_options`. Raises `UsageError`."""
+    names = {one.name for one in fields(Execution)} & options.keys()
+    return Execution(**{name: options[name] or None if name == "data_dir" else options[name] for name in names})

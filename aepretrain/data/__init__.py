@@ -1,0 +1,62 @@
+"""Dataset files → checked tensors, and how they are split. The only package that reads dataset files.
+
+A dataset's own module is imported when it is asked for: torchvision and scikit-learn take seconds to import.
+"""
+
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aepretrain.data.dataset import (
+    IMAGE_SIZE,
+    NUM_CLASSES,
+    PIXEL_SCALES,
+    Dataset,
+    DatasetMissing,
+    Split,
+)
+from aepretrain.spec import UsageError, derive_seed
+
+__all__ = ["IMAGE_SIZE", "NUM_CLASSES", "PIXEL_SCALES", "Dataset", "DatasetMissing", "Split", "load", "split"]
+
+DATASETS = {"mnist": "aepretrain.data.mnist", "digits": "aepretrain.data.digits"}
+"""Each name's module, whose function `load(data_dir)` gives the dataset."""
+
+
+def load(name: str, data_dir: str | None) -> Dataset:
+    """The dataset of a name, decoded once in a process and checked.
+
+    MNIST is looked for in `data_dir`, ``./data`` and ``../shared/data``, and else downloaded into ``./data``. Raises
+    `UsageError` for an unknown name or a `data_dir` that is no folder, `DatasetMissing` where there are no files, and
+    `Failure` for damaged ones.
+    """
+    if name not in DATASETS:
+        raise UsageError(f"dataset={name!r} is not known: it must be one of {', '.join(DATASETS)}")
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise UsageError(f"data_dir={data_dir!r} is not a folder")
+    return _load(name, data_dir)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, data_dir: str | None) -> Dataset:
+    dataset: Dataset = import_module(DATASETS[name]).load(data_dir)
+    return dataset
+
+
+def split(dataset: Dataset, kind: str, seed: int) -> Split:
+    """One draw for training and validation; see `Settings.split` for the kinds."""
+    num = len(dataset.labels_N)
+    num_validation = round(num / 6)
+    state = derive_seed(0 if kind == "fixed" else seed, "split")
+    if kind == "stratified":
+        from sklearn.model_selection import train_test_split
+
+        train_N, validation_N = train_test_split(
+            np.arange(num), test_size=num_validation, stratify=dataset.labels_N.numpy(), random_state=state
+        )
+        return Split(torch.from_numpy(train_N), torch.from_numpy(validation_N))
+    order_N = torch.randperm(num, generator=torch.Generator().manual_seed(state))
+    return Split(order_N[num_validation:], order_N[:num_validation])

@@ -1,0 +1,101 @@
+"""MNIST: found or downloaded, decoded from its IDX files, every value checked."""
+
+import gzip
+import hashlib
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from aepretrain.data.dataset import IMAGE_SIZE, Dataset, DatasetMissing, with_digest
+from aepretrain.spec import Failure
+
+IMAGES_MAGIC, LABELS_MAGIC = 0x0803, 0x0801
+"""IDX: two zero bytes, type 8 (unsigned byte), number of axes."""
+
+MNIST_DIGESTS: Mapping[str, str] = {
+    "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+"""SHA-256 of each file's values (what follows the header), taken from the files with torchvision's MD5s."""
+
+
+def load(data_dir: str | None) -> Dataset:
+    """MNIST from the first folder that holds all its files; see `data.load` for where they are looked for."""
+    roots = [root for root in (data_dir, "data", "../shared/data") if root]
+    root = next((root for root in roots if _holds_mnist(root)), None)
+    try:
+        train, test = (MNIST(root or "data", train=is_train, download=root is None) for is_train in (True, False))
+    except Failure:
+        raise
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DatasetMissing(f"MNIST is not in {', '.join(roots)} and cannot be downloaded: {reason}") from None
+    return with_digest("mnist", os.path.abspath(root or "data"), train.data, train.targets, test.data, test.targets)
+
+
+def _holds_mnist(root: str) -> bool:
+    return all(_find_idx(Path(root, "MNIST", "raw"), name) for name in MNIST_DIGESTS)
+
+
+class MNIST(torchvision.datasets.MNIST):
+    """torchvision's MNIST, its files read in place, gzipped or not, and every value checked."""
+
+    def _check_exists(self) -> bool:
+        return _holds_mnist(str(self.root))
+
+    def _load_data(self) -> tuple[Tensor, Tensor]:
+        prefix, num = ("train", 60_000) if self.train else ("t10k", 10_000)
+        images = self._read(f"{prefix}-images-idx3-ubyte", IMAGES_MAGIC, (num, *IMAGE_SIZE))
+        labels = self._read(f"{prefix}-labels-idx1-ubyte", LABELS_MAGIC, (num,))
+        return images, labels.long()
+
+    def _read(self, name: str, magic: int, shape: tuple[int, ...]) -> Tensor:
+        path = _find_idx(Path(self.raw_folder), name)
+        assert path is not None, "torchvision calls _check_exists first"
+        return read_idx(path, magic, shape, MNIST_DIGESTS[name])
+
+
+def read_idx(path: Path, magic: int, shape: tuple[int, ...], digest: str) -> Tensor:
+    """The values of an IDX file of unsigned bytes, gzipped or not, as uint8 of `shape`.
+
+    Raises `Failure`, naming the file, what was expected and what was found. Never reads more than `shape` needs,
+    whatever the file's header or its compression claims.
+    """
+
+    def reject(expected: str, found: str) -> NoReturn:
+        raise Failure(f"{path} is damaged or another file: expected {expected}, found {found}")
+
+    num_header, num_values = 4 + 4 * len(shape), math.prod(shape)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(num_header + num_values + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reject("a readable IDX file", f"{type(error).__name__}: {error}")
+    header = np.frombuffer(content[: min(num_header, len(content)) // 4 * 4], dtype=">u4")
+    found_shape = tuple(int(size) for size in header[1:])
+    if len(header) == 0 or header[0] != magic:
+        reject(f"magic number {magic:#06x}", f"{int(header[0]):#06x}" if len(header) else "an empty file")
+    if found_shape != shape:
+        reject(f"shape {shape}", f"{found_shape}")
+    if len(content) != num_header + num_values:
+        more = "more than that" if len(content) > num_header + num_values else f"{len(content) - num_header:,}"
+        reject(f"{num_values:,} values", more)
+    found_digest = hashlib.sha256(memoryview(content)[num_header:]).hexdigest()
+    if found_digest != digest:
+        reject(f"values with SHA-256 {digest[:12]}…", f"{found_digest[:12]}…")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=num_header).reshape(shape)
+
+
+def _find_idx(folder: Path, name: str) -> Path | None:
+    """The file of a name, plain or else gzipped."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)

@@ -1,0 +1,140 @@
+"""Evidence and records in, matplotlib figures out. Nothing is shown or written here.
+
+Colours are Okabe and Ito's (2008), which colour-blind people can tell apart; a variant has the same one everywhere.
+Shapes: N images, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aepretrain.records import EpochResult, Evidence, Reconstructions
+
+COLOURS = {"pretrain": "#CC79A7", "frozen": "#E69F00", "finetune": "#0072B2", "scratch": "#009E73"}
+INK, PALE = "#222222", "#999999"
+
+
+def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
+    """The figures of one training by name, as far as its evidence reaches."""
+    found = {"loss_curve": loss_curve(title, evidence.history)}
+    if evidence.confusion_KK is not None:
+        found["confusion_matrix"] = confusion_matrix(title, evidence.confusion_KK)
+    if evidence.reconstructions is not None:
+        found["reconstructions"] = reconstructions(title, evidence.reconstructions)
+    if evidence.class_counts is not None:
+        found["class_distribution"] = class_distribution(title, evidence.class_counts)
+    return found
+
+
+def loss_curve(title: str, history: Sequence[EpochResult]) -> Figure:
+    """Training and validation loss against epochs, the best epoch marked."""
+    figure, axes = _figure(title, 6.4, 4.0)
+    epochs = [result.epoch for result in history]
+    axes.plot(epochs, [result.train_loss for result in history], "o-", ms=3, color=PALE, label="training")
+    axes.plot(epochs, [result.val_loss for result in history], "o-", ms=3, color="#0072B2", label="validation")
+    best = min(history, key=lambda result: result.val_loss)
+    axes.plot(best.epoch, best.val_loss, "o", ms=9, mfc="none", mec="#D55E00", label=f"best epoch ({best.epoch})")
+    axes.set(xlabel="epoch", ylabel="loss")
+    axes.set_xlim(0.5, max(epochs) + 0.5)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(title: str, confusion_KK: NDArray[np.int64]) -> Figure:
+    """Counts of test images by true and predicted class; shades show the share of the true class on a root scale."""
+    figure, axes = _figure(title, 6.0, 5.6)
+    share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
+    axes.imshow(np.sqrt(share_KK), cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion_KK):
+        if count:
+            colour = "white" if share_KK[row, column] > 0.3 else INK
+            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=9)
+    classes = range(len(confusion_KK))
+    axes.set(xlabel="predicted class", ylabel="true class", xticks=classes, yticks=classes)
+    axes.tick_params(length=0)
+    return figure
+
+
+def reconstructions(title: str, images: Reconstructions) -> Figure:
+    """One column for each image: the original, what the network saw where that differs, and what it gave back."""
+    rows = {"original": images.original_NHW, "erased": images.seen_NHW, "reconstruction": images.reconstructed_NHW}
+    if np.array_equal(images.original_NHW, images.seen_NHW):
+        del rows["erased"]
+    num = len(images.original_NHW)
+    figure = Figure(figsize=(0.9 * num + 1.2, 0.95 * len(rows) + 0.5), layout="constrained")
+    figure.suptitle(title, color=INK)
+    grid = figure.subplots(len(rows), num, squeeze=False)
+    for axes_row, (name, images_NHW) in zip(grid, rows.items(), strict=True):
+        for axes, image_HW in zip(axes_row, images_NHW, strict=True):
+            axes.imshow(image_HW, cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def class_distribution(title: str, counts: Mapping[str, NDArray[np.int64]]) -> Figure:
+    """How many images of each class each part of the split holds, as a share of the part."""
+    figure, axes = _figure(title, 6.4, 4.0)
+    width = 0.8 / len(counts)
+    for index, (name, counts_K) in enumerate(counts.items()):
+        places = np.arange(len(counts_K)) + (index - (len(counts) - 1) / 2) * width
+        colour = ("#0072B2", "#E69F00")[index % 2]
+        label = f"{name} ({counts_K.sum():,} images)"
+        axes.bar(places, 100 * counts_K / counts_K.sum(), width, color=colour, label=label)
+    axes.set(xlabel="class", ylabel="share of images (%)", xticks=range(len(counts_K)))
+    axes.legend(frameon=False, loc="lower right", framealpha=1)
+    return figure
+
+
+def _figure(title: str, width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def grid_accuracy(
+    title: str,
+    accuracies: Mapping[str, Mapping[str, Sequence[float]]],
+    published: Mapping[str, Mapping[str, float]],
+) -> Figure:
+    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean, a diamond where published.
+
+    `accuracies` maps experiment and variant to one accuracy for each seed, `published` likewise to one number. The
+    frozen variants have a panel of their own, for on one axis they would press the others together.
+    """
+    figure = Figure(figsize=(8.2, 4.6), layout="constrained")
+    figure.suptitle(title, color=INK)
+    panels = figure.subplots(1, 2, width_ratios=(1, 2))
+    for axes, variants in zip(panels, (("frozen",), ("finetune", "scratch")), strict=True):
+        for index, variant in enumerate(variants):
+            shift = (index - (len(variants) - 1) / 2) * 0.36
+            for place, experiment in enumerate(accuracies):
+                _draw_cell(axes, place + shift, variant, accuracies[experiment][variant])
+                if variant in published[experiment]:
+                    axes.plot(place + shift + 0.12, published[experiment][variant], "D", ms=5, mfc="none", mec=INK)
+            axes.plot([], [], "o", color=COLOURS[variant], label=variant)
+        if any(published.values()):
+            axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
+        axes.set_xticks(range(len(accuracies)), list(accuracies))
+        axes.set_xlim(-0.5, len(accuracies) - 0.5)
+        axes.grid(axis="y", color="#dddddd", lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+    panels[0].set_ylabel("test accuracy")
+    return figure
+
+
+def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[float]) -> None:
+    if not accuracies:
+        axes.annotate("missing", (place, 0.5), xycoords=("data", "axes fraction"), rotation=90, color=PALE, ha="center")
+        return
+    mean = float(np.mean(accuracies))
+    axes.plot([place - 0.08, place + 0.08], [mean, mean], color=COLOURS[variant], lw=2)
+    axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=COLOURS[variant], mec="none")

@@ -1,0 +1,246 @@
+"""The networks: encoder, decoder and two heads each, and the registry to which a user's module can add one.
+
+Shapes: N images, C channels, H rows, W columns, D code features, K classes.
+
+To add a network, subclass `Network`, give it the parts named there, and call `register("name", YourNetwork)` in a
+module that the command loads (``--plugin your_module``).
+"""
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from aepretrain.spec import Failure, UsageError, derive_seed
+
+NUM_CLASSES = 10
+
+
+class Network(nn.Module):
+    """An autoencoder whose encoder can be reused under a linear head.
+
+    A subclass sets `encoder`, `decoder` and the modules named by `frozen_head` and `trained_head`, takes images
+    [N, 1, 28, 28] and overrides `decode` where the decoder does not give that shape back by itself.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    frozen_head: str
+    """Attribute name of the head of the frozen variant."""
+    trained_head: str
+    """Attribute name of the head of the fine-tuned variant and of scratch."""
+
+    def encode(self, images_NCHW: Tensor) -> Tensor:
+        """Codes, [N, D]."""
+        codes_ND: Tensor = self.encoder(images_NCHW).flatten(1)
+        return codes_ND
+
+    def decode(self, codes_ND: Tensor) -> Tensor:
+        """Images, [N, 1, 28, 28], without a final activation."""
+        images_NCHW: Tensor = self.decoder(codes_ND)
+        return images_NCHW
+
+    def head_name(self, variant: str) -> str:
+        """The attribute name of the head that a variant trains."""
+        return self.frozen_head if variant == "frozen" else self.trained_head
+
+
+class FullyConnected(Network):
+    """784 → 256 → 128 and back."""
+
+    frozen_head = "classifier"
+    trained_head = "classifier2"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
+        self.decoder = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 784))
+        self.classifier = nn.Linear(128, NUM_CLASSES)
+        self.classifier2 = nn.Linear(128, NUM_CLASSES)
+
+    def encode(self, images_NCHW: Tensor) -> Tensor:
+        codes_ND: Tensor = self.encoder(images_NCHW.flatten(1))
+        return codes_ND
+
+    def decode(self, codes_ND: Tensor) -> Tensor:
+        pixels_NP: Tensor = self.decoder(codes_ND)
+        return pixels_NP.unflatten(1, (1, 28, 28))
+
+
+class Convolutional(Network):
+    """28×28 → 4×7×7 and back (7 → 7 → 13 → 28)."""
+
+    frozen_head = "classifier1"
+    trained_head = "classifier2"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 4, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(4, 16, 3, stride=1, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8, 1, 4, stride=2, padding=0),
+        )
+        self.classifier1 = nn.Linear(4 * 7 * 7, NUM_CLASSES)
+        self.classifier2 = nn.Linear(4 * 7 * 7, NUM_CLASSES)
+
+    def encode(self, images_NCHW: Tensor) -> Tensor:
+        # The listed layers, with each ReLU after its pooling: the same function, for the larger of two numbers stays
+        # the larger when both are cut at zero, on a quarter of the elements (benchmarks/NOTES.md).
+        conv1, relu1, pool1, conv2, relu2, pool2, conv3, relu3 = self.encoder
+        maps_NCHW = relu1(pool1(conv1(images_NCHW)))
+        maps_NCHW = relu2(pool2(conv2(maps_NCHW)))
+        codes_ND: Tensor = relu3(conv3(maps_NCHW)).flatten(1)
+        return codes_ND
+
+    def decode(self, codes_ND: Tensor) -> Tensor:
+        images_NCHW: Tensor = self.decoder(codes_ND.unflatten(1, (4, 7, 7)))
+        return images_NCHW
+
+
+BUILT_IN: Mapping[str, type[Network]] = {"fc": FullyConnected, "conv": Convolutional}
+
+_registry: dict[str, type[Network]] = dict(BUILT_IN)
+
+
+def register(name: str, network: type[Network]) -> None:
+    """Make `network` known under `name`. Registering the same class again does nothing.
+
+    Raises `UsageError` where the name is taken or is not made of letters, digits and ``_``.
+    """
+    if not name.isidentifier():
+        raise UsageError(f"network name {name!r} is not allowed: use letters, digits and _, not beginning with a digit")
+    known = _registry.setdefault(name, network)
+    if known is not network:
+        raise UsageError(f"network name {name!r} is taken by {known.__qualname__}")
+
+
+def look_up(name: str) -> type[Network]:
+    """The network class of a name. Raises `UsageError`, listing the known names."""
+    if name not in _registry:
+        raise UsageError(f"network={name!r} is not known: it must be one of {', '.join(_registry)}")
+    return _registry[name]
+
+
+def definition_digest(name: str) -> str | None:
+    """SHA-256 of the source text of a user's network; None for a built-in one, which the schema number covers."""
+    network = look_up(name)
+    return None if BUILT_IN.get(name) is network else hashlib.sha256(inspect.getsource(network).encode()).hexdigest()
+
+
+def build(name: str, seed: int) -> Network:
+    """The network with initial weights drawn on the CPU for this seed.
+
+    Encoder, decoder and heads have streams of their own, so the encoder is the same tensor whatever is built around
+    it. Both heads start from the same weights. PyTorch's global generator is left as it was.
+    """
+    with _drawing_from(seed, "initial encoder"):
+        network = look_up(name)()
+    heads = [getattr(network, head) for head in (network.frozen_head, network.trained_head)]
+    for part, purpose in [(network.decoder, "initial decoder"), *((head, "initial head") for head in heads)]:
+        with _drawing_from(seed, purpose):
+            part.apply(_reset)
+    with _drawing_from(seed, "initial encoder"):
+        network.encoder.apply(_reset)
+    return network
+
+
+@contextmanager
+def _drawing_from(seed: int, purpose: str) -> Iterator[None]:
+    """PyTorch's own initialisers take no generator, so its global one is lent a state and given it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, purpose))
+        yield
+
+
+def _reset(module: nn.Module) -> None:
+    reset = getattr(module, "reset_parameters", None)
+    if reset is not None:
+        reset()
+
+
+class Classifier(nn.Module):
+    """Images [N, 1, 28, 28] → logits [N, K]: encoder and head. A frozen encoder takes no part in differentiation."""
+
+    def __init__(self, network: Network, head_name: str, *, frozen: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.head_name = head_name
+        self.frozen = frozen
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set the training mode; a frozen encoder stays in evaluation mode, so that no statistic in it moves."""
+        super().train(mode)
+        if self.frozen:
+            self.network.encoder.eval()
+        return self
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        head = getattr(self.network, self.head_name)
+        logits_NK: Tensor = head(self._codes(images_NCHW))
+        return logits_NK
+
+    def _codes(self, images_NCHW: Tensor) -> Tensor:
+        if not self.frozen:
+            return self.network.encode(images_NCHW)
+        with torch.no_grad():
+            return self.network.encode(images_NCHW)
+
+
+class Reconstructor(nn.Module):
+    """Images [N, 1, 28, 28] → the same shape: encoder and decoder."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return self.network.decode(self.network.encode(images_NCHW))
+
+
+def part_weights(network: Network, *parts: str) -> dict[str, Tensor]:
+    """Copies of the weights of the named parts, on the CPU, by their names in the network's state dict."""
+    prefixes = tuple(f"{part}." for part in parts)
+    return {
+        name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, weight in network.state_dict().items()
+        if name.startswith(prefixes)
+    }
+
+
+def load_part(network: Network, part: str, weights: Mapping[str, Tensor]) -> None:
+    """Give one part of the network the weights stored under its name.
+
+    Raises `Failure` where a weight is missing, left over, of another shape or type, or not finite.
+    """
+    module = getattr(network, part)
+    given = {name.removeprefix(f"{part}."): weight for name, weight in weights.items() if name.startswith(f"{part}.")}
+    wanted = module.state_dict()
+    if given.keys() != wanted.keys():
+        odd = ", ".join(sorted(f"{part}.{name}" for name in given.keys() ^ wanted.keys()))
+        raise Failure(
+            f"the checkpoint does not fit {type(network).__name__}: these weights are on one side only: {odd}"
+        )
+    for name, weight in given.items():
+        if weight.shape != wanted[name].shape or weight.dtype != wanted[name].dtype:
+            raise Failure(
+                f"the checkpoint does not fit {type(network).__name__}: {part}.{name} is {weight.dtype} "
+                f"{list(weight.shape)}, expected {wanted[name].dtype} {list(wanted[name].shape)}"
+            )
+        if not bool(torch.isfinite(weight).all()):
+            raise Failure(f"the checkpoint is damaged: {part}.{name} holds values that are not finite")
+    module.load_state_dict(given)

@@ -1,0 +1,101 @@
+"""What remains of a finished training: a flat row and its evidence. Everything after training speaks in these.
+
+Shapes: N test images, E epochs, K classes.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """The numbers of one epoch. Epochs count from 1; losses are means over images (and, for images, over pixels)."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float | None
+    elapsed_s: float
+    images_per_s: float
+
+    def metrics(self) -> dict[str, float]:
+        """Everything but the epoch's number, by name; what does not apply is left out."""
+        return {name: value for name, value in vars(self).items() if name != "epoch" and value is not None}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished training.
+
+    `identity` holds the fields of its spec, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …) and
+    `tags` how it was carried out (device, threads, host, commit, …).
+    """
+
+    run_id: str
+    parent_run_id: str | None
+    key: str
+    attempt: int
+    identity: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """Network, augmentation and variant."""
+        return self.identity["network"], self.identity["augmentation"], self.identity["variant"]
+
+    @property
+    def seed(self) -> int:
+        return int(self.identity["seed"])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said of every test image: enough for bootstrap, McNemar, likelihood and calibration.
+
+    `labels_N` and `predicted_N` are classes (uint8); `nll_label_N` and `nll_predicted_N` are the negative natural
+    logarithms of the probability given to the true and to the predicted class, as float16: the logarithm keeps
+    three significant digits both of a probability near 0 and of the distance from 1.
+    """
+
+    labels_N: NDArray[np.uint8]
+    predicted_N: NDArray[np.uint8]
+    nll_label_N: NDArray[np.float16]
+    nll_predicted_N: NDArray[np.float16]
+
+    def to_bytes(self) -> bytes:
+        """A compressed NumPy archive of the four arrays; about 30 KB for 10,000 images."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **vars(self))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Predictions":
+        """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """A few validation images with what the autoencoder saw and gave back, pixels in [0, 1], [N, 28, 28] each."""
+
+    original_NHW: NDArray[np.float32]
+    seen_NHW: NDArray[np.float32]
+    reconstructed_NHW: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a training leaves behind beside its row: the epochs, and what its variant can show."""
+
+    history: tuple[EpochResult, ...]
+    predictions: Predictions | None = None
+    confusion_KK: NDArray[np.int64] | None = None
+    reconstructions: Reconstructions | None = None
+    class_counts: Mapping[str, NDArray[np.int64]] | None = None

@@ -1,0 +1,268 @@
+"""Records in, the 4×3 grid out: as a value, and as Markdown, CSV, JSON and a figure. Nothing is read or written here."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from aepretrain import figures
+from aepretrain.records import Record
+from aepretrain.spec import AUGMENTATIONS, CLASSIFIERS, NETWORKS, Failure, Settings, UsageError
+
+PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
+    ("fc", "none", "frozen"): (0.9173, 0.9160),
+    ("fc", "none", "finetune"): (0.9775, 0.9773),
+    ("fc", "none", "scratch"): (0.9780, 0.9777),
+    ("fc", "erasing", "frozen"): (0.9057, 0.9043),
+    ("fc", "erasing", "finetune"): (0.9824, 0.9823),
+    ("fc", "erasing", "scratch"): (0.9785, 0.9784),
+    ("conv", "none", "frozen"): (0.9364, 0.9355),
+    ("conv", "none", "finetune"): (0.9869, 0.9868),
+    ("conv", "none", "scratch"): (0.9860, 0.9858),
+    ("conv", "erasing", "frozen"): (0.9168, 0.9160),
+    ("conv", "erasing", "finetune"): (0.9858, 0.9857),
+    ("conv", "erasing", "scratch"): (0.9857, 0.9855),
+}
+"""Accuracy and macro-F1 of the published table, one run each, on MNIST."""
+
+EXPERIMENTS = [(network, augmentation) for network in NETWORKS for augmentation in AUGMENTATIONS]
+DATASET_TITLES = {"mnist": "MNIST", "digits": "scikit-learn's 1,797 digits, NOT MNIST"}
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of merit over seeds: its mean, and its standard deviation (n − 1) where there are several seeds."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Score":
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} ± {self.deviation:.4f}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid: its runs, and their test accuracy and macro-F1; none where no run is finished."""
+
+    network: str
+    augmentation: str
+    variant: str
+    records: tuple[Record, ...]
+    published: tuple[float, float] | None
+
+    def score(self, metric: str) -> Score | None:
+        return Score.of([record.metrics[metric] for record in self.records]) if self.records else None
+
+    @property
+    def scores(self) -> tuple[Score, Score] | None:
+        """Test accuracy and macro-F1."""
+        accuracy, macro_f1 = self.score("test_accuracy"), self.score("test_macro_f1")
+        return (accuracy, macro_f1) if accuracy and macro_f1 else None
+
+    @property
+    def differences(self) -> tuple[float, float] | None:
+        """Ours minus the published accuracy and macro-F1."""
+        if self.scores is None or self.published is None:
+            return None
+        return self.scores[0].mean - self.published[0], self.scores[1].mean - self.published[1]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid: rows are experiments (network and augmentation), columns the three classifiers."""
+
+    dataset: str
+    settings: Mapping[str, Any]
+    cells: Mapping[tuple[str, str, str], Cell]
+
+    @property
+    def title(self) -> str:
+        """What the numbers are, the dataset first of all."""
+        counts = sorted({len(cell.records) for cell in self.cells.values() if cell.records})
+        seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+        return f"Test accuracy / macro-F1 on {DATASET_TITLES.get(self.dataset, self.dataset)} ({seeds} seeds per cell)"
+
+    @property
+    def experiments(self) -> list[tuple[str, str]]:
+        return list(dict.fromkeys((network, augmentation) for network, augmentation, _ in self.cells))
+
+    def row(self, experiment: tuple[str, str]) -> list[Cell]:
+        return [self.cells[*experiment, variant] for variant in CLASSIFIERS]
+
+
+def build_grid(records: Iterable[Record]) -> Grid:
+    """The grid of finished classifiers, all with the same settings (see `choose`).
+
+    Raises `Failure` where there is none, and `UsageError` where settings differ.
+    """
+    classifiers = [record for record in records if record.cell[2] in CLASSIFIERS]
+    if not classifiers:
+        raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
+    found = _values(classifiers)
+    several = {name: values for name, values in found.items() if len(values) > 1}
+    if several:
+        listed = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
+        options = ", ".join("--" + name.replace("_", "-") for name in several)
+        raise UsageError(f"runs of different settings do not go into one table ({listed}): choose with {options}")
+    settings = {name: values[0] for name, values in found.items()}
+    by_cell: dict[tuple[str, str, str], list[Record]] = {}
+    for record in classifiers:
+        by_cell.setdefault(record.cell, []).append(record)
+    others = sorted({cell[:2] for cell in by_cell} - set(EXPERIMENTS))
+    cells = {
+        (*experiment, variant): Cell(
+            *experiment,
+            variant,
+            records=tuple(sorted(by_cell.get((*experiment, variant), []), key=lambda record: record.seed)),
+            published=PUBLISHED.get((*experiment, variant)) if settings["dataset"] == "mnist" else None,
+        )
+        for experiment in [*EXPERIMENTS, *others]
+        for variant in CLASSIFIERS
+    }
+    return Grid(settings["dataset"], settings, cells)
+
+
+def choose(records: Iterable[Record], wanted: Mapping[str, Any]) -> list[Record]:
+    """The records that have the wanted values, wherever a field applies to them at all."""
+    return [
+        record
+        for record in records
+        if all(record.identity.get(name, value) == value for name, value in _plain(wanted).items())
+    ]
+
+
+def _values(records: Iterable[Record]) -> dict[str, list[Any]]:
+    """The different values of each setting among the records to which it applies."""
+    found: dict[str, list[Any]] = {}
+    for record in records:
+        for name in (one.name for one in fields(Settings)):
+            value = record.identity.get(name)
+            if value is not None and value not in found.setdefault(name, []):
+                found[name].append(value)
+    return {name: values for name, values in found.items() if values}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values as JSON gives them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def cell_text(cell: Cell) -> str:
+    """``0.9775 / 0.9773``, with deviations and n where there are several seeds."""
+    if cell.scores is None:
+        return MISSING
+    num = len(cell.records)
+    return f"{cell.scores[0]} / {cell.scores[1]}" + (f" (n = {num})" if num > 1 else "")
+
+
+def published_text(cell: Cell) -> str:
+    """The published figures and, in brackets, ours minus them."""
+    if cell.published is None:
+        return "none"
+    published = "{:.4f} / {:.4f}".format(*cell.published)
+    return published if cell.differences is None else published + " ({:+.4f} / {:+.4f})".format(*cell.differences)
+
+
+def tables(grid: Grid) -> list[tuple[str, list[list[str]]]]:
+    """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
+    heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(CLASSIFIERS, 1))]
+    shown = [(grid.title, cell_text)]
+    if any(cell.published for cell in grid.cells.values()):
+        shown.append(("Published, one run each (and ours minus published)", published_text))
+    return [
+        (
+            title,
+            [heading]
+            + [
+                [str(number), f"{experiment[0]}, {experiment[1]}", *map(text, grid.row(experiment))]
+                for number, experiment in enumerate(grid.experiments, 1)
+            ],
+        )
+        for title, text in shown
+    ]
+
+
+def markdown(grid: Grid) -> str:
+    """The grid as Markdown, with its settings."""
+    parts = []
+    for title, (heading, *rows) in tables(grid):
+        lines = [f"**{title}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
+        parts.append("\n".join(lines + [_markdown_row(row) for row in rows]))
+    settings = ", ".join(f"{name} {value}" for name, value in grid.settings.items())
+    return "\n\n".join(parts) + f"\n\nSettings: {settings}.\n"
+
+
+def _markdown_row(texts: Iterable[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
+
+
+def rows(grid: Grid) -> list[dict[str, Any]]:
+    """One flat row for each cell; what is missing is None."""
+    return [_flat(cell) for cell in grid.cells.values()]
+
+
+def _flat(cell: Cell) -> dict[str, Any]:
+    accuracy, macro_f1 = cell.scores or (None, None)
+    published, differences = cell.published or (None, None), cell.differences or (None, None)
+    return {
+        "network": cell.network,
+        "augmentation": cell.augmentation,
+        "variant": cell.variant,
+        "num_seeds": len(cell.records),
+        "seeds": " ".join(str(record.seed) for record in cell.records),
+        "accuracy": accuracy and accuracy.mean,
+        "accuracy_deviation": accuracy and accuracy.deviation,
+        "macro_f1": macro_f1 and macro_f1.mean,
+        "macro_f1_deviation": macro_f1 and macro_f1.deviation,
+        "published_accuracy": published[0],
+        "published_macro_f1": published[1],
+        "accuracy_minus_published": differences[0],
+        "macro_f1_minus_published": differences[1],
+        "run_ids": " ".join(record.run_id for record in cell.records),
+    }
+
+
+def files(grid: Grid) -> dict[str, bytes]:
+    """The grid as files, by name: Markdown, CSV, JSON and a figure."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows(grid)[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows(grid))
+    content = {"title": grid.title, "dataset": grid.dataset, "settings": dict(grid.settings), "cells": rows(grid)}
+    image = io.BytesIO()
+    figure(grid).savefig(image, format="png", dpi=150)
+    return {
+        "grid.md": markdown(grid).encode(),
+        "grid.csv": table.getvalue().encode(),
+        "grid.json": (json.dumps(content, indent=2) + "\n").encode(),
+        "grid.png": image.getvalue(),
+    }
+
+
+def figure(grid: Grid) -> figures.Figure:
+    """Every seed's test accuracy, experiment by experiment, beside the published one."""
+    return figures.grid_accuracy(
+        grid.title.replace("Test accuracy / macro-F1", "Test accuracy"),
+        {
+            f"{network}\n{augmentation}": {
+                cell.variant: [record.metrics["test_accuracy"] for record in cell.records]
+                for cell in grid.row((network, augmentation))
+            }
+            for network, augmentation in grid.experiments
+        },
+        {
+            f"{network}\n{augmentation}": {
+                cell.variant: cell.published[0] for cell in grid.row((network, augmentation)) if cell.published
+            }
+            for network, augmentation in grid.experiments
+        },
+    )

@@ -1,0 +1,280 @@
+"""What identifies a training: every option with its default, and the key made from them.
+
+Nothing here trains or stores anything. `Settings` holds the options that a whole grid shares, `TrainingSpec` adds
+which cell and seed is meant, and `TrainingSpec.identity` names exactly those fields that the result depends on.
+`Execution` is apart: how a training is carried out is never part of what it is.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+SCHEMA = 1
+"""Raised whenever a change of the code changes any result; part of every key."""
+
+CLASSIFIERS = ("frozen", "finetune", "scratch")
+VARIANTS = ("pretrain", *CLASSIFIERS)
+AUGMENTATIONS = ("none", "erasing")
+NETWORKS = ("fc", "conv")
+"""The two networks of the published grid; others are added to the registry in `networks`."""
+
+MAX_SEEDS = 100_000
+"""More seeds than this in one command are taken for a slip of the pen."""
+
+PHASES: Mapping[str, frozenset[str]] = {
+    "pretrain": frozenset({"ae"}),
+    "frozen": frozenset({"ae", "cls"}),
+    "finetune": frozenset({"ae", "cls"}),
+    "scratch": frozenset({"cls"}),
+}
+"""The phases of training that each variant's result depends on."""
+
+
+class UsageError(ValueError):
+    """An option has a value that it cannot have. The command ends with exit code 2."""
+
+
+class Failure(RuntimeError):
+    """Something that a user can cause went wrong, told in one line. The command ends with exit code 1."""
+
+
+def _option(
+    default: Any, help: str, allowed: str, check: Callable[[Any], bool] | tuple[str, ...], part: str = "all"
+) -> Any:
+    """A dataclass field that knows its help text, what is allowed, and the part of the experiment it belongs to."""
+    return field(default=default, metadata={"help": help, "allowed": allowed, "check": check, "part": part})
+
+
+def _choice(default: str, help: str, choices: tuple[str, ...], part: str = "all") -> Any:
+    return _option(default, help, "one of " + ", ".join(choices), choices, part)
+
+
+def _is_pair(value: Any, upper: float) -> bool:
+    return len(value) == 2 and all(map(math.isfinite, value)) and 0 < value[0] <= value[1] <= upper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options that a whole grid shares. Defaults are those of EXPERIMENT.md, fixed beforehand.
+
+    Raises `UsageError`, naming the field, the value and what is allowed.
+    """
+
+    dataset: str = _choice("mnist", "Images to train and test on.", ("mnist", "digits"))
+    split: str = _choice(
+        "random",
+        "How training images are divided into training and validation: drawn from the seed, drawn with equal class "
+        "shares, or seed 0's draw for every seed.",
+        ("random", "stratified", "fixed"),
+    )
+    normalize: str = _choice(
+        "none", "Pixels as they are in [0, 1], or shifted and scaled by MNIST's mean and deviation.", ("none", "mnist")
+    )
+    erase_scale: tuple[float, float] = _option(
+        (0.1, 0.15),
+        "Smallest and largest share of an image's area that is erased.",
+        "two numbers with 0 < first <= second <= 1",
+        lambda value: _is_pair(value, 1.0),
+        "erasing",
+    )
+    erase_ratio: tuple[float, float] = _option(
+        (0.3, 3.3),
+        "Smallest and largest aspect ratio (height / width) of the erased rectangle.",
+        "two numbers with 0 < first <= second",
+        lambda value: _is_pair(value, math.inf),
+        "erasing",
+    )
+    erase_value: float = _option(
+        0.0, "Pixel value written into the rectangle, before normalising.", "a finite number", math.isfinite, "erasing"
+    )
+    batch_size: int = _option(128, "Images per step.", "an integer > 0", lambda value: value > 0)
+    lr: float = _option(
+        0.001, "Learning rate of Adam.", "a finite number > 0", lambda value: math.isfinite(value) and value > 0
+    )
+    patience: int = _option(
+        10,
+        "Stop after this many epochs without a lower validation loss; 0 = never stop early.",
+        "an integer >= 0",
+        lambda value: value >= 0,
+    )
+    ae_epochs: int = _option(50, "Epochs of pretraining at most.", "an integer > 0", lambda value: value > 0, "ae")
+    cls_epochs: int = _option(50, "Epochs of a classifier at most.", "an integer > 0", lambda value: value > 0, "cls")
+    ae_target: str = _choice(
+        "input",
+        "What the autoencoder has to reproduce: its input as augmented, or the clean image.",
+        ("input", "clean"),
+        "ae",
+    )
+    ae_loss: str = _choice(
+        "mse", "Loss of the autoencoder: squared error, or cross-entropy on logits.", ("mse", "bce"), "ae"
+    )
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            _check(one.name, getattr(self, one.name), one.metadata["check"], one.metadata["allowed"])
+        if self.ae_loss == "bce" and not (self.normalize == "none" and 0 <= self.erase_value <= 1):
+            raise UsageError(
+                "ae_loss='bce' needs targets in [0, 1]: use it with normalize='none' and erase_value from 0 to 1"
+            )
+
+
+def _check(name: str, value: Any, check: Callable[[Any], bool] | tuple[str, ...], allowed: str) -> None:
+    valid = value in check if isinstance(check, tuple) else check(value)
+    if not valid:
+        raise UsageError(f"{name}={value!r} is not allowed: it must be {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """One training: a cell of the grid (or the pretraining before it), a seed, and the settings."""
+
+    variant: str
+    network: str
+    augmentation: str = "none"
+    seed: int = 0
+    settings: Settings = Settings()
+
+    def __post_init__(self) -> None:
+        _check("variant", self.variant, VARIANTS, "one of " + ", ".join(VARIANTS))
+        _check("augmentation", self.augmentation, AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS))
+        _check("seed", self.seed, lambda value: value >= 0, "an integer >= 0")
+
+    @property
+    def name(self) -> str:
+        """For people: ``fc-erasing-finetune-s0``."""
+        return f"{self.network}-{self.augmentation}-{self.variant}-s{self.seed}"
+
+    @property
+    def phase(self) -> str:
+        """The phase that this training itself runs: ``ae`` or ``cls``."""
+        return "ae" if self.variant == "pretrain" else "cls"
+
+    @property
+    def epochs(self) -> int:
+        """The largest number of epochs that this training runs."""
+        return self.settings.ae_epochs if self.phase == "ae" else self.settings.cls_epochs
+
+    @property
+    def pretraining(self) -> "TrainingSpec | None":
+        """The training whose encoder this one starts from; none for pretrain and scratch."""
+        return replace(self, variant="pretrain") if self.variant in ("frozen", "finetune") else None
+
+    def identity(self) -> dict[str, Any]:
+        """Exactly the fields that the result depends on, flat, by the names of their options."""
+        parts = {"all"} | PHASES[self.variant] | ({"erasing"} if self.augmentation == "erasing" else set())
+        cell = {name: getattr(self, name) for name in ("variant", "network", "augmentation", "seed")}
+        shared = {
+            one.name: getattr(self.settings, one.name) for one in fields(Settings) if one.metadata["part"] in parts
+        }
+        return cell | shared
+
+    def key(self, dataset_digest: str, definitions: Mapping[str, str]) -> str:
+        """SHA-256, in hexadecimal, of the identity, the dataset's digest and the schema number.
+
+        `definitions` are digests of what a user registered under a name used here ({} for what is built in).
+        """
+        return _sha256(
+            {
+                "schema": SCHEMA,
+                "dataset_digest": dataset_digest,
+                "definitions": dict(definitions),
+                "spec": self.identity(),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How trainings are carried out. Never part of an identity; recorded as tags, because it may change rounding."""
+
+    device: str = "auto"
+    threads: int = 1
+    jobs: int | None = None
+    data_dir: str | None = None
+    force: bool = False
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("threads", self.threads, lambda value: value > 0, "an integer > 0")
+        _check("jobs", self.jobs, lambda value: value is None or value > 0, "an integer > 0")
+
+
+def grid_specs(
+    networks: tuple[str, ...], augmentations: tuple[str, ...], seeds: tuple[int, ...], settings: Settings
+) -> tuple[TrainingSpec, ...]:
+    """Every training of a grid, pretrainings included, in the order of the table."""
+    return tuple(
+        TrainingSpec(variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings)
+        for network in networks
+        for augmentation in augmentations
+        for seed in seeds
+        for variant in VARIANTS
+    )
+
+
+def grid_key(keys: tuple[str, ...]) -> str:
+    """SHA-256, in hexadecimal, that identifies a grid by the keys of its trainings, whatever their order."""
+    return _sha256({"grid": sorted(keys)})
+
+
+def grid_options(specs: Sequence[TrainingSpec]) -> dict[str, Any]:
+    """The options that make this grid, by name: networks, augmentations and seeds as one text each, and settings."""
+    cells = {
+        "network": ",".join(dict.fromkeys(spec.network for spec in specs)),
+        "augmentation": ",".join(dict.fromkeys(spec.augmentation for spec in specs)),
+        "seeds": format_seeds(sorted({spec.seed for spec in specs})),
+    }
+    return cells | {one.name: getattr(specs[0].settings, one.name) for one in fields(Settings)}
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: keys sorted, no spaces, floats by their shortest exact form."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
+    """The state from which the random stream of one purpose in one epoch starts: 32 bits.
+
+    Streams are independent of each other and of the order in which they are used, so the number of workers or a
+    restart change nothing. 32 bits is all that PyTorch's CPU generator takes in.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from ``0-19``, ``0,3,7`` or a mixture, in order, each once. Raises `UsageError`."""
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (_is_integer(first) and (_is_integer(last) if dash else True)):
+            raise UsageError(f"seeds={text!r} is not allowed: it must look like 0-19 or 0,3,7")
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low:
+            raise UsageError(f"seeds={text!r} is not allowed: the range {part.strip()} runs backwards")
+        if high - low + len(seeds) >= MAX_SEEDS:
+            raise UsageError(f"seeds={text!r} is not allowed: more than {MAX_SEEDS:,} seeds")
+        seeds.update(dict.fromkeys(range(low, high + 1)))
+    return tuple(seeds)
+
+
+def format_seeds(seeds: Sequence[int]) -> str:
+    """Ascending seeds as `parse_seeds` reads them: ``0-4,7``."""
+    ranges: list[list[int]] = []
+    for seed in seeds:
+        if ranges and seed == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [seed]
+        else:
+            ranges.append([seed])
+    return ",".join("-".join(map(str, one)) for one in ranges)
+
+
+def _is_integer(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18

@@ -1,0 +1,20 @@
+"""Plan − what is finished → work → records: single trainings and whole grids, in processes on this machine."""
+
+from aepretrain.suite.grid import Forecast, GridResult, run_grid, select
+from aepretrain.suite.pool import Pool, local_pool, num_jobs
+from aepretrain.suite.training import Event, Listener, SingleResult, check, run_single
+
+__all__ = [
+    "Event",
+    "Forecast",
+    "GridResult",
+    "Listener",
+    "Pool",
+    "SingleResult",
+    "check",
+    "local_pool",
+    "num_jobs",
+    "run_grid",
+    "run_single",
+    "select",
+]

@@ -1,0 +1,109 @@
+"""Worker processes on this machine, and the news they send while they train."""
+
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.queues import Queue
+from typing import Any, NoReturn
+
+import joblib
+
+from aepretrain import variants
+from aepretrain.records import Record
+from aepretrain.spec import Execution
+from aepretrain.suite.training import Event, Work, load_plugins, perform
+
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""Never a plain fork: the parent has threads. A fork server has imported everything once for all workers."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Somewhere to train: any executor, how many trainings it takes at once, and the news of its workers.
+
+    `news` gives the events that have come since it was last asked; an executor without a way back gives none.
+    """
+
+    executor: Executor
+    jobs: int
+    news: Callable[[], list[Event]] = list
+
+
+def num_jobs(execution: Execution) -> int:
+    """How many trainings run at once: as many as asked for, or as there are physical cores."""
+    return execution.jobs or int(joblib.cpu_count(only_physical_cores=True))
+
+
+@contextmanager
+def local_pool(execution: Execution) -> Iterator[Pool]:
+    """A pool of processes, stopped when the block is left.
+
+    When it is left by an exception (Ctrl-C, SIGTERM), workers are told to stop: they end their runs as KILLED.
+    """
+    context = multiprocessing.get_context(START_METHOD)
+    events: Queue[Event] = context.Queue()
+    jobs = num_jobs(execution)
+    executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution))
+    try:
+        yield Pool(executor, jobs, lambda: list(_drain(events)))
+        executor.shutdown()
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        executor.shutdown(cancel_futures=True)
+        raise
+
+
+def train_in_worker(work: Work) -> Record:
+    """`perform`, with its news sent to whoever made this worker's pool."""
+    return perform(work, _report)
+
+
+_events: "Queue[Event] | None" = None
+"""Set once, when a worker of a local pool begins; there is no other way to hand a queue to a worker."""
+
+
+def _report(event: Event) -> None:
+    if _events is not None:
+        _events.put(event)
+
+
+def _drain(events: "Queue[Event]") -> Iterator[Event]:
+    while True:
+        try:
+            yield events.get_nowait()
+        except queue.Empty:
+            return
+
+
+def _begin_worker(events: "Queue[Event]", execution: Execution) -> None:
+    global _events
+    _events = events
+    events.cancel_join_thread()  # a worker that ends does not wait until its news are read
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    variants.use_threads(execution.threads)
+    load_plugins(execution)
+
+
+def _stop(signum: int, frame: Any) -> NoReturn:
+    """Unwind, so that the run at hand is ended as KILLED; a second signal does not disturb that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signum)
+
+
+def _end_with_parent() -> None:
+    """Stop this worker when the process that made it has died without a word."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

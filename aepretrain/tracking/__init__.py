@@ -1,0 +1,40 @@
+"""The only place that knows MLflow: find, open, log and finish runs, and read them back as records.
+
+MLflow's client is always called with a run id; its notion of an active run is never used, so that neither threads
+nor environment variables decide where a number goes. Importing MLflow takes seconds, so this package is imported
+late by whoever must answer quickly.
+"""
+
+from aepretrain.tracking.models import log_model
+from aepretrain.tracking.runs import (
+    DatasetReference,
+    Run,
+    ending,
+    open_grid,
+    open_training,
+    point_to,
+)
+from aepretrain.tracking.store import (
+    Store,
+    StoreError,
+    default_uri,
+    one_line,
+    open_store,
+    ui_hint,
+)
+
+__all__ = [
+    "DatasetReference",
+    "Run",
+    "Store",
+    "StoreError",
+    "default_uri",
+    "ending",
+    "log_model",
+    "one_line",
+    "open_grid",
+    "open_store",
+    "open_training",
+    "point_to",
+    "ui_hint",
+]

@@ -1,0 +1,44 @@
+"""A finished classifier as an MLflow model, to be loaded, served and registered with MLflow's own commands."""
+
+from importlib.metadata import version
+
+import mlflow
+import numpy as np
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import nn
+
+from aepretrain.tracking.store import TAG, Store
+
+MODEL_NAME = "classifier"
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 28, 28))]),
+    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 10))]),
+)
+
+
+def log_model(
+    store: Store, run_id: str, module: nn.Module, example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+) -> None:
+    """Give a finished run its model: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, 10].
+
+    `example_NCHW` are at least two images: with one, PyTorch's exporter would fix the batch size at 1. The run's
+    status stays as it is. A run that has its model keeps it.
+    """
+    run = store.client.get_run(run_id)
+    if f"{TAG}model" in run.data.tags:
+        return
+    mlflow.set_tracking_uri(store.uri)
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # else the model lands in the experiment "Default"
+    info = Model.log(
+        artifact_path=None,
+        name=MODEL_NAME,
+        flavor=mlflow.pytorch,
+        run_id=run_id,
+        pytorch_model=module,
+        signature=SIGNATURE,
+        input_example=example_NCHW,
+        pip_requirements=[f"torch=={version('torch').partition('+')[0]}", f"numpy=={version('numpy')}"],
+    )
+    store.client.set_tag(run_id, f"{TAG}model", info.model_uri)

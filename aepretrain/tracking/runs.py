@@ -1,0 +1,210 @@
+"""Runs as they are written: one for each training, and one for each grid, whose children the trainings are."""
+
+import getpass
+import hashlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as StoredRun
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
+
+from aepretrain.spec import SCHEMA, TrainingSpec, canonical_json
+from aepretrain.tracking.store import TAG, Store, one_line
+
+MAX_TAG_LENGTH = 5000
+"""MLflow's own limit; its stores cut or refuse what is longer."""
+
+
+@dataclass(frozen=True)
+class DatasetReference:
+    """What a run says of its data: name, digest (SHA-256 of all values) and where it was read."""
+
+    name: str
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run while it is written."""
+
+    store: Store
+    run_id: str
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Numbers of one step, in one request."""
+        now_ms = time.time_ns() // 1_000_000
+        rows = [Metric(name, float(value), now_ms, step) for name, value in metrics.items()]
+        self.store.client.log_batch(self.run_id, metrics=rows)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Parameters, except those that ``mlflow run`` has written already, as text of its own."""
+        known = self.store.client.get_run(self.run_id).data.params
+        rows = [Param(name, _text(value)) for name, value in params.items() if name not in known]
+        self.store.client.log_batch(self.run_id, params=rows)
+
+    def log_bytes(self, path: str, content: bytes) -> None:
+        """An artifact of this content at ``name`` or ``folder/name``."""
+        folder, _, name = path.rpartition("/")
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary, name)
+            file.write_bytes(content)
+            self.store.client.log_artifact(self.run_id, str(file), folder or None)
+
+    def log_weights(self, content: bytes) -> None:
+        """The checkpoint, with its SHA-256 as a tag."""
+        self.log_bytes("weights.pt", content)
+        self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
+
+    def log_figure(self, path: str, figure: Figure) -> None:
+        """A figure as an image artifact."""
+        self.store.client.log_figure(self.run_id, figure, path)
+
+    def log_dataset(self, dataset: DatasetReference) -> None:
+        """The dataset as an input of the run, as MLflow shows it."""
+        entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
+        inputs = [DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
+        self.store.client.log_inputs(self.run_id, inputs)
+
+    def tag(self, **values: object) -> None:
+        """Tags of ours, in one request."""
+        rows = [RunTag(TAG + name, _text(value)[:MAX_TAG_LENGTH]) for name, value in values.items()]
+        self.store.client.log_batch(self.run_id, tags=rows)
+
+    def describe(self, note: str) -> None:
+        """The description that the UI shows above the run, in Markdown."""
+        self.store.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, note)
+
+    def finish(self) -> None:
+        """Mark the run as done, then end it: in this order, and after everything else."""
+        self.tag(done="true")
+        self.end("FINISHED")
+
+    def end(self, status: str) -> None:
+        self.store.client.set_terminated(self.run_id, status)
+
+
+def open_training(
+    store: Store,
+    spec: TrainingSpec,
+    key: str,
+    dataset: DatasetReference,
+    *,
+    parent_run_id: str | None,
+    run_id: str | None,
+    **tags: object,
+) -> Run:
+    """The run of a training, begun: `run_id`, which ``mlflow run`` opened, or else a new one.
+
+    The caller holds the key's lock. So a run of the same key that this host left RUNNING has lost its process, and is
+    ended here as KILLED.
+    """
+    earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
+    for one in earlier:
+        if one.info.status == "RUNNING" and one.data.tags.get(f"{TAG}host") == socket.gethostname():
+            orphan = Run(store, one.info.run_id)
+            orphan.tag(error="its process ended without ending the run")
+            orphan.end("KILLED")
+    identity = spec.identity()
+    cell = {name: identity[name] for name in ("variant", "network", "augmentation", "seed", "dataset")}
+    ours = cell | {
+        "kind": "training",
+        "key": key,
+        "spec": canonical_json(identity),
+        "dataset_digest": dataset.digest,
+        "schema": SCHEMA,
+        "attempt": 1 + max((_attempt(one) for one in earlier), default=0),
+    }
+    run = _open(store, spec.name, parent_run_id, run_id, ours | tags)
+    run.log_params(identity)
+    run.log_dataset(dataset)
+    return run
+
+
+def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool, **tags: object) -> Run:
+    """The parent run of a grid: `run_id`, which ``mlflow run`` opened, or the run of an earlier start of the same
+    grid, or (where there is none, or `again` is set) a new one. The caller holds the grid's lock."""
+    earlier = [] if run_id or again else list(store.search({"grid": key, "kind": "grid"}))
+    if earlier:
+        store.client.update_run(earlier[-1].info.run_id, status="RUNNING")
+        return Run(store, earlier[-1].info.run_id)
+    return _open(store, name, None, run_id, {"kind": "grid", "grid": key} | tags)
+
+
+@contextmanager
+def ending(run: Run) -> Iterator[Run]:
+    """End the run as FAILED, with the error as a tag, or as KILLED when the process is told to stop."""
+    try:
+        yield run
+    except Exception as error:
+        run.tag(error=one_line(error))
+        run.end("FAILED")
+        raise
+    except BaseException:
+        run.end("KILLED")
+        raise
+
+
+def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float]) -> None:
+    """Make the run that ``mlflow run`` opened a pointer to the finished one; it never counts as a training itself."""
+    run = Run(store, run_id)
+    run.tag(kind="pointer", reused=reused)
+    run.log_metrics(metrics)
+    run.describe(f"Already done: see run `{reused}`.")
+    run.end("FINISHED")
+
+
+def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None, ours: Mapping[str, object]) -> Run:
+    commit, dirty = _git_state()
+    made = {"host": socket.gethostname(), "pid": os.getpid(), "commit": commit, "dirty": dirty}
+    tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in (ours | made).items()}
+    if parent_run_id is not None:
+        tags[MLFLOW_PARENT_RUN_ID] = parent_run_id
+    if run_id is not None:
+        store.client.update_run(run_id, status="RUNNING", name=name)
+        store.client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
+        return Run(store, run_id)
+    tags |= {MLFLOW_USER: getpass.getuser(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    if commit != "unknown":
+        tags[MLFLOW_GIT_COMMIT] = commit
+    return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def _attempt(run: StoredRun) -> int:
+    return int(run.data.tags.get(f"{TAG}attempt", 0))
+
+
+def _text(value: object) -> str:
+    """Text as the command line takes it: ``0.1,0.15`` for a pair."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@lru_cache(maxsize=1)
+def _git_state() -> tuple[str, str]:
+    """The commit that the code was checked out from, and whether it was changed since; ``unknown`` outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", "unknown"
+    return commit.stdout.strip(), str(bool(changes.stdout.strip())).lower()

@@ -1,0 +1,212 @@
+"""Where runs are kept: opening a store, finding what is done in it, reading records and artifacts back."""
+
+import hashlib
+import json
+import logging
+import sqlite3
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from aepretrain.records import Record
+from aepretrain.spec import SCHEMA, Failure
+
+EXPERIMENT = "aepretrain"
+TAG = "aepretrain."
+"""Every tag of ours begins so. Queries use tags, never parameters, which MLflow itself may have written first."""
+
+CONNECT_TIMEOUT_S = 10
+SQLITE = "sqlite:///"
+
+
+class StoreError(Failure):
+    """The tracking store cannot be opened or used."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store: its URI and the experiment that new runs go to. Small enough to send to a worker."""
+
+    uri: str
+    experiment_id: str
+
+    @property
+    def client(self) -> MlflowClient:
+        return _client(self.uri)
+
+    def lock(self, name: str) -> FileLock:
+        """A lock that excludes other processes on this host; it is free again when its holder dies."""
+        return FileLock(_lock_folder(self.uri) / f"{name}.lock")
+
+    def done(self, key: str) -> Record | None:
+        """The finished training of a key, the highest attempt where there are several."""
+        return max(self._records({"key": key}), key=lambda record: record.attempt, default=None)
+
+    def records(self, **tags: str) -> dict[str, Record]:
+        """All finished trainings whose tags have these values, by key; of each key the highest attempt."""
+        latest: dict[str, Record] = {}
+        for record in self._records({"schema": str(SCHEMA), **tags}):
+            if record.key not in latest or latest[record.key].attempt < record.attempt:
+                latest[record.key] = record
+        return latest
+
+    def _records(self, tags: Mapping[str, str]) -> Iterator[Record]:
+        filters = {"done": "true", **tags}
+        return map(_record, self.search(filters, "attributes.status = 'FINISHED'"))
+
+    def search(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Run]:
+        """Every run, in all experiments, whose tags have these values; read page by page."""
+        clauses = [f"tags.`{TAG}{name}` = '{value}'" for name, value in tags.items()] + list(conditions)
+        experiments = [one.experiment_id for one in _pages(self.client.search_experiments)]
+        return _pages(
+            self.client.search_runs,
+            experiment_ids=experiments,
+            filter_string=" and ".join(clauses),
+            run_view_type=ViewType.ACTIVE_ONLY,
+            order_by=["attributes.start_time ASC"],
+        )
+
+    def artifact(self, run_id: str, path: str) -> bytes:
+        """The content of one artifact. Raises `StoreError` where it cannot be had."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+            except (MlflowException, OSError) as error:
+                raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
+
+    def weights(self, record: Record) -> bytes:
+        """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""
+        content = self.artifact(record.run_id, "weights.pt")
+        if hashlib.sha256(content).hexdigest() != record.tags["weights_sha256"]:
+            raise StoreError(f"weights.pt of run {record.run_id} is not what was written there: its SHA-256 differs")
+        return content
+
+
+def default_uri(folder: Path) -> str:
+    """SQLite's ``mlflow.db`` in the nearest folder upward that holds an MLproject, else in `folder` itself."""
+    root = next((one for one in (folder, *folder.parents) if (one / "MLproject").is_file()), folder)
+    return f"{SQLITE}{(root / 'mlflow.db').absolute()}"
+
+
+def open_store(uri: str, experiment: str | None = None, run_id: str | None = None) -> Store:
+    """The store of a URI, made and migrated where needed, once, under a lock.
+
+    New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
+    `StoreError` where the store cannot be opened or the experiment is deleted.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    _check_reachable(uri)
+    try:
+        with FileLock(_lock_folder(uri) / "open.lock"):
+            client = _client(uri)
+            if run_id is not None:
+                return Store(uri, client.get_run(run_id).info.experiment_id)
+            store = Store(uri, _experiment_id(client, uri, experiment or EXPERIMENT))
+            _use_wal(uri)
+            return store
+    except (MlflowException, OSError) as error:
+        raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
+
+
+def ui_hint(uri: str) -> str:
+    """What to type, or where to look, to see the runs of a store."""
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, cut to a readable length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri=uri)
+
+
+def _check_reachable(uri: str) -> None:
+    """Fail at once, and in one line, where MLflow itself would try again for minutes."""
+    try:
+        if uri.startswith(SQLITE):
+            _check_sqlite(Path(uri.removeprefix(SQLITE)))
+        elif uri.startswith(("http://", "https://")):
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        return  # it answers, which is all that was asked
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
+
+
+def _check_sqlite(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(16) not in (b"", b"SQLite format 3\0"):
+                raise ValueError(f"{path} is not an SQLite database")
+
+
+def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
+        return str(client.create_experiment(name, artifact_location=folder and folder.as_uri()))
+    if experiment.lifecycle_stage != "active":
+        raise StoreError(
+            f"experiment {name!r} in {uri} is deleted; restore it with: "
+            f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _use_wal(uri: str) -> None:
+    """Let SQLite's readers and its writer work side by side; the database remembers it."""
+    if uri.startswith(SQLITE):
+        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=20)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+
+
+def _lock_folder(uri: str) -> Path:
+    """Beside an SQLite database; else in the temporary folder of this host."""
+    if uri.startswith(SQLITE):
+        folder = Path(uri.removeprefix(SQLITE) + ".locks")
+    else:
+        folder = Path(tempfile.gettempdir(), "aepretrain-" + hashlib.sha256(uri.encode()).hexdigest()[:16])
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
+    """All results of one of the client's searches, which give at most 1,000 and a token."""
+    token = None
+    while True:
+        page = search(page_token=token, **arguments)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _record(run: Run) -> Record:
+    tags = {name.removeprefix(TAG): value for name, value in run.data.tags.items() if name.startswith(TAG)}
+    return Record(
+        run_id=run.info.run_id,
+        parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
+        key=tags["key"],
+        attempt=int(tags["attempt"]),
+        identity=json.loads(tags["spec"]),
+        metrics=run.data.metrics,
+        tags=tags,
+    )

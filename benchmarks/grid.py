@@ -1,0 +1,99 @@
+"""Time the obvious program against this suite on the same work, in one run, and write a table.
+
+    python -m benchmarks.grid --epochs 2 --out benchmarks/results
+
+Both train the 16 networks of the grid on real MNIST for the same number of epochs (no early stopping). The obvious
+program trains one after the other with PyTorch's default threads; its imports are not counted. The suite is timed as
+the whole command that a user types, with its imports, tracking, figures, models and table.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from aepretrain import data
+from benchmarks import obvious
+
+
+def time_obvious(epochs: int) -> dict[str, float]:
+    """Seconds of each training, by name, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        obvious.unpack(Path(data.load("mnist", None).source), Path(folder))
+        command = [sys.executable, "-m", "benchmarks.obvious", folder, str(epochs)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: float(seconds) for name, seconds in (line.split() for line in output.splitlines())}
+
+
+def time_suite(epochs: int, jobs: int) -> tuple[float, dict[str, float]]:
+    """Seconds of the whole command, and of each training in its worker, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        command = [sys.executable, "-m", "aepretrain", "grid", "--epochs", str(epochs), "--patience", "0"]
+        options = ["--jobs", str(jobs), "--out", folder, "--tracking-uri", uri]
+        started = time.perf_counter()
+        subprocess.run([*command, *options], capture_output=True, check=True)
+        elapsed_s = time.perf_counter() - started
+        from aepretrain import tracking
+
+        records = tracking.open_store(uri).records().values()
+        return elapsed_s, {"-".join(record.cell): record.metrics["training_s"] for record in records}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    slow, whole, fast = [], [], []
+    for repeat in range(options.repeats):
+        slow.append(time_obvious(options.epochs))
+        elapsed_s, trainings = time_suite(options.epochs, options.jobs)
+        whole.append(elapsed_s)
+        fast.append(trainings)
+        print(f"repeat {repeat + 1}: obvious {sum(slow[-1].values()):.1f} s, suite {elapsed_s:.1f} s", flush=True)
+    rows = [
+        (name, statistics.median(one[name] for one in slow), statistics.median(one[name] for one in fast))
+        for name in slow[0]
+    ]
+    totals = [sum(one.values()) for one in slow]
+    ratios = [a / b for a, b in zip(totals, whole, strict=True)]
+    rows.append(("all 16, one after the other", statistics.median(totals), statistics.median(sum(one.values()) for one in fast)))
+    rows.append((f"whole grid (suite: the command, {options.jobs} processes)", statistics.median(totals), statistics.median(whole)))
+    write(options, rows, ratios)
+
+
+def write(options: argparse.Namespace, rows: list[tuple[str, float, float]], ratios: list[float]) -> None:
+    """The table as Markdown and CSV, and what it was measured on as JSON."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = ["| training | obvious (s) | suite (s) | ratio |", "| --- | --- | --- | --- |"]
+    lines += [f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |" for name, slow, fast in rows]
+    about = {
+        "epochs": options.epochs,
+        "repeats": options.repeats,
+        "cores": len(os.sched_getaffinity(0)),
+        "torch": torch.__version__,
+        "threads_obvious": torch.get_num_threads(),
+        "threads_suite": 1,
+        "processes_suite": options.jobs,
+        "whole_grid_ratios": [round(ratio, 2) for ratio in ratios],
+    }
+    note = f"Medians over {options.repeats} repeats of {options.epochs} epochs; whole-grid ratio {min(ratios):.1f} to {max(ratios):.1f}."
+    (options.out / "grid.md").write_text("\n".join([*lines, "", note, "", f"Measured on: {json.dumps(about)}", ""]))
+    with (options.out / "grid.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("training", "obvious_s", "suite_s"), *rows])
+    print("\n".join([*lines, "", note]))
+
+
+if __name__ == "__main__":
+    main()
