@@ -28,6 +28,7 @@ class Rectangles:
         return Rectangles(self.top_N[index_B], self.left_N[index_B], self.height_N[index_B], self.width_N[index_B])
 
     def to(self, device: torch.device) -> "Rectangles":
+        """The same rectangles on another device."""
         return Rectangles(*(part.to(device) for part in vars(self).values()))
 
 

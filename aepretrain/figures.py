@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aepretrain.records import EpochResult, Evidence, Reconstructions
@@ -39,7 +40,7 @@ def loss_curve(title: str, history: Sequence[EpochResult]) -> Figure:
     axes.plot(best.epoch, best.val_loss, "o", ms=9, mfc="none", mec="#D55E00", label=f"best epoch ({best.epoch})")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.set_xlim(0.5, max(epochs) + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from aepretrain.spec import Failure, UsageError, derive_seed
 
@@ -62,12 +63,14 @@ class FullyConnected(Network):
         self.classifier2 = nn.Linear(128, NUM_CLASSES)
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
+        """Codes, [N, 128]."""
         codes_ND: Tensor = self.encoder(images_NCHW.flatten(1))
         return codes_ND
 
     def decode(self, codes_ND: Tensor) -> Tensor:
-        pixels_NP: Tensor = self.decoder(codes_ND)
-        return pixels_NP.unflatten(1, (1, 28, 28))
+        """Images, [N, 1, 28, 28]."""
+        images_NCHW: Tensor = self.decoder(codes_ND).unflatten(1, (1, 28, 28))
+        return images_NCHW
 
 
 class Convolutional(Network):
@@ -78,7 +81,7 @@ class Convolutional(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(
+        self.encoder: nn.Sequential = nn.Sequential(
             nn.Conv2d(1, 8, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
@@ -88,7 +91,7 @@ class Convolutional(Network):
             nn.Conv2d(16, 4, 3, padding=1),
             nn.ReLU(),
         )
-        self.decoder = nn.Sequential(
+        self.decoder: nn.Sequential = nn.Sequential(
             nn.ConvTranspose2d(4, 16, 3, stride=1, padding=1),
             nn.ReLU(),
             nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1),
@@ -99,8 +102,11 @@ class Convolutional(Network):
         self.classifier2 = nn.Linear(4 * 7 * 7, NUM_CLASSES)
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
-        # The listed layers, with each ReLU after its pooling: the same function, for the larger of two numbers stays
-        # the larger when both are cut at zero, on a quarter of the elements (benchmarks/NOTES.md).
+        """Codes, [N, 196]: the listed layers, with each ReLU after its pooling.
+
+        It is the same function, for the larger of two numbers stays the larger when both are cut at zero, on a
+        quarter of the elements (benchmarks/NOTES.md).
+        """
         conv1, relu1, pool1, conv2, relu2, pool2, conv3, relu3 = self.encoder
         maps_NCHW = relu1(pool1(conv1(images_NCHW)))
         maps_NCHW = relu2(pool2(conv2(maps_NCHW)))
@@ -108,8 +114,27 @@ class Convolutional(Network):
         return codes_ND
 
     def decode(self, codes_ND: Tensor) -> Tensor:
-        images_NCHW: Tensor = self.decoder(codes_ND.unflatten(1, (4, 7, 7)))
-        return images_NCHW
+        """Images, [N, 1, 28, 28]: the listed layers, the last one in a faster form."""
+        *layers, last = self.decoder
+        maps_NCHW = codes_ND.unflatten(1, (4, 7, 7))
+        for layer in layers:
+            maps_NCHW = layer(maps_NCHW)
+        assert isinstance(last, nn.ConvTranspose2d)
+        return _upsample(last, maps_NCHW)
+
+
+def _upsample(layer: nn.ConvTranspose2d, maps_NCHW: Tensor) -> Tensor:
+    """A transposed convolution with kernel 4 and stride 2 to one channel, as a convolution with kernel 2.
+
+    An output pixel meets only those weights whose row and column have its own parity, so the layer is a convolution
+    to four channels, one for each parity, which are then interleaved (Shi et al. 2016, section 3.2). On a CPU this
+    takes less than half the time of PyTorch's transposed convolution (benchmarks/NOTES.md).
+    """
+    kernel_C2222: Tensor = layer.weight.squeeze(1).unflatten(2, (2, 2)).unflatten(1, (2, 2))
+    kernel_4C22 = kernel_C2222.permute(2, 4, 0, 1, 3).flatten(0, 1).flip(2, 3).contiguous()
+    bias_4 = None if layer.bias is None else layer.bias.expand(4)
+    parities_N4HW = functional.conv2d(maps_NCHW, kernel_4C22, bias_4, padding=1)
+    return functional.pixel_shuffle(parities_N4HW, 2)
 
 
 BUILT_IN: Mapping[str, type[Network]] = {"fc": FullyConnected, "conv": Convolutional}
@@ -190,6 +215,7 @@ class Classifier(nn.Module):
         return self
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits, [N, K]."""
         head = getattr(self.network, self.head_name)
         logits_NK: Tensor = head(self._codes(images_NCHW))
         return logits_NK
@@ -209,6 +235,7 @@ class Reconstructor(nn.Module):
         self.network = network
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Images, [N, 1, 28, 28]."""
         return self.network.decode(self.network.encode(images_NCHW))
 
 

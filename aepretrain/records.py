@@ -51,6 +51,7 @@ class Record:
 
     @property
     def seed(self) -> int:
+        """The seed of everything that was drawn."""
         return int(self.identity["seed"])
 
 

@@ -1,4 +1,4 @@
-"""Records in, the 4×3 grid out: as a value, and as Markdown, CSV, JSON and a figure. Nothing is read or written here."""
+"""Records in, the 4×3 grid out: as a value, Markdown, CSV, JSON and a figure. Nothing is read or written here."""
 
 import csv
 import io
@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from aepretrain import figures
 from aepretrain.records import Record
@@ -42,6 +44,7 @@ class Score:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Score":
+        """The score of one value for each seed."""
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
     def __str__(self) -> str:
@@ -59,6 +62,7 @@ class Cell:
     published: tuple[float, float] | None
 
     def score(self, metric: str) -> Score | None:
+        """A metric over the cell's seeds; None where no run is finished."""
         return Score.of([record.metrics[metric] for record in self.records]) if self.records else None
 
     @property
@@ -88,13 +92,16 @@ class Grid:
         """What the numbers are, the dataset first of all."""
         counts = sorted({len(cell.records) for cell in self.cells.values() if cell.records})
         seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-        return f"Test accuracy / macro-F1 on {DATASET_TITLES.get(self.dataset, self.dataset)} ({seeds} seeds per cell)"
+        unit = "seed" if counts == [1] else "seeds"
+        return f"Test accuracy / macro-F1 on {DATASET_TITLES.get(self.dataset, self.dataset)} ({seeds} {unit} per cell)"
 
     @property
     def experiments(self) -> list[tuple[str, str]]:
+        """The rows: network and augmentation."""
         return list(dict.fromkeys((network, augmentation) for network, augmentation, _ in self.cells))
 
     def row(self, experiment: tuple[str, str]) -> list[Cell]:
+        """A row's cells, one for each classifier."""
         return [self.cells[*experiment, variant] for variant in CLASSIFIERS]
 
 
@@ -248,7 +255,7 @@ def files(grid: Grid) -> dict[str, bytes]:
     }
 
 
-def figure(grid: Grid) -> figures.Figure:
+def figure(grid: Grid) -> Figure:
     """Every seed's test accuracy, experiment by experiment, beside the published one."""
     return figures.grid_accuracy(
         grid.title.replace("Test accuracy / macro-F1", "Test accuracy"),

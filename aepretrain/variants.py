@@ -3,13 +3,16 @@
 Shapes: N images, B batch, C channels, H rows, W columns, D code features, K classes.
 """
 
+import ctypes
 import io
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -65,9 +68,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def use_threads(num: int) -> None:
-    """Let this process compute with so many threads; two processes with one beat one process with two."""
-    torch.set_num_threads(num)
+def prepare_process(num_threads: int) -> None:
+    """Let this process compute with so many threads, and keep the memory that a training step frees for the next.
+
+    Two processes with one thread beat one process with two. glibc would give large freed blocks back to the system
+    and have every step fault them in again, a tenth of a convolutional step; other C libraries are left alone.
+    """
+    torch.set_num_threads(num_threads)
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_threshold = -1, -3  # mallopt(3)
+        libc = ctypes.CDLL(None)
+        for parameter in (trim_threshold, mmap_threshold):
+            libc.mallopt(parameter, 1 << 30)
 
 
 def dump_weights(weights: Mapping[str, Tensor]) -> bytes:
@@ -111,11 +123,12 @@ def run(
         for index_N in (halves.train_N, halves.validation_N)
     )
     is_pretraining = spec.variant == "pretrain"
-    task = (_reconstruction_task if is_pretraining else _classification_task)(spec, network, training, validation)
-    trained = train(task, on_epoch)
+    make_task = _reconstruction_task if is_pretraining else _classification_task
+    trained = train(make_task(spec, network, training, validation), on_epoch)
     test = _Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, spec.settings, device)
-    judge = _judge_reconstruction if is_pretraining else _judge_classifier
-    figures, shown = judge(spec, network, training, validation, test)
+    figures, shown = (_judge_reconstruction if is_pretraining else _judge_classifier)(spec, network, validation, test)
+    if is_pretraining:
+        shown["class_counts"] = _class_counts(training=training, validation=validation)
     parts = ("encoder", "decoder" if is_pretraining else network.head_name(spec.variant))
     return Outcome(
         metrics=_history_figures(trained) | figures,
@@ -167,7 +180,7 @@ class _Images:
             rectangles = draw(epoch) if draw else None
 
             def select(index_B: Tensor) -> tuple[Tensor, Tensor]:
-                clean_B1HW = self.images_N1HW[index_B].float().div_(255)
+                clean_B1HW = self.images_N1HW.index_select(0, index_B).float().div_(255)
                 seen_B1HW = clean_B1HW
                 if rectangles is not None:
                     seen_B1HW = erase(clean_B1HW, rectangles[index_B], self.settings.erase_value)
@@ -254,7 +267,7 @@ def _codes(network: Network, images: _Images) -> Examples:
     def select(index_B: Tensor) -> tuple[Tensor, Tensor]:
         return codes_ND[index_B], images.labels_N[index_B]
 
-    return Examples(len(codes_ND), lambda epoch: select, codes_ND.device)
+    return Examples(len(codes_ND), lambda _epoch: select, codes_ND.device)
 
 
 def _history_figures(trained: Trained) -> dict[str, float]:
@@ -273,8 +286,8 @@ def _warning(spec: TrainingSpec, trained: Trained) -> str | None:
 
 
 def _judge_classifier(
-    spec: TrainingSpec, network: Network, training: _Images, validation: _Images, test: _Images
-) -> tuple[dict[str, float], Mapping[str, Any]]:
+    spec: TrainingSpec, network: Network, validation: _Images, test: _Images
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Final figures and evidence at the best weights."""
     model = Classifier(network, network.head_name(spec.variant), frozen=True).eval()
     figures: dict[str, float] = {}
@@ -304,18 +317,20 @@ def _predictions(log_probs_NK: Tensor, labels_N: Tensor) -> Predictions:
 
 
 def _judge_reconstruction(
-    spec: TrainingSpec, network: Network, training: _Images, validation: _Images, test: _Images
-) -> tuple[dict[str, float], Mapping[str, Any]]:
-    """The loss on clean test images at the best weights, and what the figures of a pretraining show."""
+    spec: TrainingSpec, network: Network, validation: _Images, test: _Images
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The loss on clean test images at the best weights, and a few validation images with their reconstructions."""
     model = Reconstructor(network).eval()
     outputs_N1HW = evaluate(model, test.examples("clean"))
     targets_N1HW = evaluate(lambda images_N1HW: images_N1HW, test.examples("clean"))
     figures = {"test_loss": AE_LOSSES[spec.settings.ae_loss](outputs_N1HW, targets_N1HW).item()}
-    counts = {
-        name: torch.bincount(images.labels_N.cpu(), minlength=NUM_CLASSES).numpy()
-        for name, images in (("training", training), ("validation", validation))
+    return figures, {"reconstructions": _reconstruct(spec, model, validation)}
+
+
+def _class_counts(**parts: _Images) -> dict[str, NDArray[np.int64]]:
+    return {
+        name: torch.bincount(images.labels_N.cpu(), minlength=NUM_CLASSES).numpy() for name, images in parts.items()
     }
-    return figures, {"reconstructions": _reconstruct(spec, model, validation), "class_counts": counts}
 
 
 @torch.no_grad()

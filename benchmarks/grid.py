@@ -49,6 +49,7 @@ def time_suite(epochs: int, jobs: int) -> tuple[float, dict[str, float]]:
 
 
 def main() -> None:
+    """Measure in turn, as often as asked, and write the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -68,8 +69,16 @@ def main() -> None:
     ]
     totals = [sum(one.values()) for one in slow]
     ratios = [a / b for a, b in zip(totals, whole, strict=True)]
-    rows.append(("all 16, one after the other", statistics.median(totals), statistics.median(sum(one.values()) for one in fast)))
-    rows.append((f"whole grid (suite: the command, {options.jobs} processes)", statistics.median(totals), statistics.median(whole)))
+    rows.append(
+        ("all 16, one after the other", statistics.median(totals), statistics.median(sum(one.values()) for one in fast))
+    )
+    rows.append(
+        (
+            f"whole grid (suite: the command, {options.jobs} processes)",
+            statistics.median(totals),
+            statistics.median(whole),
+        )
+    )
     write(options, rows, ratios)
 
 
@@ -88,7 +97,10 @@ def write(options: argparse.Namespace, rows: list[tuple[str, float, float]], rat
         "processes_suite": options.jobs,
         "whole_grid_ratios": [round(ratio, 2) for ratio in ratios],
     }
-    note = f"Medians over {options.repeats} repeats of {options.epochs} epochs; whole-grid ratio {min(ratios):.1f} to {max(ratios):.1f}."
+    note = (
+        f"Medians of {options.repeats} repeats, {options.epochs} epochs each; ratio of the whole grid in each repeat: "
+    )
+    note += ", ".join(f"{ratio:.1f}" for ratio in ratios) + "."
     (options.out / "grid.md").write_text("\n".join([*lines, "", note, "", f"Measured on: {json.dumps(about)}", ""]))
     with (options.out / "grid.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("training", "obvious_s", "suite_s"), *rows])

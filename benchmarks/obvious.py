@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from aepretrain.networks import Network, build
+from aepretrain.networks import Convolutional, Network, build
 from aepretrain.spec import AUGMENTATIONS, NETWORKS, VARIANTS, Settings
 
 
@@ -48,19 +48,17 @@ def loaders(root: str, augmentation: str, batch_size: int) -> tuple[DataLoader[T
 
 def forward(network: Network, variant: str, images: Tensor) -> Tensor:
     """The layers as they are listed, one after the other."""
-    if variant == "pretrain":
-        return network.decode(_encode(network, images))
+    convolutional = isinstance(network, Convolutional)
     with torch.set_grad_enabled(torch.is_grad_enabled() and variant != "frozen"):
-        codes = _encode(network, images)
-    return getattr(network, network.head_name(variant))(codes)
+        codes = network.encoder(images if convolutional else images.flatten(1))
+    part = network.decoder if variant == "pretrain" else getattr(network, network.head_name(variant))
+    outputs: Tensor = part(codes if convolutional and variant == "pretrain" else codes.flatten(1))
+    return outputs.view(images.shape) if variant == "pretrain" else outputs
 
 
-def _encode(network: Network, images: Tensor) -> Tensor:
-    inputs = images if isinstance(network.encoder[0], nn.Conv2d) else images.flatten(1)
-    return network.encoder(inputs).flatten(1)
-
-
-def train(network: Network, variant: str, batches: DataLoader[Tensor], validation: DataLoader[Tensor], epochs: int) -> None:
+def train(
+    network: Network, variant: str, batches: DataLoader[Tensor], validation: DataLoader[Tensor], epochs: int
+) -> None:
     """The textbook loop, with the weights of the lowest validation loss at the end."""
     head = getattr(network, network.head_name(variant))
     parts = {"pretrain": [network.encoder, network.decoder], "frozen": [head]}.get(variant, [network.encoder, head])
@@ -70,7 +68,11 @@ def train(network: Network, variant: str, batches: DataLoader[Tensor], validatio
         network.train()
         for images, labels in batches:
             outputs = forward(network, variant, images)
-            loss = functional.mse_loss(outputs, images) if variant == "pretrain" else functional.cross_entropy(outputs, labels)
+            loss = (
+                functional.mse_loss(outputs, images)
+                if variant == "pretrain"
+                else functional.cross_entropy(outputs, labels)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -94,7 +96,7 @@ def run(root: str, epochs: int) -> Iterator[tuple[str, float]]:
     for name in NETWORKS:
         for augmentation in AUGMENTATIONS:
             batches, validation = loaders(root, augmentation, Settings().batch_size)
-            pretrained = None
+            pretrained: dict[str, Tensor] = {}
             for variant in VARIANTS:
                 network = build(name, 0)
                 if variant in ("frozen", "finetune"):

@@ -271,7 +271,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _terminate(signum: int, frame: Any) -> NoReturn:
+def _terminate(signum: int, _frame: Any) -> NoReturn:
     """Unwind on SIGTERM, once: runs are ended as KILLED on the way."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     click.echo("aepretrain: terminated; what is finished is kept, the same command goes on from there", err=True)

@@ -49,6 +49,7 @@ class Display:
         self._progress.stop()
 
     def handle(self, event: Event) -> None:
+        """Show one event."""
         spec = event.spec
         if event.kind == "needed":
             self._unsettled[spec.name] = spec
@@ -101,4 +102,4 @@ def summary(record: Record) -> str:
     else:
         result = f"test accuracy {found['test_accuracy']:.4f}, macro-F1 {found['test_macro_f1']:.4f}"
     text = f"{result}, best epoch {found['best_epoch']:.0f} of {found['num_epochs']:.0f}, {found['training_s']:.0f} s"
-    return f"{text} (warning: {record.tags['warning']})" if "warning" in record.tags else text
+    return f"{text} (still improving when the epochs ended)" if "warning" in record.tags else text

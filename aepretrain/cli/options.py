@@ -1,7 +1,7 @@
 """Command-line options made from the fields of `spec`, where all defaults and help texts stand."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ from aepretrain.spec import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings
 Command = Callable[..., Any]
 
 
-class Pair(click.ParamType[tuple[float, float]]):
+class _Pair(click.ParamType[tuple[float, float]]):
     """Two numbers as one word, ``0.1,0.15`` or ``"0.1 0.15"``."""
 
     name = "number,number"
@@ -37,9 +37,13 @@ def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable
     def add(command: Command) -> Command:
         for one in reversed(chosen):
             command = _setting(one, as_filter)(command)
-        help = "Epochs at most, of pretraining and classifier alike."
-        default = None if as_filter else _default_epochs()
-        return click.option("--epochs", type=int, default=default, show_default=not as_filter, help=help)(command)
+        return click.option(
+            "--epochs",
+            type=int,
+            default=None if as_filter else _default_epochs(),
+            show_default=not as_filter,
+            help="Epochs at most, of pretraining and classifier alike.",
+        )(command)
 
     return add
 
@@ -60,12 +64,12 @@ def _setting(one: Field[Any], as_filter: bool) -> Callable[[Command], Command]:
 
 
 def _type_of(default: Any) -> Any:
-    return Pair() if isinstance(default, tuple) else type(default)
+    return _Pair() if isinstance(default, tuple) else type(default)
 
 
 def _default_epochs() -> int:
     """The one default of ``--epochs``; the two phases have the same in `Settings`."""
-    (default,) = {one.default for one in fields(Settings) if one.name.endswith("_epochs")}
+    (default,) = {getattr(Settings(), one.name) for one in fields(Settings) if one.name.endswith("_epochs")}
     return int(default)
 
 
@@ -113,6 +117,7 @@ def grid_options(command: Command) -> Command:
 
 
 def store_option(command: Command) -> Command:
+    """Where runs are tracked."""
     return click.option(
         "--tracking-uri",
         envvar="MLFLOW_TRACKING_URI",
@@ -143,7 +148,8 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
         command = click.option(
             "--data-dir",
             envvar="AEPRETRAIN_DATA_DIR",
-            help="Folder that holds MNIST/raw.  [default: ./data, ../shared/data, else downloaded into ./data; env: AEPRETRAIN_DATA_DIR]",
+            help="Folder that holds MNIST/raw.  [default: ./data, ../shared/data, else downloaded into ./data; "
+            "env: AEPRETRAIN_DATA_DIR]",
         )(command)
         command = click.option(
             "--threads", type=int, default=_execution("threads"), show_default=True, help="Threads of each training."
@@ -161,12 +167,9 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
 
 
 def _execution(name: str) -> Any:
-    default = next(one.default for one in fields(Execution) if one.name == name)
-    assert default is not MISSING
-    return default
+    return getattr(Execution(), name)
 
 
 def execution_from(options: Mapping[str, Any]) -> Execution:
     """How to train, from the options of `execution_options`. Raises `UsageError`."""
-    names = {one.name for one in fields(Execution)} & options.keys()
-    return Execution(**{name: options[name] or None if name == "data_dir" else options[name] for name in names})
+    return Execution(**{one.name: options[one.name] for one in fields(Execution) if one.name in options})

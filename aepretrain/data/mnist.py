@@ -47,7 +47,7 @@ def _holds_mnist(root: str) -> bool:
     return all(_find_idx(Path(root, "MNIST", "raw"), name) for name in MNIST_DIGESTS)
 
 
-class MNIST(torchvision.datasets.MNIST):
+class MNIST(torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision ships no types
     """torchvision's MNIST, its files read in place, gzipped or not, and every value checked."""
 
     def _check_exists(self) -> bool:

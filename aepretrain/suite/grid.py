@@ -74,6 +74,7 @@ class Forecast:
         self._seconds: dict[tuple[str, str], list[float]] = {}
 
     def add(self, record: Record) -> None:
+        """Take a finished training into account."""
         network, _, variant = record.cell
         self._seconds.setdefault((network, variant), []).append(record.metrics["training_s"])
 
@@ -127,6 +128,7 @@ class _Schedule:
             ) from error
         if error is None:
             self.forecast.add(future.result())
+            self.listen(Event("finished", work.spec, record=future.result()))
             return
         self._fail(work, tracking.one_line(error))
         for other in [one for one in self.waiting.values() if one.pretraining_key == work.key]:

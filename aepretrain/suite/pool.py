@@ -91,11 +91,11 @@ def _begin_worker(events: "Queue[Event]", execution: Execution) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    variants.use_threads(execution.threads)
+    variants.prepare_process(execution.threads)
     load_plugins(execution)
 
 
-def _stop(signum: int, frame: Any) -> NoReturn:
+def _stop(signum: int, _frame: Any) -> NoReturn:
     """Unwind, so that the run at hand is ended as KILLED; a second signal does not disturb that."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(128 + signum)

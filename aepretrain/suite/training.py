@@ -63,7 +63,7 @@ def make_work(
     return Work(
         spec=spec,
         key=variants.training_key(spec, dataset.digest),
-        pretraining_key=pretraining and variants.training_key(pretraining, dataset.digest),
+        pretraining_key=None if pretraining is None else variants.training_key(pretraining, dataset.digest),
         store=store,
         execution=execution,
         parent_run_id=parent_run_id,
@@ -87,7 +87,7 @@ def run_single(
     pretraining that is trained on the way is a run of its own. Raises `UsageError` and `Failure`.
     """
     check([spec], execution)
-    variants.use_threads(execution.threads)
+    variants.prepare_process(execution.threads)
     dataset = load(spec.settings.dataset, execution.data_dir)
     work = replace(make_work(spec, dataset, store, execution), run_id=run_id, with_model=True)
     finished = None if execution.force else store.done(work.key)
@@ -97,8 +97,11 @@ def run_single(
         return SingleResult(finished, reused=True)
     if work.pretraining_key and spec.pretraining and store.done(work.pretraining_key) is None:
         listen(Event("needed", spec.pretraining))
-        perform(make_work(spec.pretraining, dataset, store, replace(execution, force=False)), listen)
-    return SingleResult(perform(work, listen), reused=False)
+        first = perform(make_work(spec.pretraining, dataset, store, replace(execution, force=False)), listen)
+        listen(Event("finished", spec.pretraining, record=first))
+    record = perform(work, listen)
+    listen(Event("finished", spec, record=record))
+    return SingleResult(record, reused=False)
 
 
 def perform(work: Work, listen: Listener) -> Record:
@@ -116,7 +119,6 @@ def perform(work: Work, listen: Listener) -> Record:
             finished = store.done(work.key)
     if finished is None:
         raise Failure(f"the run of {spec.name} is not in the store although it ended")
-    listen(Event("finished", spec, record=finished))
     return finished
 
 

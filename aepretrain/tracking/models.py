@@ -1,5 +1,6 @@
 """A finished classifier as an MLflow model, to be loaded, served and registered with MLflow's own commands."""
 
+import logging
 from importlib.metadata import version
 
 import mlflow
@@ -29,6 +30,7 @@ def log_model(
     run = store.client.get_run(run_id)
     if f"{TAG}model" in run.data.tags:
         return
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip where uv made the environment
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_experiment(experiment_id=run.info.experiment_id)  # else the model lands in the experiment "Default"
     info = Model.log(

@@ -100,6 +100,7 @@ class Run:
         self.end("FINISHED")
 
     def end(self, status: str) -> None:
+        """End the run with one of MLflow's final states: FINISHED, FAILED or KILLED."""
         self.store.client.set_terminated(self.run_id, status)
 
 
@@ -176,7 +177,7 @@ def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float
 def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None, ours: Mapping[str, object]) -> Run:
     commit, dirty = _git_state()
     made = {"host": socket.gethostname(), "pid": os.getpid(), "commit": commit, "dirty": dirty}
-    tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in (ours | made).items()}
+    tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in {**ours, **made}.items()}
     if parent_run_id is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent_run_id
     if run_id is not None:

@@ -43,6 +43,7 @@ class Store:
 
     @property
     def client(self) -> MlflowClient:
+        """MLflow's client of this store, one in a process."""
         return _client(self.uri)
 
     def lock(self, name: str) -> FileLock:
@@ -141,7 +142,7 @@ def _check_reachable(uri: str) -> None:
         if uri.startswith(SQLITE):
             _check_sqlite(Path(uri.removeprefix(SQLITE)))
         elif uri.startswith(("http://", "https://")):
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_TIMEOUT_S).close()
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
     except urllib.error.HTTPError:
         return  # it answers, which is all that was asked
     except (OSError, ValueError) as error:
@@ -161,7 +162,7 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
-        return str(client.create_experiment(name, artifact_location=folder and folder.as_uri()))
+        return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
     if experiment.lifecycle_stage != "active":
         raise StoreError(
             f"experiment {name!r} in {uri} is deleted; restore it with: "

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Train the whole grid and print the 4x3 table. Arguments are passed on: ./run_all.sh --seeds 0-4 --epochs 5
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here"
+source ./environment.sh
+exec .venv/bin/python -m aepretrain grid --fallback-dataset digits "$@"
