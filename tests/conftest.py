@@ -1,0 +1,102 @@
+"""What tests share: a store of their own, small settings, and the command as a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from aepretrain import data, tracking
+from aepretrain.data import Dataset
+from aepretrain.spec import Settings
+
+ROOT = Path(__file__).parent.parent
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the MLflow or data settings of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AEPRETRAIN_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """scikit-learn's digits, all of them."""
+    return data.load("digits", None)
+
+
+@pytest.fixture(scope="session")
+def images(digits: Dataset) -> Dataset:
+    """A small dataset: 600 training and 100 test images of real MNIST where it is, else of the digits."""
+    try:
+        whole = data.load("mnist", str(ROOT.parent / "shared" / "data") if (ROOT.parent / "shared").is_dir() else None)
+    except data.DatasetMissing:
+        whole = digits
+    return replace(
+        whole,
+        images_NHW=whole.images_NHW[:600],
+        labels_N=whole.labels_N[:600],
+        test_images_NHW=whole.test_images_NHW[:100],
+        test_labels_N=whole.test_labels_N[:100],
+    )
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty, migrated SQLite store, made once, for migrating takes seconds."""
+    folder = tmp_path_factory.mktemp("template")
+    tracking.open_store(f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def uri(tmp_path: Path, template: Path) -> str:
+    """The URI of an empty store of the test's own."""
+    from mlflow import MlflowClient
+
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(template.read_bytes())
+    client = MlflowClient(tracking_uri=f"sqlite:///{path}")
+    client.create_experiment("own", artifact_location=(tmp_path / "artifacts").as_uri())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def store(uri: str) -> tracking.Store:
+    """An empty store of the test's own, opened."""
+    return tracking.open_store(uri, "own")
+
+
+@pytest.fixture
+def small() -> Settings:
+    """Two epochs on the digits."""
+    return Settings(dataset="digits", ae_epochs=2, cls_epochs=2)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    """``aepretrain`` as a process in an empty folder: give it arguments, get what it printed and its exit code."""
+
+    def run(*arguments: str, uri: str | None = None, timeout_s: float = 120, **environment: str) -> "subprocess.CompletedProcess[str]":
+        known = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        added = {"PYTHONPATH": str(ROOT), **({"MLFLOW_TRACKING_URI": uri} if uri else {}), **environment}
+        return subprocess.run(
+            [sys.executable, "-m", "aepretrain", *arguments],
+            cwd=tmp_path,
+            env=known | added,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    yield run

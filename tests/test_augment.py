@@ -1,0 +1,106 @@
+"""Random erasing against torchvision's per-image transform and against its own definition.
+
+Two-sample tests at level 0.001 each, with fixed seeds.
+"""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+from torchvision.transforms import RandomErasing
+
+from aepretrain.augment import draw_rectangles, erase
+
+NUM = 4000
+LEVEL = 0.001
+SCALE, RATIO = (0.1, 0.15), (0.3, 3.3)
+
+
+def rectangles_of(images_N1HW: torch.Tensor) -> NDArray[np.int64]:
+    """Top, left, height and width of the erased (zero) rectangle of each image of ones, [N, 4]."""
+    rows = []
+    for image_HW in images_N1HW[:, 0] == 0:
+        at = image_HW.nonzero()
+        top, left = at.min(0).values.tolist() if len(at) else (0, 0)
+        height, width = (at.max(0).values - at.min(0).values + 1).tolist() if len(at) else (0, 0)
+        assert len(at) == height * width, "what is erased is one rectangle"
+        rows.append((top, left, height, width))
+    return np.array(rows)
+
+
+def ours(scale: tuple[float, float], ratio: tuple[float, float], seed: int) -> NDArray[np.int64]:
+    drawn = draw_rectangles(NUM, (28, 28), scale, ratio, torch.Generator().manual_seed(seed))
+    return rectangles_of(erase(torch.ones(NUM, 1, 28, 28), drawn, 0.0))
+
+
+def torchvisions(scale: tuple[float, float], ratio: tuple[float, float], seed: int) -> NDArray[np.int64]:
+    transform = RandomErasing(p=1, scale=scale, ratio=ratio)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return rectangles_of(torch.stack([transform(torch.ones(1, 28, 28)) for _ in range(NUM)]))
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio"),
+    [(SCALE, RATIO), ((0.02, 0.33), RATIO), ((0.3, 0.9), (0.2, 5.0))],
+    ids=["default", "torchvision's default", "often too large at first"],
+)
+def test_same_distribution_as_torchvision(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    a, b = ours(scale, ratio, 1), torchvisions(scale, ratio, 2)
+    figures = {
+        "top": lambda r: r[:, 0],
+        "left": lambda r: r[:, 1],
+        "area": lambda r: r[:, 2] * r[:, 3],
+        "aspect": lambda r: np.log(np.maximum(r[:, 2], 1) / np.maximum(r[:, 3], 1)),
+        "height": lambda r: r[:, 2],
+        "centre row": lambda r: r[:, 0] + r[:, 2] / 2,
+    }
+    for name, figure in figures.items():
+        assert ks_2samp(figure(a), figure(b)).pvalue > LEVEL, name
+
+
+def test_the_two_sample_test_can_fail() -> None:
+    assert ks_2samp(ours(SCALE, RATIO, 1)[:, 2], torchvisions(SCALE, (0.4, 3.3), 2)[:, 2]).pvalue < LEVEL
+
+
+def test_area_stays_within_rounding_of_the_scale() -> None:
+    found = ours(SCALE, RATIO, 3)
+    share = found[:, 2] * found[:, 3] / 784
+    assert share.min() >= 0.089
+    assert share.max() <= 128 / 784
+
+
+def test_every_image_has_its_own_rectangle() -> None:
+    assert len(np.unique(ours(SCALE, RATIO, 4), axis=0)) > NUM / 4
+
+
+def test_what_fits_nowhere_is_left_whole() -> None:
+    drawn = draw_rectangles(50, (28, 28), (1.0, 1.0), (1.0, 1.0), torch.Generator().manual_seed(0))
+    images = torch.rand(50, 1, 28, 28)
+    assert torch.equal(erase(images, drawn, 0.0), images)
+
+
+def test_erases_to_the_value_and_nothing_else() -> None:
+    images = torch.rand(64, 1, 28, 28)
+    before = images.clone()
+    drawn = draw_rectangles(64, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(0))
+    erased = erase(images, drawn, 7.0)
+    assert torch.equal(images, before)
+    for index in range(64):
+        expected = before[index].clone()
+        top, left = int(drawn.top_N[index]), int(drawn.left_N[index])
+        expected[:, top : top + int(drawn.height_N[index]), left : left + int(drawn.width_N[index])] = 7.0
+        assert torch.equal(erased[index], expected)
+
+
+def test_a_batch_gets_the_rectangles_of_its_images() -> None:
+    drawn = draw_rectangles(100, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(0))
+    images = torch.rand(100, 1, 28, 28)
+    chosen = torch.tensor([7, 3, 99])
+    assert torch.equal(erase(images[chosen], drawn[chosen], 0.0), erase(images, drawn, 0.0)[chosen])
+
+
+def test_same_generator_same_rectangles() -> None:
+    assert np.array_equal(ours(SCALE, RATIO, 5), ours(SCALE, RATIO, 5))
+    assert not np.array_equal(ours(SCALE, RATIO, 5), ours(SCALE, RATIO, 6))

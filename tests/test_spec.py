@@ -1,0 +1,142 @@
+"""Identity, validation and the derivation of random streams."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aepretrain.spec import (
+    VARIANTS,
+    Execution,
+    Settings,
+    TrainingSpec,
+    UsageError,
+    derive_seed,
+    format_seeds,
+    grid_key,
+    grid_specs,
+    parse_seeds,
+)
+
+DATA = {"variant", "network", "augmentation", "seed", "dataset", "split", "normalize"}
+SHARED = DATA | {"batch_size", "lr", "patience"}
+ERASING = {"erase_scale", "erase_ratio", "erase_value"}
+AE, CLS = {"ae_epochs", "ae_target", "ae_loss"}, {"cls_epochs"}
+
+
+def spec(variant: str, augmentation: str = "none", **settings: Any) -> TrainingSpec:
+    return TrainingSpec(variant=variant, network="fc", augmentation=augmentation, settings=Settings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("variant", "phases"), [("pretrain", AE), ("scratch", CLS), ("frozen", AE | CLS), ("finetune", AE | CLS)]
+)
+def test_identity_holds_exactly_the_fields_of_the_variant(variant: str, phases: set[str]) -> None:
+    assert set(spec(variant).identity()) == SHARED | phases
+    assert set(spec(variant, "erasing").identity()) == SHARED | phases | ERASING
+
+
+def test_key_is_the_known_one() -> None:
+    # A change here means that stored runs no longer count as done: raise SCHEMA when results change, else undo it.
+    assert spec("scratch").key("digest", {}) == "36a8f687e61da652b1e05c481cb7cfc58f30f6e504a348810656d4baf6a4a33e"
+
+
+def test_key_depends_on_what_the_result_depends_on() -> None:
+    keys = {
+        spec("scratch").key("a", {}),
+        spec("scratch").key("b", {}),
+        spec("scratch").key("a", {"network": "c"}),
+        spec("scratch", cls_epochs=3).key("a", {}),
+        replace(spec("scratch"), seed=1).key("a", {}),
+        spec("finetune").key("a", {}),
+    }
+    assert len(keys) == 6
+    assert spec("scratch", ae_target="clean", ae_epochs=3).key("a", {}) == spec("scratch").key("a", {})
+    assert spec("finetune", ae_target="clean").key("a", {}) != spec("finetune").key("a", {})
+    assert spec("finetune", erase_value=1.0).key("a", {}) == spec("finetune").key("a", {})
+    assert spec("finetune", "erasing", erase_value=1.0).key("a", {}) != spec("finetune", "erasing").key("a", {})
+
+
+def test_pretraining_is_shared_by_what_depends_on_it() -> None:
+    assert spec("frozen").pretraining == spec("finetune").pretraining == spec("pretrain")
+    assert spec("pretrain").pretraining is None
+    assert spec("scratch").pretraining is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ae_epochs", -1),
+        ("cls_epochs", 0),
+        ("batch_size", 0),
+        ("lr", math.nan),
+        ("lr", 0.0),
+        ("lr", math.inf),
+        ("patience", -1),
+        ("dataset", "imagenet"),
+        ("split", "half"),
+        ("normalize", "yes"),
+        ("erase_scale", (0.2, 0.1)),
+        ("erase_scale", (0.0, 0.1)),
+        ("erase_scale", (0.1, 1.1)),
+        ("erase_ratio", (-1.0, 2.0)),
+        ("erase_ratio", (1.0, math.nan)),
+        ("erase_value", math.inf),
+        ("ae_target", "noise"),
+        ("ae_loss", "l1"),
+    ],
+)
+def test_bad_settings_are_named(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=name):
+        Settings(**{name: value})  # type: ignore[arg-type]  # bad on purpose
+
+
+def test_bce_needs_targets_between_0_and_1() -> None:
+    with pytest.raises(UsageError, match="bce"):
+        Settings(ae_loss="bce", normalize="mnist")
+    assert Settings(ae_loss="bce").ae_loss == "bce"
+
+
+def test_bad_cells_and_executions_are_named() -> None:
+    with pytest.raises(UsageError, match="variant"):
+        TrainingSpec(variant="distil", network="fc")
+    with pytest.raises(UsageError, match="augmentation"):
+        TrainingSpec(variant="scratch", network="fc", augmentation="flip")
+    with pytest.raises(UsageError, match="seed"):
+        TrainingSpec(variant="scratch", network="fc", seed=-1)
+    with pytest.raises(UsageError, match="jobs"):
+        Execution(jobs=0)
+    with pytest.raises(UsageError, match="threads"):
+        Execution(threads=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0", (0,)), ("0-4", (0, 1, 2, 3, 4)), ("0,3,7", (0, 3, 7)), ("5, 1-2,5", (5, 1, 2))]
+)
+def test_seeds_are_parsed(text: str, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["3-1", "", "a", "1-", "-1", "1,,2", "0-99999999", "1.5", "٣", "9" * 30])
+def test_bad_seeds_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="seeds="):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0-4", "0-1,3,7-9", "2"])
+def test_seeds_are_formatted_as_they_are_parsed(text: str) -> None:
+    assert format_seeds(parse_seeds(text)) == text
+
+
+def test_grid_has_every_cell_once() -> None:
+    specs = grid_specs(("fc", "conv"), ("none", "erasing"), (0, 1), Settings())
+    assert len({one.name for one in specs}) == len(specs) == 2 * 2 * 2 * len(VARIANTS)
+    keys = tuple(one.key("", {}) for one in specs)
+    assert grid_key(keys) == grid_key(keys[::-1]) != grid_key(keys[1:])
+
+
+def test_streams_differ_by_seed_purpose_and_epoch() -> None:
+    states = {derive_seed(s, p, e) for s in range(20) for p in ("split", "AE order") for e in range(50)}
+    assert len(states) == 20 * 2 * 50
+    assert derive_seed(3, "split") == derive_seed(3, "split", 0) < 2**32
