@@ -1,0 +1,308 @@
+"""Grids and single trainings end to end in the store: what is trained, what is reused, what failure leaves behind."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aepretrain import suite, tracking, variants
+from aepretrain.data import Dataset
+from aepretrain.records import Predictions, Record
+from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
+from aepretrain.suite import Event, GridResult, Pool
+from aepretrain.suite import training as suite_training
+from aepretrain.tracking import Store
+
+EXECUTION = Execution(device="cpu")
+
+
+class InlineExecutor(Executor):
+    """Any executor will do: this one trains at once, in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def inline(_: Execution) -> Iterator[Pool]:
+    yield Pool(InlineExecutor(), 1)
+
+
+@pytest.fixture
+def specs(small: Settings) -> tuple[TrainingSpec, ...]:
+    """A grid of one network, with and without erasing, two seeds: 16 trainings of two epochs."""
+    return grid_specs(("fc",), ("none", "erasing"), (0, 1), small)
+
+
+def grid(
+    specs: Sequence[TrainingSpec], store: Store, execution: Execution = EXECUTION, **options: Any
+) -> tuple[GridResult, list[Event]]:
+    events: list[Event] = []
+    result = suite.run_grid(
+        specs, store, execution, events.append, lambda *_: None, **({"make_pool": inline} | options)
+    )
+    return result, events
+
+
+def kinds(events: list[Event]) -> dict[str, int]:
+    return {kind: sum(event.kind == kind for event in events) for kind in ("finished", "reused", "failed")}
+
+
+def without_times(record: Record) -> dict[str, float]:
+    return {name: value for name, value in record.metrics.items() if not name.endswith(("_s", "per_s"))}
+
+
+def artifacts(store: Store, run_id: str, folder: str | None = None) -> set[str]:
+    found = store.client.list_artifacts(run_id, folder)
+    return {one.path for one in found if not one.is_dir}.union(
+        *(artifacts(store, run_id, one.path) for one in found if one.is_dir)
+    )
+
+
+def test_a_grid_from_beginning_to_end(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    result, events = grid(specs, store)
+    assert kinds(events) == {"finished": 16, "reused": 0, "failed": 0}
+    assert [(record.cell, record.seed) for record in result.records] == [
+        ((one.network, one.augmentation, one.variant), one.seed) for one in specs
+    ]
+    runs = {record.run_id: store.client.get_run(record.run_id) for record in result.records}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {result.run_id}
+    parent = store.client.get_run(result.run_id)
+    assert (parent.info.status, parent.data.tags["aepretrain.reused"]) == ("FINISHED", "")
+    assert parent.data.params["seeds"] == "0-1"
+    by_name = {one.name: record for one, record in zip(specs, result.records, strict=True)}
+    for variant in ("frozen", "finetune"):
+        tags = by_name[f"fc-erasing-{variant}-s1"].tags
+        assert tags["pretraining_run"] == by_name["fc-erasing-pretrain-s1"].run_id
+        assert tags["pretraining_key"] == by_name["fc-erasing-pretrain-s1"].key
+    assert "pretraining_run" not in by_name["fc-erasing-scratch-s1"].tags
+
+
+def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset) -> None:
+    result, _ = grid(specs[:4], store)
+    for record in result.records:
+        found = artifacts(store, record.run_id)
+        common = {"weights.pt", "figures/loss_curve.png"}
+        if record.cell[2] == "pretrain":
+            assert found == common | {"figures/reconstructions.png", "figures/class_distribution.png"}
+        else:
+            assert found == common | {"figures/confusion_matrix.png", "evidence/predictions.npz"}
+            predictions = Predictions.from_bytes(store.artifact(record.run_id, "evidence/predictions.npz"))
+            right = predictions.predicted_N == digits.test_labels_N.numpy()
+            assert right.mean() == record.metrics["test_accuracy"]
+        run = store.client.get_run(record.run_id)
+        note = run.data.tags["mlflow.note.content"]
+        assert "best epoch 2 of 2" in note
+        assert f"{record.metrics['test_loss' if record.cell[2] == 'pretrain' else 'test_accuracy']:.4f}" in note
+        steps = [point.step for point in store.client.get_metric_history(record.run_id, "train_loss")]
+        assert steps == [1, 2]
+
+
+def test_what_is_done_is_not_repeated(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    first, _ = grid(specs[:8], store)
+    again, events = grid(specs[:8], store)
+    assert kinds(events) == {"finished": 0, "reused": 8, "failed": 0}
+    assert again == first, "the same parent run, the same children"
+    larger, events = grid(specs, store)
+    assert kinds(events) == {"finished": 8, "reused": 8, "failed": 0}
+    assert larger.run_id != first.run_id
+    reused = store.client.get_run(larger.run_id).data.tags["aepretrain.reused"].split(",")
+    assert set(reused) == {record.run_id for record in first.records}
+
+
+def test_other_settings_are_other_trainings(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    grid(specs[:4], store)
+    changed = [replace(one, settings=replace(one.settings, ae_target="clean")) for one in specs[:4]]
+    _, events = grid(changed, store)
+    assert {event.spec.variant: event.kind for event in events if event.kind in ("finished", "reused")} == {
+        "pretrain": "finished",
+        "frozen": "finished",
+        "finetune": "finished",
+        "scratch": "reused",
+    }
+
+
+def test_force_trains_again_as_the_next_attempt(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    first, _ = grid(specs[:4], store)
+    second, events = grid(specs[:4], store, replace(EXECUTION, force=True))
+    assert kinds(events) == {"finished": 4, "reused": 0, "failed": 0}
+    assert [record.attempt for record in second.records] == [2] * 4
+    assert {record.run_id for record in first.records}.isdisjoint(record.run_id for record in second.records)
+    assert list(map(without_times, first.records)) == list(map(without_times, second.records))
+
+
+def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C be pressed when so many epochs have been trained."""
+    original, left = variants.run, [num]
+
+    def run(spec: TrainingSpec, dataset: Dataset, device: torch.device, pretrained: Any, on_epoch: Any) -> Any:
+        def count(result: Any) -> None:
+            on_epoch(result)
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        return original(spec, dataset, device, pretrained, count)
+
+    monkeypatch.setattr(suite_training.variants, "run", run)
+
+
+@pytest.mark.parametrize("num_epochs", [1, 4, 9, 31])
+def test_an_interrupted_grid_goes_on_where_it_stopped(
+    specs: tuple[TrainingSpec, ...], store: Store, num_epochs: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    with monkeypatch.context() as context:
+        interrupt_after(num_epochs, context)
+        with pytest.raises(KeyboardInterrupt):
+            grid(specs, store)
+    states = [run.info.status for run in store.search({"kind": "training"})]
+    assert states.count("KILLED") == 1
+    assert "RUNNING" not in states
+    (parent,) = store.search({"kind": "grid"})
+    assert parent.info.status == "KILLED"
+    result, events = grid(specs, store)
+    done_before = (num_epochs - 1) // 2
+    assert kinds(events) == {"finished": 16 - done_before, "reused": done_before, "failed": 0}
+    assert result.run_id == parent.info.run_id
+    assert store.client.get_run(result.run_id).info.status == "FINISHED"
+
+
+def test_interruption_changes_no_bit(
+    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    with monkeypatch.context() as context:
+        interrupt_after(5, context)
+        with pytest.raises(KeyboardInterrupt):
+            grid(specs[:4], store)
+    resumed, _ = grid(specs[:4], store)
+    other = tracking.open_store(store.uri, "undisturbed")
+    forced, _ = grid(specs[:4], other, replace(EXECUTION, force=True))
+    for a, b in zip(resumed.records, forced.records, strict=True):
+        assert without_times(a) == without_times(b)
+        assert a.tags["weights_sha256"] == b.tags["weights_sha256"]
+
+
+def test_a_training_that_fails_leaves_the_others(specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = variants.run
+
+    def run(spec: TrainingSpec, *rest: Any) -> Any:
+        if spec.name == "fc-none-pretrain-s1":
+            raise Failure("the loss is not finite in epoch 1")
+        return original(spec, *rest)
+
+    monkeypatch.setattr(suite_training.variants, "run", run)
+    result, events = grid(specs, store)
+    assert set(result.failures) == {f"fc-none-{variant}-s1" for variant in ("pretrain", "frozen", "finetune")}
+    assert "not finite" in result.failures["fc-none-pretrain-s1"]
+    assert "pretraining fc-none-pretrain-s1 failed" in result.failures["fc-none-frozen-s1"]
+    assert kinds(events) == {"finished": 13, "reused": 0, "failed": 3}
+    (failed,) = store.search({"variant": "pretrain", "seed": "1", "augmentation": "none"})
+    assert failed.info.status == "FAILED"
+    assert "not finite" in failed.data.tags["aepretrain.error"]
+    assert store.client.get_run(result.run_id).info.status == "FAILED"
+
+
+def test_a_real_divergence_fails_its_run(store: Store) -> None:
+    specs = grid_specs(("fc",), ("none",), (0,), Settings(dataset="digits", lr=1e18, ae_epochs=3, cls_epochs=3))
+    result, _ = grid(specs, store)
+    assert "not finite in epoch" in result.failures["fc-none-pretrain-s0"]
+    assert result.records == ()
+
+
+def test_unknown_networks_open_no_run(small: Settings, store: Store) -> None:
+    specs = grid_specs(("lenet",), ("none",), (0,), small)
+    with pytest.raises(UsageError, match="fc, conv"):
+        grid(specs, store)
+    with pytest.raises(UsageError, match="fc, conv"):
+        suite.check(specs, EXECUTION)
+    assert list(store.search({"kind": "grid"})) == []
+
+
+def test_plugins_that_cannot_be_imported_are_named() -> None:
+    with pytest.raises(UsageError, match="plugin 'no_such_module' cannot be imported"):
+        suite.check([], replace(EXECUTION, plugins=("no_such_module",)))
+
+
+def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    one, _ = grid(specs, store)
+    two, events = grid(specs, store, replace(EXECUTION, force=True, jobs=2), make_pool=suite.local_pool)
+    assert kinds(events)["finished"] == 16
+    assert any(event.kind == "epoch" for event in events)
+    assert len({record.tags["pid"] for record in two.records}) == 2
+    for a, b in zip(one.records, two.records, strict=True):
+        assert without_times(a) == without_times(b)
+        assert a.tags["weights_sha256"] == b.tags["weights_sha256"]
+
+
+def test_selection_is_by_validation_loss_then_seed(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    result, _ = grid(specs, store)
+    chosen = suite.select(result.records)
+    assert {record.cell for record in chosen} == {("fc", a, v) for a in ("none", "erasing") for v in CLASSIFIERS}
+    for record in chosen:
+        same = [other for other in result.records if other.cell == record.cell]
+        assert record.metrics["best_val_loss"] == min(other.metrics["best_val_loss"] for other in same)
+    with_models = {run.info.run_id for run in store.search({"kind": "training"}) if "aepretrain.model" in run.data.tags}
+    assert with_models == {record.run_id for record in chosen}
+    tie = [replace(result.records[3], identity=result.records[3].identity | {"seed": seed}) for seed in (4, 2, 3)]  # type: ignore[operator]  # a dict
+    assert [record.seed for record in suite.select(tie)] == [2]
+
+
+def test_the_model_is_mlflows_own(specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset) -> None:
+    import mlflow
+
+    result, _ = grid(specs[:4], store)
+    record = next(record for record in result.records if record.cell[2] == "finetune")
+    model = mlflow.pyfunc.load_model(store.client.get_run(record.run_id).data.tags["aepretrain.model"])
+    pixels = digits.test_images_NHW.unsqueeze(1).float().div(255).numpy()
+    predictions = Predictions.from_bytes(store.artifact(record.run_id, "evidence/predictions.npz"))
+    for num in (1, 2, 257):
+        assert np.array_equal(model.predict(pixels[:num]).argmax(1), predictions.predicted_N[:num])
+    assert model.metadata.signature is not None
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 1, 28, 28)
+    assert model.metadata.load_input_example() is not None
+    assert store.client.get_run(record.run_id).info.status == "FINISHED"
+
+
+def single(spec: TrainingSpec, store: Store, **options: Any) -> tuple[suite.SingleResult, list[Event]]:
+    events: list[Event] = []
+    execution = options.pop("execution", EXECUTION)
+    return suite.run_single(spec, store, execution, events.append, **options), events
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_single_training(variant: str, small: Settings, store: Store) -> None:
+    spec = TrainingSpec(variant=variant, network="fc", settings=small)
+    result, events = single(spec, store)
+    needed = [event.spec.variant for event in events if event.kind == "needed"]
+    assert needed == (["pretrain"] if variant in ("frozen", "finetune") else [])
+    assert len(list(store.search({"kind": "training"}))) == 1 + len(needed)
+    tags = store.client.get_run(result.record.run_id).data.tags
+    assert ("aepretrain.model" in tags) == (variant != "pretrain")
+    assert tags["aepretrain.done"] == "true"
+    again, events = single(spec, store)
+    assert (again.reused, again.record.run_id) == (True, result.record.run_id)
+    assert events == []
+    forced, events = single(spec, store, execution=replace(EXECUTION, force=True))
+    assert forced.record.attempt == 2
+    assert [event.kind for event in events if event.kind == "needed"] == []
+
+
+def test_a_single_training_takes_over_mlflows_run_or_points_from_it(small: Settings, store: Store) -> None:
+    spec = TrainingSpec(variant="scratch", network="fc", settings=small)
+    first, second = (store.client.create_run(store.experiment_id).info.run_id for _ in range(2))
+    result, _ = single(spec, store, run_id=first)
+    assert result.record.run_id == first
+    result, _ = single(spec, store, run_id=second)
+    assert result.record.run_id == first
+    assert store.client.get_run(second).data.tags["aepretrain.reused"] == first
+    assert store.client.get_run(second).data.metrics["test_accuracy"] == result.record.metrics["test_accuracy"]

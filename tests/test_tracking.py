@@ -1,0 +1,224 @@
+"""What is written to MLflow and read back: identity, order, attempts, failures, and stores that cannot be opened."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as StoredRun
+
+from aepretrain import tracking
+from aepretrain.spec import Settings, TrainingSpec
+from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid, open_training
+
+REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")
+SPEC = TrainingSpec(variant="scratch", network="fc", augmentation="erasing", seed=3, settings=Settings(dataset="digits"))
+KEY = SPEC.key("f" * 64, {})
+
+
+def begin(store: Store, **options: Any) -> Run:
+    arguments = {"parent_run_id": None, "run_id": None, "device": "cpu", "threads": 1} | options
+    return open_training(store, SPEC, KEY, REFERENCE, **arguments)
+
+
+def finish(store: Store, accuracy: float = 0.5, **options: Any) -> str:
+    run = begin(store, **options)
+    run.log_metrics({"test_accuracy": accuracy})
+    run.finish()
+    return run.run_id
+
+
+def stored(store: Store, run_id: str) -> StoredRun:
+    return MlflowClient(tracking_uri=store.uri).get_run(run_id)
+
+
+def test_a_run_tells_what_it_is(store: Store) -> None:
+    run = begin(store, parent_run_id="parent")
+    found = stored(store, run.run_id)
+    assert found.info.run_name == "fc-erasing-scratch-s3"
+    assert found.info.status == "RUNNING"
+    assert found.data.params == {
+        name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in SPEC.identity().items()
+    }
+    tags = found.data.tags
+    assert json.loads(tags["aepretrain.spec"]) == json.loads(json.dumps(SPEC.identity()))
+    assert tags["mlflow.parentRunId"] == "parent"
+    expected = {"key": KEY, "network": "fc", "augmentation": "erasing", "variant": "scratch", "seed": "3", "attempt": "1"}
+    assert expected.items() <= {name.removeprefix("aepretrain."): value for name, value in tags.items()}.items()
+    assert {"host", "pid", "commit", "dirty", "device", "threads", "schema", "dataset_digest"} <= {
+        name.removeprefix("aepretrain.") for name in tags
+    }
+    (dataset,) = found.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 36)
+
+
+def test_epochs_are_metrics_with_their_step(store: Store) -> None:
+    run = begin(store)
+    for epoch in (1, 2, 3):
+        run.log_metrics({"val_loss": 1 / epoch}, epoch)
+    history = store.client.get_metric_history(run.run_id, "val_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+def test_done_needs_the_tag_and_the_end(store: Store) -> None:
+    assert store.done(KEY) is None
+    run = begin(store)
+    assert store.done(KEY) is None
+    run.tag(done="true")
+    assert store.done(KEY) is None, "still running"
+    run.end("FINISHED")
+    record = store.done(KEY)
+    assert record is not None
+    assert record.run_id == run.run_id
+    assert record.cell == ("fc", "erasing", "scratch")
+    unmarked = begin(store)
+    unmarked.end("FINISHED")
+    assert store.done(KEY) == record
+
+
+def test_the_highest_attempt_counts_not_the_newest(store: Store) -> None:
+    first, second = finish(store, 0.1), finish(store, 0.2)
+    assert store.client.get_run(second).data.tags["aepretrain.attempt"] == "2"
+    store.client.set_tag(first, "aepretrain.attempt", "9")
+    record = store.done(KEY)
+    assert record is not None
+    assert (record.run_id, record.metrics["test_accuracy"]) == (first, 0.1)
+    assert store.records(dataset_digest="f" * 64) == {KEY: record}
+    assert store.records(dataset_digest="0") == {}
+
+
+def test_done_is_found_in_every_experiment(store: Store) -> None:
+    run_id = finish(store)
+    other = tracking.open_store(store.uri, "another")
+    assert other.experiment_id != store.experiment_id
+    record = other.done(KEY)
+    assert record is not None
+    assert record.run_id == run_id
+
+
+def test_reading_goes_on_after_the_first_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.client, "search_runs", partial(store.client.search_runs, max_results=10))
+    for index in range(23):
+        tags = {"aepretrain.key": f"k{index}", "aepretrain.done": "true", "aepretrain.schema": "1"}
+        tags |= {"aepretrain.attempt": "1", "aepretrain.spec": "{}"}
+        run = store.client.create_run(store.experiment_id, tags=tags)
+        store.client.set_terminated(run.info.run_id)
+    assert len(store.records()) == 23
+
+
+def test_an_error_ends_the_run_as_failed_with_the_error(store: Store) -> None:
+    run = begin(store)
+    with pytest.raises(ValueError, match="two"), ending(run):
+        raise ValueError("line one\nline two")
+    found = stored(store, run.run_id)
+    assert found.info.status == "FAILED"
+    assert found.data.tags["aepretrain.error"] == "line one line two"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_being_stopped_ends_the_run_as_killed(store: Store, stop: type[BaseException]) -> None:
+    run = begin(store)
+    with pytest.raises(stop), ending(run):
+        raise stop
+    assert stored(store, run.run_id).info.status == "KILLED"
+
+
+def test_a_run_that_lost_its_process_is_ended_by_the_next_attempt(store: Store) -> None:
+    orphan, elsewhere = begin(store), begin(store)
+    store.client.set_tag(elsewhere.run_id, "aepretrain.host", "another host")
+    store.client.update_run(orphan.run_id, "RUNNING")
+    run = begin(store)
+    assert stored(store, orphan.run_id).info.status == "KILLED"
+    assert stored(store, elsewhere.run_id).info.status == "RUNNING", "nobody here knows"
+    assert stored(store, run.run_id).data.tags["aepretrain.attempt"] == "3"
+
+
+def test_a_run_that_mlflow_opened_is_taken_over(store: Store) -> None:
+    opened = store.client.create_run(store.experiment_id).info.run_id
+    store.client.log_param(opened, "lr", "1e-3")
+    assert begin(store, run_id=opened).run_id == opened
+    found = stored(store, opened)
+    assert found.data.params["lr"] == "1e-3", "MLflow's own text stays"
+    assert json.loads(found.data.tags["aepretrain.spec"])["lr"] == 0.001
+    assert found.info.run_name == SPEC.name
+
+
+def test_a_pointer_is_not_a_training(store: Store) -> None:
+    done = finish(store)
+    opened = store.client.create_run(store.experiment_id).info.run_id
+    tracking.point_to(store, opened, done, {"test_accuracy": 0.5})
+    found = stored(store, opened)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["aepretrain.reused"] == done
+    assert found.data.metrics == {"test_accuracy": 0.5}
+    assert [record.run_id for record in store.records().values()] == [done]
+
+
+def test_a_grid_enters_its_own_run_again(store: Store) -> None:
+    first = open_grid(store, "grid", "g", run_id=None, again=False)
+    first.end("KILLED")
+    again = open_grid(store, "grid", "g", run_id=None, again=False)
+    assert again.run_id == first.run_id
+    assert stored(store, first.run_id).info.status == "RUNNING"
+    assert open_grid(store, "grid", "other", run_id=None, again=False).run_id != first.run_id
+    assert open_grid(store, "grid", "g", run_id=None, again=True).run_id != first.run_id
+
+
+def test_weights_are_checked_against_their_digest(store: Store) -> None:
+    run = begin(store)
+    run.log_weights(b"weights")
+    run.finish()
+    record = store.done(KEY)
+    assert record is not None
+    assert store.weights(record) == b"weights"
+    run.log_bytes("weights.pt", b"Weights")
+    with pytest.raises(StoreError, match="SHA-256 differs"):
+        store.weights(record)
+    with pytest.raises(StoreError, match="no readable artifact"):
+        store.artifact(record.run_id, "evidence/none.npz")
+
+
+def test_a_deleted_experiment_is_refused_with_the_way_out(store: Store) -> None:
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(StoreError, match=f"mlflow experiments restore --experiment-id {store.experiment_id}"):
+        tracking.open_store(store.uri, "own")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:////nonexistent/folder/mlflow.db", "no folder /nonexistent/folder"),
+        ("sqlite:///{folder}", "Is a directory"),
+        ("sqlite:///{file}", "not an SQLite database"),
+        ("http://127.0.0.1:9", "cannot be opened"),
+        ("gopher://host", "cannot be opened"),
+    ],
+)
+def test_stores_that_cannot_be_opened(tmp_path: Path, uri: str, message: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("This is a text of more than 16 characters.")
+    uri = uri.format(folder=tmp_path, file=file)
+    with pytest.raises(StoreError, match=message) as error:
+        tracking.open_store(uri)
+    assert uri in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_where_runs_are_kept(tmp_path: Path) -> None:
+    inner = tmp_path / "project" / "a" / "b"
+    inner.mkdir(parents=True)
+    assert tracking.default_uri(inner) == f"sqlite:///{inner}/mlflow.db"
+    (tmp_path / "project" / "MLproject").touch()
+    assert tracking.default_uri(inner) == f"sqlite:///{tmp_path}/project/mlflow.db"
+    assert tracking.ui_hint("http://host:5000") == "http://host:5000"
+    assert tracking.ui_hint("sqlite:///x") == "mlflow ui --backend-store-uri sqlite:///x"
+
+
+def test_a_new_store_keeps_its_artifacts_beside_it(tmp_path: Path) -> None:
+    opened = tracking.open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = opened.client.get_experiment(opened.experiment_id)
+    assert experiment.name == "aepretrain"
+    assert experiment.artifact_location == (tmp_path / "mlartifacts").as_uri()
