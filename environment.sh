@@ -1,5 +1,5 @@
-# Sourced by the scripts: makes .venv from requirements.txt unless it is there already, from the same file.
-# Uses uv where it is on PATH, else venv and pip.
+# Sourced by the scripts: makes .venv from requirements.txt, unless it was made from that very file before.
+# With uv where it is on PATH, else with venv and pip, which first bring the pinned uv, four times as fast as pip.
 
 find_python() {
   local name
@@ -14,18 +14,19 @@ find_python() {
 }
 
 make_environment() {
-  local python
+  local python uv
   python=$(find_python)
   echo "Making .venv with $("$python" --version); this takes some minutes and 6 GB." >&2
   rm -rf .venv
-  if command -v uv >/dev/null; then
-    uv venv --quiet --python "$(command -v "$python")" .venv
-    uv pip install --quiet --python .venv/bin/python -r requirements.txt
-  else
-    "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --require-hashes -r requirements.txt
+  "$python" -m venv .venv
+  if ! uv=$(command -v uv); then
+    awk '/^[^ ]/ { of_uv = /^uv==/ } of_uv' requirements.txt > .venv/uv-requirements.txt
+    .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv-requirements.txt
+    uv=.venv/bin/uv
   fi
-  cp requirements.txt .venv/installed-requirements.txt # last, so that a half-made environment is made again
+  "$uv" pip install --quiet --python .venv/bin/python -r requirements.txt ||
+    .venv/bin/python -m pip install --quiet --require-hashes -r requirements.txt
+  cp requirements.txt .venv/made-from.txt # last, so that a half-made environment is made again
 }
 
-cmp --silent requirements.txt .venv/installed-requirements.txt || make_environment
+cmp --silent requirements.txt .venv/made-from.txt || make_environment

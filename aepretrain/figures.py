@@ -20,13 +20,13 @@ INK, PALE = "#222222", "#999999"
 
 def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
     """The figures of one training by name, as far as its evidence reaches."""
-    found = {"loss_curve": loss_curve(title, evidence.history)}
+    found = {"loss_curve": loss_curve(f"{title}: loss", evidence.history)}
     if evidence.confusion_KK is not None:
-        found["confusion_matrix"] = confusion_matrix(title, evidence.confusion_KK)
+        found["confusion_matrix"] = confusion_matrix(f"{title}: test images", evidence.confusion_KK)
     if evidence.reconstructions is not None:
-        found["reconstructions"] = reconstructions(title, evidence.reconstructions)
+        found["reconstructions"] = reconstructions(f"{title}: validation images", evidence.reconstructions)
     if evidence.class_counts is not None:
-        found["class_distribution"] = class_distribution(title, evidence.class_counts)
+        found["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
     return found
 
 
@@ -35,7 +35,7 @@ def loss_curve(title: str, history: Sequence[EpochResult]) -> Figure:
     figure, axes = _figure(title, 6.4, 4.0)
     epochs = [result.epoch for result in history]
     axes.plot(epochs, [result.train_loss for result in history], "o-", ms=3, color=PALE, label="training")
-    axes.plot(epochs, [result.val_loss for result in history], "o-", ms=3, color="#0072B2", label="validation")
+    axes.plot(epochs, [result.val_loss for result in history], "o-", ms=3, color=INK, label="validation")
     best = min(history, key=lambda result: result.val_loss)
     axes.plot(best.epoch, best.val_loss, "o", ms=9, mfc="none", mec="#D55E00", label=f"best epoch ({best.epoch})")
     axes.set(xlabel="epoch", ylabel="loss")
@@ -83,11 +83,11 @@ def class_distribution(title: str, counts: Mapping[str, NDArray[np.int64]]) -> F
     width = 0.8 / len(counts)
     for index, (name, counts_K) in enumerate(counts.items()):
         places = np.arange(len(counts_K)) + (index - (len(counts) - 1) / 2) * width
-        colour = ("#0072B2", "#E69F00")[index % 2]
+        colour = (PALE, INK)[index % 2]
         label = f"{name} ({counts_K.sum():,} images)"
         axes.bar(places, 100 * counts_K / counts_K.sum(), width, color=colour, label=label)
     axes.set(xlabel="class", ylabel="share of images (%)", xticks=range(len(counts_K)))
-    axes.legend(frameon=False, loc="lower right", framealpha=1)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 
 
@@ -104,7 +104,7 @@ def grid_accuracy(
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
     published: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean, a diamond where published.
+    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean, a hollow mark as published.
 
     `accuracies` maps experiment and variant to one accuracy for each seed, `published` likewise to one number. The
     frozen variants have a panel of their own, for on one axis they would press the others together.
@@ -118,7 +118,8 @@ def grid_accuracy(
             for place, experiment in enumerate(accuracies):
                 _draw_cell(axes, place + shift, variant, accuracies[experiment][variant])
                 if variant in published[experiment]:
-                    axes.plot(place + shift + 0.12, published[experiment][variant], "D", ms=5, mfc="none", mec=INK)
+                    source = published[experiment][variant]
+                    axes.plot(place + shift + 0.13, source, "D", ms=5, mfc="none", mec=COLOURS[variant])
             axes.plot([], [], "o", color=COLOURS[variant], label=variant)
         if any(published.values()):
             axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
@@ -137,5 +138,6 @@ def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[floa
         axes.annotate("missing", (place, 0.5), xycoords=("data", "axes fraction"), rotation=90, color=PALE, ha="center")
         return
     mean = float(np.mean(accuracies))
-    axes.plot([place - 0.08, place + 0.08], [mean, mean], color=COLOURS[variant], lw=2)
+    if len(accuracies) > 1:
+        axes.plot([place - 0.08, place + 0.08], [mean, mean], color=COLOURS[variant], lw=2)
     axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=COLOURS[variant], mec="none")

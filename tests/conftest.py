@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,10 +83,12 @@ def small() -> Settings:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Command]:
+def command(tmp_path: Path) -> Command:
     """``aepretrain`` as a process in an empty folder: give it arguments, get what it printed and its exit code."""
 
-    def run(*arguments: str, uri: str | None = None, timeout_s: float = 120, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def run(
+        *arguments: str, uri: str | None = None, timeout_s: float = 120, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
         known = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         added = {"PYTHONPATH": str(ROOT), **({"MLFLOW_TRACKING_URI": uri} if uri else {}), **environment}
         return subprocess.run(
@@ -99,4 +101,4 @@ def command(tmp_path: Path) -> Iterator[Command]:
             check=False,
         )
 
-    yield run
+    return run

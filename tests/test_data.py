@@ -57,14 +57,16 @@ def test_damaged_idx_files_are_told_in_one_line(
 ) -> None:
     path = tmp_path / f"file{suffix}"
     path.write_bytes(gzip.compress(content) if suffix else content)
-    with pytest.raises(Failure, match=f"expected.*{expected}.*found.*{found}") as error:
+    with pytest.raises(Failure, match=rf"expected.*{expected}.*found.*{found}") as error:
         read(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     assert path.exists(), "nothing is deleted"
 
 
-@pytest.mark.parametrize("content", [gzip.compress(CONTENT)[:-9], b"no gzip at all", gzip.compress(CONTENT)[:20] + b"\0" * 20])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(CONTENT)[:-9], b"no gzip at all", gzip.compress(CONTENT)[:20] + b"\0" * 20]
+)
 def test_damaged_gzip_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.gz"
     path.write_bytes(content)
@@ -111,12 +113,13 @@ def test_swapped_files_are_found_out(here: Path) -> None:
     raw.mkdir(parents=True)
     for name in mnist.MNIST_DIGESTS:
         (raw / f"{name}.gz").symlink_to(SHARED / "MNIST" / "raw" / f"{name.replace('t10k', 'train')}.gz")
-    with pytest.raises(Failure, match="t10k-images.*10000.*60000"):
+    with pytest.raises(Failure, match=r"t10k-images.*10000.*60000"):
         data.load("mnist", None)
 
 
-def test_mnist_that_cannot_be_had_is_missing(here: Path) -> None:
-    with pytest.raises(data.DatasetMissing, match="MNIST is not in data, ../shared/data and cannot be downloaded"):
+@pytest.mark.usefixtures("here")
+def test_mnist_that_cannot_be_had_is_missing() -> None:
+    with pytest.raises(data.DatasetMissing, match=r"MNIST is not in data, \.\./shared/data and cannot be downloaded"):
         data.load("mnist", None)
 
 

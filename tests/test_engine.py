@@ -23,7 +23,9 @@ def examples(inputs_N: Tensor, targets_N: Tensor) -> Examples:
     return Examples(len(inputs_N), lambda _: lambda index_B: (inputs_N[index_B], targets_N[index_B]), CPU)
 
 
-def task(model: nn.Module, *, epochs: int = 5, lr: float = 1e-3, patience: int = 0, dtype: torch.dtype = torch.float32) -> Task:
+def task(
+    model: nn.Module, *, epochs: int = 5, lr: float = 1e-3, patience: int = 0, dtype: torch.dtype = torch.float32
+) -> Task:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(NUM + 40, 1, 28, 28, generator=generator, dtype=dtype)
     labels = torch.randint(0, 10, (NUM + 40,), generator=generator)
@@ -160,9 +162,7 @@ def test_each_epoch_has_an_order_of_its_own_and_sees_every_item_once() -> None:
 
     source = Examples(NUM, at_epoch, CPU)
     train(
-        Task(
-            nn.Linear(1, 1), functional.mse_loss, source, source, False, 0, "an order", Phase(3, BATCH, 1e-3, 0)
-        ),
+        Task(nn.Linear(1, 1), functional.mse_loss, source, source, False, 0, "an order", Phase(3, BATCH, 1e-3, 0)),
         lambda _: None,
     )
     assert all(sorted(order) == list(range(NUM)) for order in orders[1:])

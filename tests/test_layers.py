@@ -21,7 +21,8 @@ def _table() -> dict[str, tuple[int, set[str], set[str]]]:
     lines = (ROOT / "docs/architecture.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if re.match(r"\| \d", line)]
     return {
-        module.strip("`"): (int(layer), _words(project), _words(external)) for layer, module, _, project, external in rows
+        module.strip("`"): (int(layer), _words(project), _words(external))
+        for layer, module, _, project, external in rows
     }
 
 

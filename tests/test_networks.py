@@ -198,4 +198,3 @@ def test_a_checkpoint_must_fit() -> None:
         with pytest.raises(Failure, match=message):
             load_part(network, "encoder", bad)
         assert all(torch.equal(a, b) for a, b in zip(before.values(), network.state_dict().values(), strict=True))
-

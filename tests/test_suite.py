@@ -28,7 +28,7 @@ class InlineExecutor(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except (Failure, UsageError) as error:
             future.set_exception(error)
         return future
 
@@ -36,6 +36,17 @@ class InlineExecutor(Executor):
 @contextmanager
 def inline(_: Execution) -> Iterator[Pool]:
     yield Pool(InlineExecutor(), 1)
+
+
+@pytest.fixture
+def models() -> None:
+    """Asked for by tests that look at MLflow models; the others do without them, for exporting takes seconds."""
+
+
+@pytest.fixture(autouse=True)
+def without_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "models" not in request.fixturenames:
+        monkeypatch.setattr(tracking, "log_model", lambda *_: None)
 
 
 @pytest.fixture
@@ -159,7 +170,7 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("num_epochs", [1, 4, 9, 31])
 def test_an_interrupted_grid_goes_on_where_it_stopped(
-    specs: tuple[TrainingSpec, ...], store: Store, num_epochs: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    specs: tuple[TrainingSpec, ...], store: Store, num_epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
         interrupt_after(num_epochs, context)
@@ -178,7 +189,7 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(
 
 
 def test_interruption_changes_no_bit(
-    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
         interrupt_after(5, context)
@@ -192,7 +203,9 @@ def test_interruption_changes_no_bit(
         assert a.tags["weights_sha256"] == b.tags["weights_sha256"]
 
 
-def test_a_training_that_fails_leaves_the_others(specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_fails_leaves_the_others(
+    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = variants.run
 
     def run(spec: TrainingSpec, *rest: Any) -> Any:
@@ -244,6 +257,7 @@ def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...]
         assert a.tags["weights_sha256"] == b.tags["weights_sha256"]
 
 
+@pytest.mark.usefixtures("models")
 def test_selection_is_by_validation_loss_then_seed(specs: tuple[TrainingSpec, ...], store: Store) -> None:
     result, _ = grid(specs, store)
     chosen = suite.select(result.records)
@@ -257,6 +271,7 @@ def test_selection_is_by_validation_loss_then_seed(specs: tuple[TrainingSpec, ..
     assert [record.seed for record in suite.select(tie)] == [2]
 
 
+@pytest.mark.usefixtures("models")
 def test_the_model_is_mlflows_own(specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset) -> None:
     import mlflow
 
@@ -279,6 +294,7 @@ def single(spec: TrainingSpec, store: Store, **options: Any) -> tuple[suite.Sing
     return suite.run_single(spec, store, execution, events.append, **options), events
 
 
+@pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_single_training(variant: str, small: Settings, store: Store) -> None:
     spec = TrainingSpec(variant=variant, network="fc", settings=small)

@@ -14,7 +14,9 @@ from aepretrain.spec import Settings, TrainingSpec
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid, open_training
 
 REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")
-SPEC = TrainingSpec(variant="scratch", network="fc", augmentation="erasing", seed=3, settings=Settings(dataset="digits"))
+SPEC = TrainingSpec(
+    variant="scratch", network="fc", augmentation="erasing", seed=3, settings=Settings(dataset="digits")
+)
 KEY = SPEC.key("f" * 64, {})
 
 
@@ -46,7 +48,14 @@ def test_a_run_tells_what_it_is(store: Store) -> None:
     tags = found.data.tags
     assert json.loads(tags["aepretrain.spec"]) == json.loads(json.dumps(SPEC.identity()))
     assert tags["mlflow.parentRunId"] == "parent"
-    expected = {"key": KEY, "network": "fc", "augmentation": "erasing", "variant": "scratch", "seed": "3", "attempt": "1"}
+    expected = {
+        "key": KEY,
+        "network": "fc",
+        "augmentation": "erasing",
+        "variant": "scratch",
+        "seed": "3",
+        "attempt": "1",
+    }
     assert expected.items() <= {name.removeprefix("aepretrain."): value for name, value in tags.items()}.items()
     assert {"host", "pid", "commit", "dirty", "device", "threads", "schema", "dataset_digest"} <= {
         name.removeprefix("aepretrain.") for name in tags

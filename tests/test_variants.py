@@ -16,7 +16,8 @@ from aepretrain.data import Dataset, split
 from aepretrain.engine import Task
 from aepretrain.networks import build
 from aepretrain.spec import VARIANTS, Failure, Settings, TrainingSpec, UsageError
-from aepretrain.variants import Outcome, run
+from aepretrain.variants import Outcome, run, training
+from aepretrain.variants import images as images_module
 
 CPU = torch.device("cpu")
 
@@ -70,16 +71,16 @@ def test_codes_computed_once_equal_codes_computed_in_every_step(
     one = spec("frozen", network, cls_epochs=10)  # 500 images: 10 epochs of 4 steps
     pretrained = outcome(spec("pretrain", network), images).weights
     once = outcome(one, images, pretrained)
-    monkeypatch.setattr(variants, "_rectangles", lambda *_: lambda _: None)  # "augmented", by nothing
-    monkeypatch.setattr(variants, "erase", lambda pixels, *_: pixels)
-    monkeypatch.setattr(variants._Images, "examples", _without_rectangles(variants._Images.examples))
+    monkeypatch.setattr(training, "erasing", lambda *_: lambda _: None)  # "augmented", by nothing
+    monkeypatch.setattr(images_module, "erase", lambda pixels, *_: pixels)
+    monkeypatch.setattr(images_module.Images, "examples", _without_rectangles(images_module.Images.examples))
     every_step = outcome(one, images, pretrained)
     for name, weight in once.weights.items():
         torch.testing.assert_close(weight, every_step.weights[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
 def _without_rectangles(examples: Any) -> Any:
-    return lambda self, target, draw=None: examples(self, target, None)
+    return lambda self, target, _draw=None: examples(self, target, None)
 
 
 def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
@@ -98,11 +99,13 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
         orders[variant] = (task.order, task.seed)
         return original(task, on_epoch)
 
-    original = variants.train
+    original = training.train
     orders: dict[str, tuple[str, int]] = {}
-    monkeypatch.setattr(variants, "train", spy)
+    monkeypatch.setattr(training, "train", spy)
     for variant in VARIANTS:
-        outcome(spec(variant, augmentation="erasing"), images, None if variant in ("pretrain", "scratch") else pretrained)
+        outcome(
+            spec(variant, augmentation="erasing"), images, None if variant in ("pretrain", "scratch") else pretrained
+        )
     assert same(started["pretrain"], started["scratch"], "encoder")
     for head in ("classifier.", "classifier2."):
         assert same(started["frozen"], started["finetune"], head)
@@ -116,7 +119,7 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
 def test_only_training_images_are_erased(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     erased: list[int] = []
     monkeypatch.setattr(
-        variants, "erase", lambda pixels, *rest: erased.append(len(pixels)) or erase(pixels, *rest)
+        images_module, "erase", lambda pixels, *rest: erased.append(len(pixels)) or erase(pixels, *rest)
     )
     outcome(spec("scratch", augmentation="erasing"), images)
     num_train = len(split(images, "random", 0).train_N)
@@ -134,8 +137,8 @@ def test_the_autoencoders_target(images: Dataset, target: str, monkeypatch: pyte
         pairs.append(task.train.at_epoch(1)(torch.arange(50)))
         return original(task, on_epoch)
 
-    original = variants.train
-    monkeypatch.setattr(variants, "train", spy)
+    original = training.train
+    monkeypatch.setattr(training, "train", spy)
     outcome(spec("pretrain", augmentation="erasing", ae_target=target), images)
     inputs, targets = pairs[0]
     clean = images.images_NHW[split(images, "random", 0).train_N[:50]].unsqueeze(1) / 255
@@ -150,8 +153,8 @@ def test_erased_first_normalised_after(images: Dataset, monkeypatch: pytest.Monk
         seen.append(task.train.at_epoch(1)(torch.arange(50))[0])
         return original(task, on_epoch)
 
-    original = variants.train
-    monkeypatch.setattr(variants, "train", spy)
+    original = training.train
+    monkeypatch.setattr(training, "train", spy)
     for normalize in ("none", "mnist"):
         outcome(spec("scratch", augmentation="erasing", normalize=normalize, erase_value=0.5), images)
     torch.testing.assert_close(seen[1], (seen[0] - 0.1307) / 0.3081)
@@ -234,7 +237,10 @@ def test_reconstructions_show_one_image_of_each_class(images: Dataset) -> None:
     assert plain.reconstructions is not None
     assert np.array_equal(plain.reconstructions.original_NHW, plain.reconstructions.seen_NHW)
     assert plain.class_counts is not None
-    assert {name: int(counts.sum()) for name, counts in plain.class_counts.items()} == {"training": 500, "validation": 100}
+    assert {name: int(counts.sum()) for name, counts in plain.class_counts.items()} == {
+        "training": 500,
+        "validation": 100,
+    }
 
 
 def test_bce_trains_on_logits(images: Dataset) -> None:
@@ -279,5 +285,3 @@ def test_devices_by_name() -> None:
         variants.resolve_device("abacus")
     with pytest.raises(UsageError, match="not available"):
         variants.resolve_device("xpu")
-
-

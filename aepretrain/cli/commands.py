@@ -23,7 +23,17 @@ from aepretrain.cli.options import (
     settings_from,
     store_option,
 )
-from aepretrain.spec import VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs, parse_seeds
+from aepretrain.spec import (
+    CLASSIFIERS,
+    VARIANTS,
+    Execution,
+    Failure,
+    Settings,
+    TrainingSpec,
+    UsageError,
+    grid_specs,
+    parse_seeds,
+)
 
 if TYPE_CHECKING:
     from aepretrain import report, tracking
@@ -66,6 +76,7 @@ def grid(**options: Any) -> None:
         for name in ("networks", "augmentations")
     )
     grid_specs(networks, augmentations, seeds[:1], settings)  # what is not allowed is said before anything is loaded
+    run_id = _adopted_run_id()
     _warm_up_workers()
     from rich.console import Console
 
@@ -75,23 +86,24 @@ def grid(**options: Any) -> None:
     settings = _with_available_dataset(settings, execution, options["fallback_dataset"])
     specs = grid_specs(networks, augmentations, seeds, settings)
     suite.check(specs, execution)
-    store, run_id = _open_store(options)
+    store = _open_store(options, run_id)
     _say_where(store)
     console = Console()
     with Display(console, specs, suite.num_jobs(execution)) as display:
         result = suite.run_grid(specs, store, execution, display.handle, _log_grid, run_id=run_id)
+    if any(record.cell[2] in CLASSIFIERS for record in result.records):
+        _show(report.build_grid(result.records), Path(options["out"]))
+    _say_where(store)
     if result.failures:
         missing = "; ".join(f"{name}: {message}" for name, message in result.failures.items())
         raise Failure(f"{len(result.failures)} of {len(specs)} trainings are missing ({missing})")
-    _show(report.build_grid(result.records), Path(options["out"]))
-    _say_where(store)
 
 
 def _log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
     """Give a grid's parent run its table."""
     from aepretrain import report
 
-    if any(record.cell[2] != "pretrain" for record in records):
+    if any(record.cell[2] in CLASSIFIERS for record in records):
         table = report.build_grid(records)
         for name, content in report.files(table).items():
             parent.log_bytes(f"results/{name}", content)
@@ -128,7 +140,8 @@ def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, A
 
     suite.check([spec], execution)
     data.load(spec.settings.dataset, execution.data_dir)
-    store, run_id = _open_store(options)
+    run_id = _adopted_run_id()
+    store = _open_store(options, run_id)
     console = Console()
     with Display(console, [spec], 1) as display:
         result = suite.run_single(spec, store, execution, display.handle, run_id=run_id)
@@ -153,7 +166,8 @@ def compare(**options: Any) -> None:
     """
     from aepretrain import report
 
-    store, run_id = _open_store(options)
+    run_id = _adopted_run_id()
+    store = _open_store(options, run_id)
     table = report.build_grid(report.choose(store.records().values(), given_settings(options)))
     _show(table, Path(options["out"]))
     if run_id is not None:
@@ -204,16 +218,16 @@ def _with_available_dataset(settings: Settings, execution: Execution, fallback: 
     return settings
 
 
-def _open_store(options: dict[str, Any]) -> "tuple[tracking.Store, str | None]":
-    """The tracking store, and the run that ``mlflow run`` opened for this command, if it did.
+def _adopted_run_id() -> str | None:
+    """The run that ``mlflow run`` opened for this command, if it did; no worker shall take it for its own."""
+    return os.environ.pop("MLFLOW_RUN_ID", None)
 
-    The run's id is taken out of the environment, so that no worker takes it for its own.
-    """
+
+def _open_store(options: dict[str, Any], run_id: str | None) -> "tracking.Store":
     from aepretrain import tracking
 
-    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     uri = options["tracking_uri"] or tracking.default_uri(Path.cwd())
-    return tracking.open_store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id), run_id
+    return tracking.open_store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id)
 
 
 def _say_where(store: "tracking.Store") -> None:

@@ -126,8 +126,7 @@ def open_training(
             orphan.tag(error="its process ended without ending the run")
             orphan.end("KILLED")
     identity = spec.identity()
-    cell = {name: identity[name] for name in ("variant", "network", "augmentation", "seed", "dataset")}
-    ours = cell | {
+    ours = identity | {
         "kind": "training",
         "key": key,
         "spec": canonical_json(identity),

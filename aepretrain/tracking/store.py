@@ -106,6 +106,7 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
     New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
     `StoreError` where the store cannot be opened or the experiment is deleted.
     """
+    uri = _absolute(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     _check_reachable(uri)
@@ -134,6 +135,11 @@ def one_line(error: BaseException) -> str:
 @lru_cache(maxsize=4)
 def _client(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
+
+
+def _absolute(uri: str) -> str:
+    """The same store, whatever folder the URI is used from later."""
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
 
 
 def _check_reachable(uri: str) -> None:

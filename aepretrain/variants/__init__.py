@@ -1,0 +1,16 @@
+"""The four variants as calls of the one training loop. The only package that touches test images."""
+
+from aepretrain.variants.machine import prepare_process, resolve_device
+from aepretrain.variants.training import Outcome, run, training_key
+from aepretrain.variants.weights import dump_weights, parse_weights, scoring_module
+
+__all__ = [
+    "Outcome",
+    "dump_weights",
+    "parse_weights",
+    "prepare_process",
+    "resolve_device",
+    "run",
+    "scoring_module",
+    "training_key",
+]

@@ -1,0 +1,36 @@
+"""The device and the process that a training runs in."""
+
+import ctypes
+import platform
+
+import torch
+
+from aepretrain.spec import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes the accelerator that is there, or else the CPU. Raises `UsageError`."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device={name!r} is not known: use auto, cpu, cuda or mps") from None
+    if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
+        raise UsageError(f"device={name!r} is not available on this machine")
+    return device
+
+
+def prepare_process(num_threads: int) -> None:
+    """Let this process compute with so many threads, and keep the memory that a training step frees for the next.
+
+    Two processes with one thread beat one process with two. glibc would give large freed blocks back to the system
+    and have every step fault them in again, a tenth of a convolutional step; other C libraries are left alone.
+    """
+    torch.set_num_threads(num_threads)
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_threshold = -1, -3  # mallopt(3)
+        libc = ctypes.CDLL(None)
+        for parameter in (trim_threshold, mmap_threshold):
+            libc.mallopt(parameter, 1 << 30)

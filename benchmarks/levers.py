@@ -1,0 +1,85 @@
+"""Time each lever that the engine and the networks pull, against the plain form, on one thread.
+
+    python -m benchmarks.levers
+
+Both forms of a lever run in turn, so that the machine's moods meet both; the ratio is that of the medians.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from aepretrain.networks import build
+
+BATCH, REPEATS = 128, 60
+Step = Callable[[], object]
+
+
+def training_step(model: nn.Module, inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor]) -> Step:
+    """Forward and backward."""
+
+    def step() -> None:
+        model.zero_grad()
+        forward(inputs).square().mean().backward()
+
+    return step
+
+
+def levers() -> dict[str, tuple[Step, Step]]:
+    """Each lever's plain and chosen form."""
+    images = torch.rand(BATCH, 1, 28, 28)
+    plain = build("conv", 0)
+    last = build("conv", 0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+    codes = plain.encode(images).detach()
+    stored = torch.randint(0, 256, (50_000, 1, 28, 28), dtype=torch.uint8)
+    index = torch.randperm(50_000)[:BATCH]
+    fc = build("fc", 0)
+    fc.encode(images).square().mean().backward()
+    adams = [torch.optim.Adam(fc.encoder.parameters(), fused=fused) for fused in (False, True)]
+    return {
+        "channels-last layout, conv encoder": (
+            training_step(plain, images, lambda x: plain.encoder(x)),
+            training_step(last, images, lambda x: last.encoder(x)),
+        ),
+        "ReLU after pooling, conv encoder, channels last": (
+            training_step(last, images, lambda x: last.encoder(x)),
+            training_step(last, images, last.encode),
+        ),
+        "last transposed convolution as sub-pixel convolution, conv decoder, channels last": (
+            training_step(last, codes, lambda x: last.decoder(x.unflatten(1, (4, 7, 7)))),
+            training_step(last, codes, last.decode),
+        ),
+        "fused Adam, fc encoder": (adams[0].step, adams[1].step),
+        "index_select instead of indexing, one batch of images": (
+            lambda: stored[index],
+            lambda: stored.index_select(0, index),
+        ),
+        "cross-entropy of one batch (the same twice: the noise of this table)": (
+            lambda: functional.cross_entropy(codes, index % 10),
+            lambda: functional.cross_entropy(codes, index % 10),
+        ),
+    }
+
+
+def main() -> None:
+    """Measure every lever and print a table."""
+    torch.set_num_threads(1)
+    print("| lever | plain (ms) | chosen (ms) | ratio |\n| --- | --- | --- | --- |")
+    for name, forms in levers().items():
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for repeat in range(REPEATS + 5):
+            for form, times in zip(forms, seconds, strict=True):
+                started = time.perf_counter()
+                form()
+                if repeat >= 5:
+                    times.append(time.perf_counter() - started)
+        plain, chosen = (statistics.median(times) * 1000 for times in seconds)
+        print(f"| {name} | {plain:.3f} | {chosen:.3f} | {plain / chosen:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

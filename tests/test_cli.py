@@ -1,0 +1,284 @@
+"""The command as people type it: help, bad input, the whole way, and what an interruption leaves."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from conftest import ROOT, Command
+
+from aepretrain import report, tracking
+from aepretrain.cli.commands import cli
+from aepretrain.spec import VARIANTS
+
+COMMANDS = ["grid", *VARIANTS, "compare"]
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_imports_nothing_slow_and_shows_defaults(name: str) -> None:
+    code = (
+        "import sys; from aepretrain.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'mlflow', 'numpy', 'rich', 'sklearn'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *([name] if name else []), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert ("[default: " in done.stdout) == bool(name)
+
+
+BAD = [
+    (["grid", "--network", "lenet"], 2, "network='lenet' is not known: it must be one of fc, conv"),
+    (["grid", "--augmentation", "flip"], 2, "augmentation='flip'"),
+    (["grid", "--seeds", "3-1"], 2, "runs backwards"),
+    (["grid", "--seeds", "x"], 2, "seeds='x'"),
+    (["grid", "--jobs", "0"], 2, "jobs=0"),
+    (["grid", "--epochs", "-3"], 2, "epochs=-3"),
+    (["grid", "--epochs", "abc"], 2, "--epochs"),
+    (["grid", "--erase-scale", "0.2"], 2, "two numbers"),
+    (["scratch"], 2, "--network"),
+    (["scratch", "--network", "fc", "--batch-size", "0"], 2, "batch_size=0"),
+    (["scratch", "--network", "fc", "--lr", "nan"], 2, "lr=nan"),
+    (["scratch", "--network", "fc", "--seed", "-1"], 2, "seed=-1"),
+    (["scratch", "--network", "fc", "--split", "half"], 2, "half"),
+    (["scratch", "--network", "fc", "--device", "abacus"], 2, "device='abacus'"),
+    (["scratch", "--network", "fc", "--dataset", "digits", "--data-dir", "file"], 2, "is not a folder"),
+    (["pretrain", "--network", "fc", "--ae-loss", "bce", "--normalize", "mnist"], 2, "bce"),
+    (["pretrain", "--network", "fc", "--cls-epochs", "3"], 2, "--cls-epochs"),
+    (["nonsense"], 2, "nonsense"),
+    (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
+    (["compare"], 1, "no finished classifier"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[" ".join(bad[0]) for bad in BAD])
+def test_bad_input_is_one_line_and_writes_nothing(
+    arguments: Sequence[str],
+    code: int,
+    message: str,
+    uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("aepretrain.cli.commands._warm_up_workers", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["aepretrain", *arguments])
+    from aepretrain.cli import main
+
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as stop:
+        main()
+    for number, handler in handlers:
+        signal.signal(number, handler)
+    printed = capsys.readouterr()
+    assert stop.value.code == code
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert "Traceback" not in printed.err + printed.out
+    store = tracking.Store(uri, "1")
+    assert list(store.client.search_runs([one.experiment_id for one in store.client.search_experiments()])) == []
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_whole_way(command: Command, uri: str, tmp_path: Path) -> None:
+    options = ["--dataset", "digits", "--network", "fc", "--epochs", "2"]
+    done = command("grid", *options, "--seeds", "0-1", "--jobs", "2", uri=uri)
+    assert done.returncode == 0, done.stderr
+    assert "[16/16]" in done.stdout
+    assert "NOT MNIST" in done.stdout
+    assert f"mlflow ui --backend-store-uri {uri}" in done.stdout
+    table = json.loads((tmp_path / "results" / "grid.json").read_text())
+    assert [cell["num_seeds"] for cell in table["cells"]] == [2] * 6 + [0] * 6
+    store = tracking.open_store(uri)
+    (parent,) = store.search({"kind": "grid"})
+    assert json.loads(store.artifact(parent.info.run_id, "results/grid.json")) == table
+    assert parent.data.tags["mlflow.note.content"] == (tmp_path / "results" / "grid.md").read_text()
+
+    again = command("grid", *options, "--seeds", "0-1", uri=uri)
+    assert again.returncode == 0
+    assert again.stdout.count(" reused: ") == 16
+    assert json.loads((tmp_path / "results" / "grid.json").read_text()) == table
+
+    compared = command("compare", "--out", "elsewhere", uri=uri)
+    assert compared.returncode == 0, compared.stderr
+    assert json.loads((tmp_path / "elsewhere" / "grid.json").read_text()) == table
+
+    single = command("frozen", "--network", "fc", "--dataset", "digits", "--epochs", "1", uri=uri)
+    assert single.returncode == 0, single.stderr
+    assert "fc-none-pretrain-s0 is not done yet: it is trained first, as a run of its own" in single.stdout
+    mixed = command("compare", uri=uri)
+    assert mixed.returncode == 2
+    assert "cls_epochs: " in mixed.stderr
+    assert command("compare", "--epochs", "2", uri=uri).returncode == 0
+
+
+def test_mnist_is_never_swapped_unless_asked(command: Command, uri: str, tmp_path: Path) -> None:
+    options = ["grid", "--network", "fc", "--augmentation", "none", "--epochs", "1"]
+    missing = command(*options, uri=uri)
+    assert missing.returncode == 1
+    assert "MNIST is not in" in missing.stderr
+    asked = command(*options, "--fallback-dataset", "digits", uri=uri)
+    assert asked.returncode == 0, asked.stderr
+    assert "NO NUMBER BELOW IS AN MNIST RESULT" in asked.stderr
+    assert "NOT MNIST" in asked.stdout
+    runs = list(tracking.open_store(uri).search({"kind": "training"}))
+    assert {run.data.params["dataset"] for run in runs} == {"digits"}
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte").write_bytes(b"damaged")
+    damaged = command(*options, "--fallback-dataset", "digits", uri=uri)
+    assert damaged.returncode == 1
+    assert "is damaged or another file" in damaged.stderr
+    assert len(damaged.stderr.strip().splitlines()) == 1
+
+
+def wait_for(condition: object, timeout_s: float = 60) -> None:
+    assert callable(condition)
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_grid_ends_its_runs_and_goes_on(
+    number: signal.Signals, code: int, command: Command, uri: str, tmp_path: Path
+) -> None:
+    options = ["grid", "--dataset", "digits", "--network", "fc", "--epochs", "400", "--patience", "0", "--jobs", "2"]
+    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aepretrain", *options],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    store = tracking.open_store(uri)
+    wait_for(lambda: len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) >= 2)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    states = [run.info.status for run in store.search({"kind": "training"})]
+    assert "KILLED" in states
+    assert "RUNNING" not in states
+    assert [run.info.status for run in store.search({"kind": "grid"})] == ["KILLED"]
+    finished = states.count("FINISHED")
+    short = ["2" if option == "400" else option for option in options]
+    assert command(*short, uri=uri).returncode == 0
+    assert len([r for r in store.search({"kind": "training"}) if r.info.status == "FINISHED"]) == finished + 8
+
+
+def test_a_users_network_trains_in_worker_processes(command: Command, uri: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        """
+from torch import nn
+from aepretrain.networks import Network, register
+
+class Small(Network):
+    frozen_head, trained_head = "first", "second"
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU())
+        self.decoder = nn.Sequential(nn.Linear(32, 784), nn.Unflatten(1, (1, 28, 28)))
+        self.first, self.second = nn.Linear(32, 10), nn.Linear(32, 10)
+
+register("small", Small)
+"""
+    )
+    done = command(
+        *("grid", "--plugin", "mine", "--network", "small", "--augmentation", "none"),
+        *("--dataset", "digits", "--epochs", "2"),
+        uri=uri,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"small, none +│ 0\.\d{4}", done.stdout)
+
+
+def entry_points() -> dict[str, dict[str, object]]:
+    return yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]  # type: ignore[no-any-return]
+
+
+def test_mlproject_has_every_command() -> None:
+    assert set(entry_points()) == {"main", *VARIANTS, "compare"}
+
+
+@pytest.mark.parametrize("name", ["main", *VARIANTS])
+def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
+    entry = entry_points()[name]
+    options = {option.name: option for option in cli.commands["grid" if name == "main" else name].params}
+    text = str(entry["command"])
+    assert isinstance(entry["parameters"], dict)
+    for parameter, given in entry["parameters"].items():
+        flag = "--" + parameter.replace("_", "-")
+        assert f"{flag} {{{parameter}}}" in text
+        option = next(one for one in options.values() if flag in one.opts)
+        assert isinstance(option, click.Option)
+        assert option.required == ("default" not in given)
+        shown = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+        if not option.required:
+            assert given["default"] == shown, parameter
+    assert set(re.findall(r"{(\w+)}", text)) == set(entry["parameters"])
+
+
+def test_help_tells_the_defaults_of_the_spec() -> None:
+    shown = CliRunner().invoke(cli, ["grid", "--help"], terminal_width=200).output
+    for flag, default in {"--epochs": "50", "--lr": "0.001", "--erase-scale": "0.1,0.15", "--patience": "10"}.items():
+        assert re.search(rf"{flag} .*\[default: {default}\]", shown), flag
+
+
+def test_the_readmes_table_is_the_commands_own() -> None:
+    assert (ROOT / "docs" / "results" / "grid.md").read_text().strip() in (ROOT / "README.md").read_text()
+    content = json.loads((ROOT / "docs" / "results" / "grid.json").read_text())
+    assert (content["dataset"], len(content["cells"])) == ("mnist", 12)
+    assert all(cell["num_seeds"] > 0 for cell in content["cells"])
+    for cell in content["cells"]:
+        assert report.PUBLISHED[cell["network"], cell["augmentation"], cell["variant"]][0] == cell["published_accuracy"]
+
+
+@pytest.mark.project
+@pytest.mark.parametrize("name", ["pretrain", "frozen", "finetune", "scratch", "compare", "main"])
+def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every entry point through ``mlflow run``, in this environment; all share one project folder and store."""
+    folder = tmp_path_factory.getbasetemp() / "project"
+    if not folder.exists():
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "data", "results", "ml*.db*", "mlartifacts"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    cell = [] if name in ("main", "compare") else ["-P", "network=fc", "-P", "augmentation=none"]
+    work = [] if name == "compare" else ["-P", "dataset=digits", "-P", "epochs=2"]
+    done = subprocess.run(
+        [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *cell, *work],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if name in ("main", "compare"):
+        assert "NOT MNIST" in done.stdout
+    store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
+    assert not list(store.search({}, "attributes.status != 'FINISHED'"))
