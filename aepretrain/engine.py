@@ -117,33 +117,39 @@ def _learn(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> float:
     generator = torch.Generator().manual_seed(derive_seed(task.seed, task.order, epoch))
     order_N = torch.randperm(task.train.num, generator=generator).to(task.train.device)
     select = task.train.at_epoch(epoch)
-    total = torch.zeros((), dtype=torch.float64, device=task.train.device)
+    losses, sizes = [], []
     for index_B in order_N.split(task.phase.batch_size):
         inputs, targets = select(index_B)
         loss = task.loss(task.model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach() * len(index_B)
-    return total.item() / task.train.num
+        losses.append(loss.detach())
+        sizes.append(len(index_B))
+    return _mean(losses, sizes)
 
 
 @torch.no_grad()
 def _validate(task: Task) -> tuple[float, float | None]:
     """Mean loss and, for a classifier, accuracy on the validation items."""
     task.model.eval()
-    device = task.validation.device
     select = task.validation.at_epoch(0)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for index_B in torch.arange(task.validation.num, device=device).split(EVALUATION_BATCH):
+    losses, correct, sizes = [], [], []
+    for index_B in torch.arange(task.validation.num, device=task.validation.device).split(EVALUATION_BATCH):
         inputs, targets = select(index_B)
         outputs = task.model(inputs)
-        total += task.loss(outputs, targets) * len(index_B)
+        losses.append(task.loss(outputs, targets))
+        sizes.append(len(index_B))
         if task.classifies:
-            correct += (outputs.argmax(1) == targets).sum()
-    num = task.validation.num
-    return total.item() / num, correct.item() / num if task.classifies else None
+            correct.append((outputs.argmax(1) == targets).sum())
+    accuracy = int(torch.stack(correct).sum()) / task.validation.num if task.classifies else None
+    return _mean(losses, sizes), accuracy
+
+
+def _mean(values: list[Tensor], sizes: list[int]) -> float:
+    """The mean over items of means over batches of these sizes, in float64; here, at once, they leave the device."""
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    return float(torch.stack(values).cpu().double() @ weights / weights.sum())
 
 
 @torch.no_grad()

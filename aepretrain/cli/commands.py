@@ -194,7 +194,9 @@ def _warm_up_workers() -> None:
         from multiprocessing import forkserver
 
         multiprocessing.set_forkserver_preload(["aepretrain.suite", "aepretrain.data.mnist"])
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits that: Ctrl-C is ours to answer
         forkserver.ensure_running()
+        signal.signal(signal.SIGINT, handler)
 
 
 def _with_available_dataset(settings: Settings, execution: Execution, fallback: str | None) -> Settings:
