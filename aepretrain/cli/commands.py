@@ -1,6 +1,5 @@
 """The commands: ``grid``, one for each variant, and ``compare``."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -280,7 +279,6 @@ def main() -> NoReturn:
         code = _complain(f"aepretrain: {error}", 1)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("aepretrain: interrupted; what is finished is kept, the same command goes on from there", 130)
-    gc.freeze()  # else Python searches all of PyTorch and MLflow for cycles before it ends, which takes seconds
     sys.exit(code)
 
 
