@@ -33,7 +33,7 @@ def levers() -> dict[str, tuple[Step, Step]]:
     """Each lever's plain and chosen form."""
     images = torch.rand(BATCH, 1, 28, 28)
     plain = build("conv", 0)
-    last = build("conv", 0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+    last = build("conv", 0).to(memory_format=torch.channels_last)
     codes = plain.encode(images).detach()
     stored = torch.randint(0, 256, (50_000, 1, 28, 28), dtype=torch.uint8)
     index = torch.randperm(50_000)[:BATCH]

@@ -3,6 +3,9 @@
 Two-sample tests at level 0.001 each, with fixed seeds.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +51,7 @@ def torchvisions(scale: tuple[float, float], ratio: tuple[float, float], seed: i
 )
 def test_same_distribution_as_torchvision(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
     a, b = ours(scale, ratio, 1), torchvisions(scale, ratio, 2)
-    figures = {
+    figures: dict[str, Callable[[NDArray[np.int64]], NDArray[Any]]] = {
         "top": lambda r: r[:, 0],
         "left": lambda r: r[:, 1],
         "area": lambda r: r[:, 2] * r[:, 3],

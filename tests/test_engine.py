@@ -69,7 +69,7 @@ def reference(task: Task, num_steps: int) -> list[float]:
                     m.mul_(0.9).add_(gradient, alpha=0.1)
                     v.mul_(0.999).add_(gradient.square(), alpha=0.001)
                     corrected_m, corrected_v = m / (1 - 0.9**t), v / (1 - 0.999**t)
-                    weight -= task.phase.lr * corrected_m / (corrected_v.sqrt() + 1e-8)
+                    weight.sub_(task.phase.lr * corrected_m / (corrected_v.sqrt() + 1e-8))
 
 
 def make(name: str, kind: str) -> nn.Module:

@@ -15,7 +15,6 @@ from aepretrain.data import Dataset
 from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
 from aepretrain.suite import Event, GridResult, Pool
-from aepretrain.suite import training as suite_training
 from aepretrain.tracking import Store
 
 EXECUTION = Execution(device="cpu")
@@ -165,7 +164,7 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return original(spec, dataset, device, pretrained, count)
 
-    monkeypatch.setattr(suite_training.variants, "run", run)
+    monkeypatch.setattr(variants, "run", run)
 
 
 @pytest.mark.parametrize("num_epochs", [1, 4, 9, 31])
@@ -213,7 +212,7 @@ def test_a_training_that_fails_leaves_the_others(
             raise Failure("the loss is not finite in epoch 1")
         return original(spec, *rest)
 
-    monkeypatch.setattr(suite_training.variants, "run", run)
+    monkeypatch.setattr(variants, "run", run)
     result, events = grid(specs, store)
     assert set(result.failures) == {f"fc-none-{variant}-s1" for variant in ("pretrain", "frozen", "finetune")}
     assert "not finite" in result.failures["fc-none-pretrain-s1"]

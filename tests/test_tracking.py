@@ -60,6 +60,7 @@ def test_a_run_tells_what_it_is(store: Store) -> None:
     assert {"host", "pid", "commit", "dirty", "device", "threads", "schema", "dataset_digest"} <= {
         name.removeprefix("aepretrain.") for name in tags
     }
+    assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 36)
 
@@ -143,6 +144,15 @@ def test_a_run_that_lost_its_process_is_ended_by_the_next_attempt(store: Store) 
     assert stored(store, orphan.run_id).info.status == "KILLED"
     assert stored(store, elsewhere.run_id).info.status == "RUNNING", "nobody here knows"
     assert stored(store, run.run_id).data.tags["aepretrain.attempt"] == "3"
+
+
+def test_the_runs_of_dead_workers_are_ended_by_their_grid(store: Store) -> None:
+    mine, other = begin(store, parent_run_id="mine"), begin(store, parent_run_id="other")
+    store.client.update_run(mine.run_id, "RUNNING")
+    tracking.end_orphans(store, "mine")
+    assert stored(store, mine.run_id).info.status == "KILLED"
+    assert "without ending" in stored(store, mine.run_id).data.tags["aepretrain.error"]
+    assert stored(store, other.run_id).info.status == "RUNNING"
 
 
 def test_a_run_that_mlflow_opened_is_taken_over(store: Store) -> None:

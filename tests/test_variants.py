@@ -13,7 +13,7 @@ from torch import Tensor
 from aepretrain import variants
 from aepretrain.augment import erase
 from aepretrain.data import Dataset, split
-from aepretrain.engine import Task
+from aepretrain.engine import Task, train
 from aepretrain.networks import build
 from aepretrain.spec import VARIANTS, Failure, Settings, TrainingSpec, UsageError
 from aepretrain.variants import Outcome, run, training
@@ -97,11 +97,10 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
         index = torch.arange(task.train.num)
         batches[variant] = task.train.at_epoch(2)(index)[0]
         orders[variant] = (task.order, task.seed)
-        return original(task, on_epoch)
+        return train(task, on_epoch)
 
-    original = training.train
     orders: dict[str, tuple[str, int]] = {}
-    monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr("aepretrain.variants.training.train", spy)
     for variant in VARIANTS:
         outcome(
             spec(variant, augmentation="erasing"), images, None if variant in ("pretrain", "scratch") else pretrained
@@ -118,9 +117,12 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
 
 def test_only_training_images_are_erased(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     erased: list[int] = []
-    monkeypatch.setattr(
-        images_module, "erase", lambda pixels, *rest: erased.append(len(pixels)) or erase(pixels, *rest)
-    )
+
+    def spy(pixels: Tensor, *rest: Any) -> Tensor:
+        erased.append(len(pixels))
+        return erase(pixels, *rest)
+
+    monkeypatch.setattr(images_module, "erase", spy)
     outcome(spec("scratch", augmentation="erasing"), images)
     num_train = len(split(images, "random", 0).train_N)
     assert sum(erased) == 2 * num_train
@@ -135,10 +137,9 @@ def test_the_autoencoders_target(images: Dataset, target: str, monkeypatch: pyte
 
     def spy(task: Task, on_epoch: Any) -> Any:
         pairs.append(task.train.at_epoch(1)(torch.arange(50)))
-        return original(task, on_epoch)
+        return train(task, on_epoch)
 
-    original = training.train
-    monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr("aepretrain.variants.training.train", spy)
     outcome(spec("pretrain", augmentation="erasing", ae_target=target), images)
     inputs, targets = pairs[0]
     clean = images.images_NHW[split(images, "random", 0).train_N[:50]].unsqueeze(1) / 255
@@ -151,10 +152,9 @@ def test_erased_first_normalised_after(images: Dataset, monkeypatch: pytest.Monk
 
     def spy(task: Task, on_epoch: Any) -> Any:
         seen.append(task.train.at_epoch(1)(torch.arange(50))[0])
-        return original(task, on_epoch)
+        return train(task, on_epoch)
 
-    original = training.train
-    monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr("aepretrain.variants.training.train", spy)
     for normalize in ("none", "mnist"):
         outcome(spec("scratch", augmentation="erasing", normalize=normalize, erase_value=0.5), images)
     torch.testing.assert_close(seen[1], (seen[0] - 0.1307) / 0.3081)

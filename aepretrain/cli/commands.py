@@ -76,15 +76,15 @@ def grid(**options: Any) -> None:
     )
     grid_specs(networks, augmentations, seeds[:1], settings)  # what is not allowed is said before anything is loaded
     run_id = _adopted_run_id()
-    _warm_up_workers()
+    _warm_up_workers(settings.dataset)
     from rich.console import Console
 
     from aepretrain import report, suite
     from aepretrain.cli.display import Display
 
+    suite.check(grid_specs(networks, augmentations, seeds[:1], settings), execution)
     settings = _with_available_dataset(settings, execution, options["fallback_dataset"])
     specs = grid_specs(networks, augmentations, seeds, settings)
-    suite.check(specs, execution)
     store = _open_store(options, run_id)
     _say_where(store)
     console = Console()
@@ -187,12 +187,12 @@ def _log_comparison(store: "tracking.Store", run_id: str, grid: "report.Grid") -
         run.end("FINISHED")
 
 
-def _warm_up_workers() -> None:
+def _warm_up_workers(dataset: str) -> None:
     """Let the server from which workers are forked import what they need while this process imports it too."""
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
-        multiprocessing.set_forkserver_preload(["aepretrain.suite", "aepretrain.data.mnist"])
+        multiprocessing.set_forkserver_preload(["aepretrain.suite", f"aepretrain.data.{dataset}"])
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits that: Ctrl-C is ours to answer
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, handler)

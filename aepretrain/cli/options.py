@@ -51,14 +51,11 @@ def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable
 def _setting(one: Field[Any], as_filter: bool) -> Callable[[Command], Command]:
     check = one.metadata["check"]
     follows_epochs = one.name.endswith("_epochs")
-    shown = "as --epochs" if follows_epochs else one.default
-    if isinstance(one.default, tuple):
-        shown = ",".join(map(str, one.default))
     return click.option(
         "--" + one.name.replace("_", "-"),
         type=click.Choice(check) if isinstance(check, tuple) else _type_of(one.default),
         default=None if as_filter or follows_epochs else one.default,
-        show_default=False if as_filter else str(shown),
+        show_default="as --epochs" if follows_epochs and not as_filter else not as_filter,
         help=one.metadata["help"],
     )
 

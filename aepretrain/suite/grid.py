@@ -55,8 +55,11 @@ def run_grid(
             schedule = _Schedule({k: replace(w, parent_run_id=parent.run_id) for k, w in works.items()}, listen)
             schedule.leave_out(done)
             if schedule.waiting:
-                with make_pool(execution) as pool:
-                    schedule.work_through(pool)
+                try:
+                    with make_pool(execution) as pool:
+                        schedule.work_through(pool)
+                finally:
+                    tracking.end_orphans(store, parent.run_id)
             finished = _finished(store, dataset, works)
             _log_selected_models(store, dataset, works, finished)
             records = tuple(finished[one] for one in works if one in finished)

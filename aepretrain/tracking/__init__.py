@@ -9,6 +9,7 @@ from aepretrain.tracking.models import log_model
 from aepretrain.tracking.runs import (
     DatasetReference,
     Run,
+    end_orphans,
     ending,
     open_grid,
     open_training,
@@ -29,6 +30,7 @@ __all__ = [
     "Store",
     "StoreError",
     "default_uri",
+    "end_orphans",
     "ending",
     "log_model",
     "one_line",

@@ -2,14 +2,17 @@
 
 import logging
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from torch import nn
 
 from aepretrain.tracking.store import TAG, Store
+
+if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
+    from torch import nn
 
 MODEL_NAME = "classifier"
 
@@ -20,7 +23,7 @@ SIGNATURE = ModelSignature(
 
 
 def log_model(
-    store: Store, run_id: str, module: nn.Module, example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    store: Store, run_id: str, module: "nn.Module", example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ) -> None:
     """Give a finished run its model: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, 10].
 

@@ -122,9 +122,7 @@ def open_training(
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
     for one in earlier:
         if one.info.status == "RUNNING" and one.data.tags.get(f"{TAG}host") == socket.gethostname():
-            orphan = Run(store, one.info.run_id)
-            orphan.tag(error="its process ended without ending the run")
-            orphan.end("KILLED")
+            _end_orphan(store, one)
     identity = spec.identity()
     ours = identity | {
         "kind": "training",
@@ -148,6 +146,19 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
         store.client.update_run(earlier[-1].info.run_id, status="RUNNING")
         return Run(store, earlier[-1].info.run_id)
     return _open(store, name, None, run_id, {"kind": "grid", "grid": key} | tags)
+
+
+def end_orphans(store: Store, parent_run_id: str) -> None:
+    """End as KILLED the trainings of a grid that are still RUNNING. The caller knows that no worker is left."""
+    of_grid = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
+    for one in list(store.search({"kind": "training"}, of_grid, "attributes.status = 'RUNNING'")):
+        _end_orphan(store, one)
+
+
+def _end_orphan(store: Store, orphan: StoredRun) -> None:
+    run = Run(store, orphan.info.run_id)
+    run.tag(error="its process ended without ending the run")
+    run.end("KILLED")
 
 
 @contextmanager
