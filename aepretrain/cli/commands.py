@@ -245,6 +245,8 @@ def _show(grid: "report.Grid", folder: Path) -> None:
     from aepretrain import report
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file has no width to keep to
     for title, (heading, *rows) in report.tables(grid):
         table = Table(*heading, title=title, title_justify="left")
         for row in rows:
