@@ -1,6 +1,8 @@
 """What is written to MLflow and read back: identity, order, attempts, failures, and stores that cannot be opened."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,23 @@ def test_epochs_are_metrics_with_their_step(store: Store) -> None:
         run.log_metrics({"val_loss": 1 / epoch}, epoch)
     history = store.client.get_metric_history(run.run_id, "val_loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+def test_first_comers_with_the_same_dataset_do_not_collide(store: Store) -> None:
+    runs = [Run(store, store.client.create_run(store.experiment_id).info.run_id) for _ in range(4)]
+    barrier = threading.Barrier(len(runs))
+
+    def log(run: Run, digest: str) -> None:
+        barrier.wait()
+        run.log_dataset(DatasetReference("digits", digest, "somewhere"))
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        for digest in map(str, range(10)):
+            list(pool.map(log, runs, [digest] * len(runs)))
+    for run in runs:
+        inputs = stored(store, run.run_id).inputs
+        assert inputs is not None
+        assert {one.dataset.digest for one in inputs.dataset_inputs} == set(map(str, range(10)))
 
 
 def test_done_needs_the_tag_and_the_end(store: Store) -> None:

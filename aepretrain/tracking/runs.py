@@ -17,6 +17,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as StoredRun
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
@@ -83,7 +84,10 @@ class Run:
         """The dataset as an input of the run, as MLflow shows it."""
         entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
         inputs = [DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
-        self.store.client.log_inputs(self.run_id, inputs)
+        try:
+            self.store.client.log_inputs(self.run_id, inputs)
+        except MlflowException:  # it looks first and inserts then: of two first-comers one fails, who now finds the row
+            self.store.client.log_inputs(self.run_id, inputs)
 
     def tag(self, **values: object) -> None:
         """Tags of ours, in one request."""
