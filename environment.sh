@@ -18,14 +18,20 @@ make_environment() {
   python=$(find_python)
   echo "Making .venv with $("$python" --version); this takes some minutes and 6 GB." >&2
   rm -rf .venv
-  "$python" -m venv .venv
-  if ! uv=$(command -v uv); then
+  if uv=$(command -v uv); then
+    "$uv" venv --quiet --python "$(command -v "$python")" .venv
+  else
+    "$python" -m venv .venv
     awk '/^[^ ]/ { of_uv = /^uv==/ } of_uv' requirements.txt > .venv/uv-requirements.txt
     .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv-requirements.txt
     uv=.venv/bin/uv
   fi
   "$uv" pip install --quiet --python .venv/bin/python -r requirements.txt ||
     .venv/bin/python -m pip install --quiet --require-hashes -r requirements.txt
+  # The command, from wherever it is called. The package itself is not installed: what runs is what stands here.
+  printf '#!/bin/sh\nPYTHONPATH="%s${PYTHONPATH:+:$PYTHONPATH}" exec "%s/.venv/bin/python" -m aepretrain "$@"\n' \
+    "$PWD" "$PWD" > .venv/bin/aepretrain
+  chmod +x .venv/bin/aepretrain
   cp requirements.txt .venv/made-from.txt # last, so that a half-made environment is made again
 }
 

@@ -8,6 +8,7 @@ module that the command loads (``--plugin your_module``).
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -162,9 +163,17 @@ def look_up(name: str) -> type[Network]:
 
 
 def definition_digest(name: str) -> str | None:
-    """SHA-256 of the source text of a user's network; None for a built-in one, which the schema number covers."""
+    """SHA-256 of the source text of the module that defines a user's network; None for a built-in one.
+
+    (The schema number covers those.) Raises `UsageError` where there is no source text, as in an interactive session.
+    """
     network = look_up(name)
-    return None if BUILT_IN.get(name) is network else hashlib.sha256(inspect.getsource(network).encode()).hexdigest()
+    if BUILT_IN.get(name) is network:
+        return None
+    try:
+        return hashlib.sha256(inspect.getsource(sys.modules[network.__module__]).encode()).hexdigest()
+    except (OSError, TypeError):
+        raise UsageError(f"network={name!r} is not defined in a file: put it into a module") from None
 
 
 def build(name: str, seed: int) -> Network:

@@ -123,6 +123,12 @@ def build_grid(records: Iterable[Record]) -> Grid:
     by_cell: dict[tuple[str, str, str], list[Record]] = {}
     for record in classifiers:
         by_cell.setdefault(record.cell, []).append(record)
+    for cell, same in by_cell.items():
+        if len({record.seed for record in same}) < len(same):
+            raise UsageError(
+                f"several trainings of {'-'.join(cell)} have the same seed and the same options: they differ in the "
+                "dataset's values or in a plugin's source; keep them in stores of their own"
+            )
     others = sorted({cell[:2] for cell in by_cell} - set(EXPERIMENTS))
     cells = {
         (*experiment, variant): Cell(
@@ -150,8 +156,8 @@ def _values(records: Iterable[Record]) -> dict[str, list[Any]]:
     """The different values of each setting among the records to which it applies."""
     found: dict[str, list[Any]] = {}
     for record in records:
-        for name in (one.name for one in fields(Settings)):
-            value = record.identity.get(name)
+        settings = {one.name: record.identity.get(one.name) for one in fields(Settings)}
+        for name, value in settings.items():
             if value is not None and value not in found.setdefault(name, []):
                 found[name].append(value)
     return {name: values for name, values in found.items() if values}

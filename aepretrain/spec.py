@@ -114,6 +114,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for one in fields(self):
+            if isinstance(one.default, float):  # 1 and 1.0 are one value and have one key
+                object.__setattr__(self, one.name, float(getattr(self, one.name)))
+            elif isinstance(one.default, tuple):
+                object.__setattr__(self, one.name, tuple(map(float, getattr(self, one.name))))
             _check(one.name, getattr(self, one.name), one.metadata["check"], one.metadata["allowed"])
         if self.ae_loss == "bce" and not (self.normalize == "none" and 0 <= self.erase_value <= 1):
             raise UsageError(

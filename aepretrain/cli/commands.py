@@ -83,6 +83,8 @@ def grid(**options: Any) -> None:
     from aepretrain.cli.display import Display
 
     suite.check(grid_specs(networks, augmentations, seeds[:1], settings), execution)
+    if Path(options["out"]).is_file():
+        raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
     settings = _with_available_dataset(settings, execution, options["fallback_dataset"])
     specs = grid_specs(networks, augmentations, seeds, settings)
     store = _open_store(options, run_id)
@@ -268,7 +270,7 @@ def main() -> NoReturn:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job would ignore it
+    signal.signal(signal.SIGINT, _interrupt)  # explicitly, for a script's background job would ignore it
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -281,12 +283,22 @@ def main() -> NoReturn:
         code = _complain(f"aepretrain: {error}", 1)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("aepretrain: interrupted; what is finished is kept, the same command goes on from there", 130)
+    except Exception as error:
+        if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
+            raise
+        code = _complain(f"aepretrain: the tracking store failed: {' '.join(str(error).split())[:300]}", 1)
     sys.exit(code)
 
 
 def _complain(message: str, code: int) -> int:
     click.echo(message, err=True)
     return code
+
+
+def _interrupt(_signum: int, _frame: Any) -> NoReturn:
+    """Unwind on Ctrl-C, once: runs are ended as KILLED on the way, which a second Ctrl-C shall not disturb."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _terminate(signum: int, _frame: Any) -> NoReturn:

@@ -56,6 +56,8 @@ class Display:
             self.total += 1
             self._progress.update(self._overall, total=self.total)
             self._print(f"{spec.name} is not done yet: it is trained first, as a run of its own")
+        elif event.kind == "waiting":
+            self._print(f"{spec.name}: another process is at it, or at the same grid; waiting for it to end")
         elif event.kind == "started":
             self._tasks[spec.name] = self._progress.add_task(f"  {spec.name}", total=spec.epochs, note="")
         elif event.epoch is not None:

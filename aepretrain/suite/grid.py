@@ -12,7 +12,7 @@ from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.spec import CLASSIFIERS, Execution, Failure, TrainingSpec, grid_key, grid_options
 from aepretrain.suite.pool import Pool, local_pool, train_in_worker
-from aepretrain.suite.training import Event, Listener, Work, example, load_plugins, make_work
+from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_model, make_work
 
 NEWS_INTERVAL_S = 0.2
 
@@ -46,7 +46,7 @@ def run_grid(
     dataset = load(specs[0].settings.dataset, execution.data_dir)
     works = {work.key: work for work in (make_work(spec, dataset, store, execution) for spec in specs)}
     key = grid_key(tuple(works))
-    with store.lock(f"grid-{key}"):
+    with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))):
         done = {} if execution.force else _finished(store, dataset, works)
         name = f"grid {dataset.name}, seeds {grid_options(specs)['seeds']}"
         parent = tracking.open_grid(store, name, key, run_id=run_id, again=execution.force)
@@ -61,10 +61,12 @@ def run_grid(
                 finally:
                     tracking.end_orphans(store, parent.run_id)
             finished = _finished(store, dataset, works)
+            if execution.force:  # what failed now is missing, though an earlier attempt may have succeeded
+                finished = {key: record for key, record in finished.items() if record.parent_run_id == parent.run_id}
             _log_selected_models(store, dataset, works, finished)
             records = tuple(finished[one] for one in works if one in finished)
             adopted = [record.run_id for record in records if record.parent_run_id != parent.run_id]
-            parent.tag(reused=",".join(adopted))
+            parent.tag(reused=tracking.listing(adopted))
             conclude(parent, records)
             parent.end("FAILED" if schedule.failures else "FINISHED")
     return GridResult(parent.run_id, records, schedule.failures)
@@ -162,5 +164,4 @@ def _log_selected_models(
     for record in select(finished.values()):
         if "model" not in record.tags:
             weights = variants.parse_weights(store.weights(record))
-            module = variants.scoring_module(works[record.key].spec, weights)
-            tracking.log_model(store, record.run_id, module, example(dataset))
+            log_model(works[record.key], record.run_id, dataset, weights)

@@ -6,6 +6,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from aepretrain.suite.training import Event, Work, load_plugins, perform
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Never a plain fork: the parent has threads. A fork server has imported everything once for all workers."""
+
+
+UNWIND_S = 4
+"""How long a worker whose parent has died may take to end its run."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +112,5 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(UNWIND_S)
+        os._exit(128 + signal.SIGTERM)  # a pool's worker survives an exception of its task and would wait for ever

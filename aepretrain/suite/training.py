@@ -2,8 +2,9 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class Event:
     """News of a training.
 
     `kind` is ``reused`` (it was done before), ``needed`` (it is trained although nobody asked, because another depends
-    on it), ``started``, ``epoch``, ``finished`` or ``failed``.
+    on it), ``waiting`` (another process is at it), ``started``, ``epoch``, ``finished`` or ``failed``.
     """
 
     kind: str
@@ -55,9 +56,7 @@ class SingleResult:
     reused: bool
 
 
-def make_work(
-    spec: TrainingSpec, dataset: Dataset, store: tracking.Store, execution: Execution, parent_run_id: str | None = None
-) -> Work:
+def make_work(spec: TrainingSpec, dataset: Dataset, store: tracking.Store, execution: Execution) -> Work:
     """The work of a training. Raises `UsageError` for a network that is not registered."""
     pretraining = spec.pretraining
     return Work(
@@ -66,7 +65,6 @@ def make_work(
         pretraining_key=None if pretraining is None else variants.training_key(pretraining, dataset.digest),
         store=store,
         execution=execution,
-        parent_run_id=parent_run_id,
     )
 
 
@@ -112,7 +110,7 @@ def perform(work: Work, listen: Listener) -> Record:
     spec, store = work.spec, work.store
     dataset = load(spec.settings.dataset, work.execution.data_dir)
     listen(Event("started", spec))
-    with store.lock(work.key):
+    with store.lock(work.key, lambda: listen(Event("waiting", spec))):
         finished = None if work.execution.force else store.done(work.key)
         if finished is None:
             _train(work, dataset, listen)
@@ -128,7 +126,7 @@ def _train(work: Work, dataset: Dataset, listen: Listener) -> None:
     pretraining = store.done(work.pretraining_key) if work.pretraining_key else None
     if work.pretraining_key and pretraining is None:
         raise Failure(f"the pretraining of {spec.name} is not done")
-    tags = {"device": device, "threads": work.execution.threads}
+    tags = {"device": device, "threads": work.execution.threads, "stack": 1}
     if pretraining is not None:
         tags |= {"pretraining_key": pretraining.key, "pretraining_run": pretraining.run_id}
     reference = tracking.DatasetReference(dataset.name, dataset.digest, dataset.source)
@@ -161,10 +159,18 @@ def _log_outcome(
         run.tag(warning=outcome.warning)
     run.describe(_note(work, outcome, pretraining))
     if work.with_model and spec.variant != "pretrain":
-        tracking.log_model(work.store, run.run_id, variants.scoring_module(spec, outcome.weights), example(dataset))
+        log_model(work, run.run_id, dataset, outcome.weights)
 
 
-def example(dataset: Dataset) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def log_model(work: Work, run_id: str, dataset: Dataset, weights: Mapping[str, Any]) -> None:
+    """Give a run its MLflow model; where PyTorch cannot export the network, a tag says so, and the run stays good."""
+    try:
+        tracking.log_model(work.store, run_id, variants.scoring_module(work.spec, weights), _example(dataset))
+    except Exception as error:  # noqa: BLE001  # the exporter documents no class for what it cannot export
+        tracking.Run(work.store, run_id).tag(model_error=tracking.one_line(error))
+
+
+def _example(dataset: Dataset) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Two training images as a model takes them, [2, 1, 28, 28] in [0, 1]."""
     return dataset.images_NHW[:2].unsqueeze(1).float().div(255).numpy()
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +32,7 @@ from aepretrain.spec import SCHEMA, TrainingSpec, canonical_json
 from aepretrain.tracking.store import TAG, Store, one_line
 
 MAX_TAG_LENGTH = 5000
-"""MLflow's own limit; its stores cut or refuse what is longer."""
+"""What every version of MLflow's stores holds; longer values are cut or refused, depending on the store."""
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,16 @@ def open_training(
     return run
 
 
-def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool, **tags: object) -> Run:
+def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool) -> Run:
     """The parent run of a grid: `run_id`, which ``mlflow run`` opened, or the run of an earlier start of the same
     grid, or (where there is none, or `again` is set) a new one. The caller holds the grid's lock."""
     earlier = [] if run_id or again else list(store.search({"grid": key, "kind": "grid"}))
     if earlier:
         store.client.update_run(earlier[-1].info.run_id, status="RUNNING")
+        if f"{TAG}error" in earlier[-1].data.tags:
+            store.client.delete_tag(earlier[-1].info.run_id, f"{TAG}error")
         return Run(store, earlier[-1].info.run_id)
-    return _open(store, name, None, run_id, {"kind": "grid", "grid": key} | tags)
+    return _open(store, name, None, run_id, {"kind": "grid", "grid": key})
 
 
 def end_orphans(store: Store, parent_run_id: str) -> None:
@@ -198,10 +200,23 @@ def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None
         store.client.update_run(run_id, status="RUNNING", name=name)
         store.client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
         return Run(store, run_id)
-    tags |= {MLFLOW_USER: getpass.getuser(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    tags |= {MLFLOW_USER: _user(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
     if commit != "unknown":
         tags[MLFLOW_GIT_COMMIT] = commit
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def listing(run_ids: Sequence[str]) -> str:
+    """Run ids as the value of a tag, or how many there are, where they are more than a tag holds."""
+    text = ",".join(run_ids)
+    return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; results/grid.json names those of the cells"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have
+        return "unknown"
 
 
 def _attempt(run: StoredRun) -> int:

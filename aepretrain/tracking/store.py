@@ -3,17 +3,19 @@
 import hashlib
 import json
 import logging
+import shlex
 import sqlite3
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
@@ -46,9 +48,22 @@ class Store:
         """MLflow's client of this store, one in a process."""
         return _client(self.uri)
 
-    def lock(self, name: str) -> FileLock:
-        """A lock that excludes other processes on this host; it is free again when its holder dies."""
-        return FileLock(_lock_folder(self.uri) / f"{name}.lock")
+    @contextmanager
+    def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Exclude other processes on this host from what `name` stands for; `on_wait` is told when one is at it.
+
+        The lock is free again when its holder dies.
+        """
+        lock = FileLock(_lock_folder(self.uri) / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def done(self, key: str) -> Record | None:
         """The finished training of a key, the highest attempt where there are several."""
@@ -118,13 +133,15 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
             store = Store(uri, _experiment_id(client, uri, experiment or EXPERIMENT))
             _use_wal(uri)
             return store
-    except (MlflowException, OSError) as error:
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001  # every database has errors of its own
         raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
 
 
 def ui_hint(uri: str) -> str:
     """What to type, or where to look, to see the runs of a store."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def one_line(error: BaseException) -> str:

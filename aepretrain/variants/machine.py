@@ -29,6 +29,9 @@ def prepare_process(num_threads: int) -> None:
     and have every step fault them in again, a tenth of a convolutional step; other C libraries are left alone.
     """
     torch.set_num_threads(num_threads)
+    torch.backends.cudnn.deterministic = True  # the same bits on the same card, and full float32 products
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
     if platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3  # mallopt(3)
         libc = ctypes.CDLL(None)
