@@ -178,13 +178,13 @@ def wait_for(condition: object, timeout_s: float = 60) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_grid_ends_its_runs(number: signal.Signals, code: int, uri: str, tmp_path: Path) -> None:
-    options = ["grid", "--dataset", "digits", "--network", "fc", "--epochs", "400", "--patience", "0", "--jobs", "2"]
+def start_grid(uri: str, folder: Path) -> "subprocess.Popen[str]":
+    """A grid of long trainings in a session of its own, when two of its runs have begun."""
+    options = ["--dataset", "digits", "--network", "fc", "--epochs", "4000", "--patience", "0", "--jobs", "2"]
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "aepretrain", *options],
-        cwd=tmp_path,
+        [sys.executable, "-m", "aepretrain", "grid", *options],
+        cwd=folder,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -193,15 +193,37 @@ def test_a_stopped_grid_ends_its_runs(number: signal.Signals, code: int, uri: st
     )
     store = tracking.open_store(uri)
     wait_for(lambda: len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) >= 2)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_grid_ends_its_runs(number: signal.Signals, code: int, uri: str, tmp_path: Path) -> None:
+    process = start_grid(uri, tmp_path)
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
-    states = [run.info.status for run in store.search({"kind": "training"})]
-    assert "KILLED" in states
-    assert "RUNNING" not in states
+    store = tracking.open_store(uri)
+    assert {run.info.status for run in store.search({"kind": "training"})} == {"KILLED"}
     assert [run.info.status for run in store.search({"kind": "grid"})] == ["KILLED"]
+
+
+def test_workers_end_with_a_parent_that_was_killed(uri: str, tmp_path: Path) -> None:
+    process = start_grid(uri, tmp_path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)  # ends when the last process that holds the pipes has ended
+
+    def all_gone() -> bool:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_for(all_gone, timeout_s=20)
+    states = [run.info.status for run in tracking.open_store(uri).search({"kind": "training"})]
+    assert set(states) == {"KILLED"}, "the workers ended their runs themselves"
 
 
 def test_a_users_network_trains_in_worker_processes(command: Command, uri: str, tmp_path: Path) -> None:
@@ -278,7 +300,7 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
     """Every entry point through ``mlflow run``, in this environment; all share one project folder and store."""
     folder = tmp_path_factory.getbasetemp() / "project"
     if not folder.exists():
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "data", "results", "ml*.db*", "mlartifacts"))
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     cell = [] if name in ("main", "compare") else ["-P", "network=fc", "-P", "augmentation=none"]
     work = [] if name == "compare" else ["-P", "dataset=digits", "-P", "epochs=2"]

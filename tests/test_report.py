@@ -96,6 +96,11 @@ def test_scratch_fits_every_pretraining_but_not_two_at_once() -> None:
     assert all(len(cell.records) == 1 for cell in clean.cells.values())
 
 
+def test_two_trainings_of_one_seed_are_refused() -> None:
+    with pytest.raises(UsageError, match="same seed and the same options"):
+        build_grid(records() + records())
+
+
 def test_choosing_compares_pairs_as_stored() -> None:
     both = records() + records(erase_scale=(0.2, 0.3))
     chosen = choose(both, {"erase_scale": (0.2, 0.3)})

@@ -1,5 +1,6 @@
 """Grids and single trainings end to end in the store: what is trained, what is reused, what failure leaves behind."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from aepretrain import suite, tracking, variants
+from aepretrain import data, suite, tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
@@ -167,7 +168,7 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "run", run)
 
 
-@pytest.mark.parametrize("num_epochs", [1, 4, 9, 31])
+@pytest.mark.parametrize("num_epochs", [1, 10])
 def test_an_interrupted_grid_goes_on_where_it_stopped(
     specs: tuple[TrainingSpec, ...], store: Store, num_epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +255,42 @@ def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...]
     for a, b in zip(one.records, two.records, strict=True):
         assert without_times(a) == without_times(b)
         assert a.tags["weights_sha256"] == b.tags["weights_sha256"]
+
+
+def test_a_model_that_cannot_be_exported_costs_no_run(
+    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("cannot export")
+
+    monkeypatch.setattr(tracking, "log_model", fail)
+    result, _ = grid(specs[:4], store)
+    assert result.failures == {}
+    tags = [store.client.get_run(record.run_id).data.tags for record in result.records]
+    assert [one.get("aepretrain.model_error") for one in tags] == [None] + ["cannot export"] * 3
+
+
+def test_a_second_grid_waits_and_says_so(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    key = specs[3].key(data.load("digits", None).digest, {})
+    waited: list[Event] = []
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.lock(key, lambda: None):
+            held.set()
+            release.wait(30)
+
+    def listen(event: Event) -> None:
+        waited.append(event)
+        if event.kind == "waiting":
+            release.set()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    suite.run_single(specs[3], store, EXECUTION, listen)
+    holder.join()
+    assert [event.kind for event in waited] == ["started", "waiting", "epoch", "epoch", "finished"]
 
 
 @pytest.mark.usefixtures("models")
