@@ -229,8 +229,8 @@ def test_a_deleted_experiment_is_refused_with_the_way_out(store: Store) -> None:
     ("uri", "message"),
     [
         ("sqlite:////nonexistent/folder/mlflow.db", "no folder /nonexistent/folder"),
-        ("sqlite:///{folder}", "Is a directory"),
-        ("sqlite:///{file}", "not an SQLite database"),
+        ("sqlite:///{folder}", "unable to open"),
+        ("sqlite:///{file}", "file is not a database"),
         ("http://127.0.0.1:9", "cannot be opened"),
         ("gopher://host", "cannot be opened"),
     ],

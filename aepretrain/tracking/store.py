@@ -9,7 +9,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -168,7 +168,7 @@ def _check_reachable(uri: str) -> None:
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
     except urllib.error.HTTPError:
         return  # it answers, which is all that was asked
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
 
 
@@ -176,9 +176,10 @@ def _check_sqlite(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
     if path.exists():
-        with path.open("rb") as file:
-            if file.read(16) not in (b"", b"SQLite format 3\0"):
-                raise ValueError(f"{path} is not an SQLite database")
+        # By SQLite itself: opening and closing the file in any other way would drop the locks that this process holds
+        # on it (sqlite.org/howtocorrupt.html, section 2.2), and another process could then corrupt the database.
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
