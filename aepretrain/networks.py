@@ -129,7 +129,7 @@ def _upsample(layer: nn.ConvTranspose2d, maps_NCHW: Tensor) -> Tensor:
 
     An output pixel meets only those weights whose row and column have its own parity, so the layer is a convolution
     to four channels, one for each parity, which are then interleaved (Shi et al. 2016, section 3.2). On a CPU this
-    takes less than half the time of PyTorch's transposed convolution (benchmarks/NOTES.md).
+    makes the whole decoder 1.3 times as fast (benchmarks/NOTES.md).
     """
     kernel_C2222: Tensor = layer.weight.squeeze(1).unflatten(2, (2, 2)).unflatten(1, (2, 2))
     kernel_4C22 = kernel_C2222.permute(2, 4, 0, 1, 3).flatten(0, 1).flip(2, 3).contiguous()

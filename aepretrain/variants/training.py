@@ -50,7 +50,7 @@ def run(
     network = build(spec.network, spec.seed)
     if pretrained is not None:
         load_part(network, "encoder", pretrained)
-    # Channels-last convolutions are 1.4 to 2 times as fast on a CPU (benchmarks/NOTES.md).
+    # Channels-last layout makes the convolutional encoder 1.6 times as fast on a CPU (benchmarks/NOTES.md).
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
     halves = split(dataset, spec.settings.split, spec.seed)
     training, validation = (
