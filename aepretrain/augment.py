@@ -3,9 +3,10 @@
 The same distribution as torchvision's `RandomErasing(p=1)` applied image by image (Zhong et al. 2017, Algorithm 1);
 called on a batch, torchvision's transform would erase one rectangle shared by all images.
 
-Shapes: N images of an epoch, B of a batch, T tries, C channels, H rows, W columns.
+Shapes: S seeds, N images, B of a batch, U of those without a rectangle yet, C channels, H rows, W columns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,19 +18,23 @@ NUM_TRIES = 10
 
 @dataclass(frozen=True)
 class Rectangles:
-    """One rectangle for each image: first row, first column, height and width, int64 [N] each; height 0 = none."""
+    """One rectangle for each image: first row, first column, height and width, int64 [S, N] each; height 0 = none."""
 
-    top_N: Tensor
-    left_N: Tensor
-    height_N: Tensor
-    width_N: Tensor
+    top_SN: Tensor
+    left_SN: Tensor
+    height_SN: Tensor
+    width_SN: Tensor
 
-    def __getitem__(self, index_B: Tensor) -> "Rectangles":
-        return Rectangles(self.top_N[index_B], self.left_N[index_B], self.height_N[index_B], self.width_N[index_B])
+    def take(self, index_SB: Tensor) -> "Rectangles":
+        """The rectangles of a batch of each seed, one seed after the other in one row, [1, S·B]."""
+        return Rectangles(*(part_SN.gather(1, index_SB).view(1, -1) for part_SN in vars(self).values()))
 
-    def to(self, device: torch.device) -> "Rectangles":
-        """The same rectangles on another device."""
-        return Rectangles(*(part.to(device) for part in vars(self).values()))
+    @classmethod
+    def stack(cls, several: Sequence["Rectangles"], device: torch.device) -> "Rectangles":
+        """Those of several seeds, one row each, on a device."""
+        return cls(
+            *(torch.cat(parts).to(device) for parts in zip(*(vars(one).values() for one in several), strict=True))
+        )
 
 
 def draw_rectangles(
@@ -39,41 +44,42 @@ def draw_rectangles(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Rectangles:
-    """Rectangles for `num` images of `size` (rows, columns).
+    """Rectangles for `num` images of `size` (rows, columns), [1, N].
 
     Area share uniform in `scale`, logarithm of height / width uniform in the logarithms of `ratio`, both sides rounded
     and shorter than the image's, position uniform among those that fit: torchvision's `RandomErasing.get_params`.
     """
     rows, columns = size
-    uniform_TN = torch.rand(2, NUM_TRIES, num, generator=generator, dtype=torch.float64)
-    area_TN = rows * columns * (scale[0] + (scale[1] - scale[0]) * uniform_TN[0])
     low, high = torch.tensor(ratio, dtype=torch.float64).log()
-    aspect_TN = torch.exp(low + (high - low) * uniform_TN[1])
-    height_TN = (area_TN * aspect_TN).sqrt().round().long()
-    width_TN = (area_TN / aspect_TN).sqrt().round().long()
-    fits_TN = (height_TN < rows) & (width_TN < columns)
-    first_1N = fits_TN.int().argmax(dim=0, keepdim=True)
-    any_N = fits_TN.any(dim=0)
-    height_N = height_TN.gather(0, first_1N)[0] * any_N
-    width_N = width_TN.gather(0, first_1N)[0] * any_N
-    place_N2 = torch.rand(2, num, generator=generator, dtype=torch.float64)
-    return Rectangles(
-        top_N=(place_N2[0] * (rows - height_N + 1)).long(),
-        left_N=(place_N2[1] * (columns - width_N + 1)).long(),
-        height_N=height_N,
-        width_N=width_N,
-    )
+    height_N, width_N = torch.zeros(2, num, dtype=torch.int64)
+    unfit_U = torch.arange(num)
+    for _ in range(NUM_TRIES):
+        if len(unfit_U) == 0:
+            break
+        uniform_2U = torch.rand(2, len(unfit_U), generator=generator, dtype=torch.float64)
+        area_U = rows * columns * (scale[0] + (scale[1] - scale[0]) * uniform_2U[0])
+        aspect_U = torch.exp(low + (high - low) * uniform_2U[1])
+        drawn_height_U = (area_U * aspect_U).sqrt().round().long()
+        drawn_width_U = (area_U / aspect_U).sqrt().round().long()
+        fits_U = (drawn_height_U < rows) & (drawn_width_U < columns)
+        height_N[unfit_U] = drawn_height_U * fits_U
+        width_N[unfit_U] = drawn_width_U * fits_U
+        unfit_U = unfit_U[~fits_U]
+    place_2N = torch.rand(2, num, generator=generator, dtype=torch.float64)
+    top_N = (place_2N[0] * (rows - height_N + 1)).long()
+    left_N = (place_2N[1] * (columns - width_N + 1)).long()
+    return Rectangles(*(part_N.unsqueeze(0) for part_N in (top_N, left_N, height_N, width_N)))
 
 
-def erase(images_BCHW: Tensor, rectangles: Rectangles, value: float) -> Tensor:
-    """The images with each one's rectangle set to `value`; the given tensor stays as it is."""
-    rows_B1H = _covered(rectangles.top_N, rectangles.height_N, images_BCHW.shape[2])
-    columns_B1W = _covered(rectangles.left_N, rectangles.width_N, images_BCHW.shape[3])
-    return images_BCHW.masked_fill(rows_B1H.unsqueeze(3) & columns_B1W.unsqueeze(2), value)
+def erase(images_NCHW: Tensor, rectangles: Rectangles, value: float) -> Tensor:
+    """The images with each one's rectangle, [1, N], set to `value`; the given tensor stays as it is."""
+    rows_N1H = _covered(rectangles.top_SN, rectangles.height_SN, images_NCHW.shape[2])
+    columns_N1W = _covered(rectangles.left_SN, rectangles.width_SN, images_NCHW.shape[3])
+    return images_NCHW.masked_fill(rows_N1H.unsqueeze(3) & columns_N1W.unsqueeze(2), value)
 
 
-def _covered(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
-    """Which of `size` places each interval covers, bool [B, 1, size]."""
-    place_1S = torch.arange(size, device=start_B.device).unsqueeze(0)
-    start_B1 = start_B.unsqueeze(1)
-    return ((place_1S >= start_B1) & (place_1S < start_B1 + length_B.unsqueeze(1))).unsqueeze(1)
+def _covered(start_1N: Tensor, length_1N: Tensor, size: int) -> Tensor:
+    """Which of `size` places each interval covers, bool [N, 1, size]."""
+    place_1P = torch.arange(size, device=start_1N.device).unsqueeze(0)
+    start_N1 = start_1N.view(-1, 1)
+    return ((place_1P >= start_N1) & (place_1P < start_N1 + length_1N.view(-1, 1))).unsqueeze(1)

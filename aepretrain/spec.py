@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever a change of the code changes any result; part of every key."""
 
 CLASSIFIERS = ("frozen", "finetune", "scratch")
@@ -152,6 +152,11 @@ class TrainingSpec:
         return f"{self.network}-{self.augmentation}-{self.variant}-s{self.seed}"
 
     @property
+    def cell(self) -> tuple[str, str, str]:
+        """Network, augmentation and variant."""
+        return self.network, self.augmentation, self.variant
+
+    @property
     def phase(self) -> str:
         """The phase that this training itself runs: ``ae`` or ``cls``."""
         return "ae" if self.variant == "pretrain" else "cls"
@@ -197,6 +202,7 @@ class Execution:
     device: str = "auto"
     threads: int = 1
     jobs: int | None = None
+    stack: int | None = None
     data_dir: str | None = None
     force: bool = False
     plugins: tuple[str, ...] = ()
@@ -204,6 +210,7 @@ class Execution:
     def __post_init__(self) -> None:
         _check("threads", self.threads, lambda value: value > 0, "an integer > 0")
         _check("jobs", self.jobs, lambda value: value is None or value > 0, "an integer > 0")
+        _check("stack", self.stack, lambda value: value is None or value > 0, "an integer > 0")
 
 
 def grid_specs(

@@ -156,7 +156,10 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
         )(command)
         if with_jobs:
             command = click.option(
-                "--jobs", type=int, help="Trainings at once, each in a process.  [default: physical cores]"
+                "--stack", type=int, help="Seeds trained as one stack.  [default: 1 on a CPU, up to 100 on a GPU]"
+            )(command)
+            command = click.option(
+                "--jobs", type=int, help="Stacks at once, each in a process.  [default: physical cores; 2 on a GPU]"
             )(command)
         return command
 

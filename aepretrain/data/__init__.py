@@ -3,7 +3,6 @@
 A dataset's own module is imported when it is asked for: torchvision and scikit-learn take seconds to import.
 """
 
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from aepretrain.data.dataset import (
 )
 from aepretrain.spec import UsageError, derive_seed
 
-__all__ = ["IMAGE_SIZE", "NUM_CLASSES", "PIXEL_SCALES", "Dataset", "DatasetMissing", "Split", "load", "split"]
+__all__ = ["IMAGE_SIZE", "NUM_CLASSES", "PIXEL_SCALES", "Dataset", "DatasetMissing", "Split", "adopt", "load", "split"]
 
 DATASETS = {"mnist": "aepretrain.data.mnist", "digits": "aepretrain.data.digits"}
 """Each name's module, whose function `load(data_dir)` gives the dataset."""
@@ -37,13 +36,17 @@ def load(name: str, data_dir: str | None) -> Dataset:
         raise UsageError(f"dataset={name!r} is not known: it must be one of {', '.join(DATASETS)}")
     if data_dir is not None and not Path(data_dir).is_dir():
         raise UsageError(f"data_dir={data_dir!r} is not a folder")
-    return _load(name, data_dir)
+    if (name, data_dir) not in _loaded:
+        _loaded[name, data_dir] = import_module(DATASETS[name]).load(data_dir)
+    return _loaded[name, data_dir]
 
 
-@lru_cache(maxsize=2)
-def _load(name: str, data_dir: str | None) -> Dataset:
-    dataset: Dataset = import_module(DATASETS[name]).load(data_dir)
-    return dataset
+_loaded: dict[tuple[str, str | None], Dataset] = {}
+
+
+def adopt(dataset: Dataset, data_dir: str | None) -> None:
+    """Let `load` give this dataset, which another process has decoded and checked."""
+    _loaded[dataset.name, data_dir] = dataset
 
 
 def split(dataset: Dataset, kind: str, seed: int) -> Split:

@@ -31,6 +31,12 @@ class Dataset:
     test_images_NHW: Tensor
     test_labels_N: Tensor
 
+    def in_shared_memory(self) -> "Dataset":
+        """The same dataset in memory that worker processes on this machine map instead of copying."""
+        for part in (self.images_NHW, self.labels_N, self.test_images_NHW, self.test_labels_N):
+            part.share_memory_()
+        return self
+
 
 @dataclass(frozen=True)
 class Split:

@@ -11,7 +11,7 @@ from aepretrain import tracking, variants
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.spec import CLASSIFIERS, Execution, Failure, TrainingSpec, grid_key, grid_options
-from aepretrain.suite.pool import Pool, local_pool, train_in_worker
+from aepretrain.suite.pool import Pool, local_pool, stack_size, train_in_worker
 from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_model, make_work
 
 NEWS_INTERVAL_S = 0.2
@@ -34,7 +34,7 @@ def run_grid(
     conclude: Callable[[tracking.Run, Sequence[Record]], None],
     *,
     run_id: str | None = None,
-    make_pool: Callable[[Execution], AbstractContextManager[Pool]] = local_pool,
+    make_pool: Callable[[Execution, Dataset], AbstractContextManager[Pool]] = local_pool,
 ) -> GridResult:
     """Train what is not done yet of `specs`, all with the same settings, as children of one parent run.
 
@@ -52,11 +52,12 @@ def run_grid(
         parent = tracking.open_grid(store, name, key, run_id=run_id, again=execution.force)
         with tracking.ending(parent):
             parent.log_params(grid_options(specs))
-            schedule = _Schedule({k: replace(w, parent_run_id=parent.run_id) for k, w in works.items()}, listen)
+            children = {key: replace(work, parent_run_id=parent.run_id) for key, work in works.items()}
+            schedule = _Schedule(children, listen, stack_size(execution))
             schedule.leave_out(done)
             if schedule.waiting:
                 try:
-                    with make_pool(execution) as pool:
+                    with make_pool(execution, dataset) as pool:
                         schedule.work_through(pool)
                 finally:
                     tracking.end_orphans(store, parent.run_id)
@@ -93,12 +94,13 @@ class Forecast:
 
 @dataclass
 class _Schedule:
-    """What is still to be trained, and the trainings under way."""
+    """What is still to be trained, and the stacks under way."""
 
     waiting: dict[str, Work]
     listen: Listener
+    stack_size: int = 1
     forecast: Forecast = field(default_factory=Forecast)
-    running: dict[Future[Record], Work] = field(default_factory=dict)
+    running: dict[Future[list[Record | Failure]], list[Work]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, done: Mapping[str, Record]) -> None:
@@ -109,36 +111,42 @@ class _Schedule:
 
     def work_through(self, pool: Pool) -> None:
         while self.waiting or self.running:
-            for work in self._ready()[: pool.jobs - len(self.running)]:
-                del self.waiting[work.key]
-                self.running[pool.executor.submit(train_in_worker, work)] = work
+            while len(self.running) < pool.jobs and (works := self._next_stack()):
+                for work in works:
+                    del self.waiting[work.key]
+                self.running[pool.executor.submit(train_in_worker, works)] = works
             finished, _ = wait(self.running, timeout=NEWS_INTERVAL_S, return_when=FIRST_COMPLETED)
             for event in pool.news():
                 self.listen(event)
             for future in finished:
                 self._settle(self.running.pop(future), future)
 
-    def _ready(self) -> list[Work]:
-        """What can begin, the pretrainings first, for others wait for them, and then the longest first."""
-        unsettled = self.waiting.keys() | {work.key for work in self.running.values()}
+    def _next_stack(self) -> list[Work]:
+        """The seeds of one cell that begin next: pretraining first, for others wait for it, then what takes longest."""
+        unsettled = self.waiting.keys() | {work.key for works in self.running.values() for work in works}
         ready = [work for work in self.waiting.values() if work.pretraining_key not in unsettled]
-        return sorted(ready, key=lambda work: (work.spec.variant != "pretrain", -self.forecast.seconds(work.spec)))
+        if not ready:
+            return []
+        first = min(ready, key=lambda work: (work.spec.variant != "pretrain", -self.forecast.seconds(work.spec)))
+        return [work for work in ready if work.spec.cell == first.spec.cell][: self.stack_size]
 
-    def _settle(self, work: Work, future: Future[Record]) -> None:
+    def _settle(self, works: list[Work], future: Future[list[Record | Failure]]) -> None:
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             raise Failure(
                 "a worker process died, perhaps for lack of memory; what is done is kept, and the same command goes on "
                 "from there (fewer workers: --jobs)"
             ) from error
-        if error is None:
-            self.forecast.add(future.result())
-            self.listen(Event("finished", work.spec, record=future.result()))
-            return
-        self._fail(work, tracking.one_line(error))
-        for other in [one for one in self.waiting.values() if one.pretraining_key == work.key]:
-            del self.waiting[other.key]
-            self._fail(other, f"not tried, because its pretraining {work.spec.name} failed")
+        results = [error] * len(works) if error else future.result()
+        for work, result in zip(works, results, strict=True):
+            if isinstance(result, Record):
+                self.forecast.add(result)
+                self.listen(Event("finished", work.spec, record=result))
+            else:
+                self._fail(work, tracking.one_line(result))
+                for other in [one for one in self.waiting.values() if one.pretraining_key == work.key]:
+                    del self.waiting[other.key]
+                    self._fail(other, f"not tried, because its pretraining {work.spec.name} failed")
 
     def _fail(self, work: Work, message: str) -> None:
         self.failures[work.spec.name] = message

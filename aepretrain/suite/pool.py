@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +18,16 @@ from typing import Any, NoReturn
 import joblib
 
 from aepretrain import variants
+from aepretrain.data import Dataset, adopt
 from aepretrain.records import Record
-from aepretrain.spec import Execution
+from aepretrain.spec import Execution, Failure
 from aepretrain.suite.training import Event, Work, load_plugins, perform
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Never a plain fork: the parent has threads. A fork server has imported everything once for all workers."""
 
+MAX_STACK = 100
+"""The most seeds that an accelerator carries at once unless told otherwise."""
 
 UNWIND_S = 4
 """How long a worker whose parent has died may take to end its run."""
@@ -32,7 +35,7 @@ UNWIND_S = 4
 
 @dataclass(frozen=True)
 class Pool:
-    """Somewhere to train: any executor, how many trainings it takes at once, and the news of its workers.
+    """Somewhere to train: any executor, how many stacks it takes at once, and the news of its workers.
 
     `news` gives the events that have come since it was last asked; an executor without a way back gives none.
     """
@@ -43,20 +46,33 @@ class Pool:
 
 
 def num_jobs(execution: Execution) -> int:
-    """How many trainings run at once: as many as asked for, or as there are physical cores."""
-    return execution.jobs or int(joblib.cpu_count(only_physical_cores=True))
+    """How many stacks are trained at once: as many as asked for, or as there are physical cores.
+
+    On an accelerator two, so that one computes while the other writes what it has computed.
+    """
+    on_cpu = variants.resolve_device(execution.device).type == "cpu"
+    return execution.jobs or (int(joblib.cpu_count(only_physical_cores=True)) if on_cpu else 2)
+
+
+def stack_size(execution: Execution) -> int:
+    """How many seeds are trained as one stack: as many as asked for, or one on a CPU, where more gain nothing.
+
+    On an accelerator as many as a grid has, up to a number at which what is lost by a crash stays small.
+    """
+    on_cpu = variants.resolve_device(execution.device).type == "cpu"
+    return execution.stack or (1 if on_cpu else MAX_STACK)
 
 
 @contextmanager
-def local_pool(execution: Execution) -> Iterator[Pool]:
-    """A pool of processes, stopped when the block is left.
+def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
+    """A pool of processes that share the dataset's memory, stopped when the block is left.
 
     When it is left by an exception (Ctrl-C, SIGTERM), workers are told to stop: they end their runs as KILLED.
     """
     context = multiprocessing.get_context(START_METHOD)
     events: Queue[Event] = context.Queue()
     jobs = num_jobs(execution)
-    executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution))
+    executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
     try:
         yield Pool(executor, jobs, lambda: list(_drain(events)))
         executor.shutdown()
@@ -67,9 +83,9 @@ def local_pool(execution: Execution) -> Iterator[Pool]:
         raise
 
 
-def train_in_worker(work: Work) -> Record:
+def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
     """`perform`, with its news sent to whoever made this worker's pool."""
-    return perform(work, _report)
+    return perform(works, _report)
 
 
 _events: "Queue[Event] | None" = None
@@ -89,9 +105,10 @@ def _drain(events: "Queue[Event]") -> Iterator[Event]:
             return
 
 
-def _begin_worker(events: "Queue[Event]", execution: Execution) -> None:
+def _begin_worker(events: "Queue[Event]", execution: Execution, dataset: Dataset) -> None:
     global _events
     _events = events
+    adopt(dataset, execution.data_dir)
     events.cancel_join_thread()  # a worker that ends does not wait until its news are read
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
     signal.signal(signal.SIGTERM, _stop)

@@ -3,7 +3,9 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,54 +97,93 @@ def run_single(
         return SingleResult(finished, reused=True)
     if work.pretraining_key and spec.pretraining and store.done(work.pretraining_key) is None:
         listen(Event("needed", spec.pretraining))
-        first = perform(make_work(spec.pretraining, dataset, store, replace(execution, force=False)), listen)
-        listen(Event("finished", spec.pretraining, record=first))
-    record = perform(work, listen)
-    listen(Event("finished", spec, record=record))
-    return SingleResult(record, reused=False)
+        _perform_one(make_work(spec.pretraining, dataset, store, replace(execution, force=False)), listen)
+    return SingleResult(_perform_one(work, listen), reused=False)
 
 
-def perform(work: Work, listen: Listener) -> Record:
-    """Train and write the run, or give the record of the run that another process has finished meanwhile.
+def _perform_one(work: Work, listen: Listener) -> Record:
+    (result,) = perform([work], listen)
+    if isinstance(result, Failure):
+        raise result
+    listen(Event("finished", work.spec, record=result))
+    return result
 
-    Raises `Failure` where the loss is not finite, a checkpoint does not fit, or the store fails.
+
+def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
+    """Train a stack of works that differ only in their seeds, and write their runs; what fails, fails alone.
+
+    Where another process has finished one meanwhile, its record is given. Raises `Failure` where a checkpoint does not
+    fit or the store fails.
     """
-    spec, store = work.spec, work.store
-    dataset = load(spec.settings.dataset, work.execution.data_dir)
-    listen(Event("started", spec))
-    with store.lock(work.key, lambda: listen(Event("waiting", spec))):
-        finished = None if work.execution.force else store.done(work.key)
-        if finished is None:
-            _train(work, dataset, listen)
-            finished = store.done(work.key)
-    if finished is None:
-        raise Failure(f"the run of {spec.name} is not in the store although it ended")
-    return finished
+    store = works[0].store
+    dataset = load(works[0].spec.settings.dataset, works[0].execution.data_dir)
+    for work in works:
+        listen(Event("started", work.spec))
+    with ExitStack() as locks:
+        for work in sorted(works, key=lambda work: work.key):  # one order for all, or two could wait for each other
+            locks.enter_context(store.lock(work.key, partial(listen, Event("waiting", work.spec))))
+        missing = [work for work in works if work.execution.force or store.done(work.key) is None]
+        failures = _train(missing, dataset, listen) if missing else {}
+        return [failures.get(work.key) or _finished(work) for work in works]
 
 
-def _train(work: Work, dataset: Dataset, listen: Listener) -> None:
-    spec, store = work.spec, work.store
-    device = variants.resolve_device(work.execution.device)
-    pretraining = store.done(work.pretraining_key) if work.pretraining_key else None
-    if work.pretraining_key and pretraining is None:
-        raise Failure(f"the pretraining of {spec.name} is not done")
-    tags = {"device": device, "threads": work.execution.threads, "stack": 1}
+def _finished(work: Work) -> Record:
+    record = work.store.done(work.key)
+    if record is None:
+        raise Failure(f"the run of {work.spec.name} is not in the store although it ended")
+    return record
+
+
+def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[str, Failure]:
+    """Train and write the runs of works whose locks are held; gives, by key, why some failed."""
+    store = works[0].store
+    device = variants.resolve_device(works[0].execution.device)
+    pretrainings = [_pretraining(work) for work in works]
+    with tracking.ending() as open_runs:
+        runs = []
+        for work, pretraining in zip(works, pretrainings, strict=True):
+            runs.append(_open_run(work, dataset, device, len(works), pretraining))
+            open_runs.append(runs[-1])
+
+        def log_epoch(place: int, result: EpochResult) -> None:
+            if len(works) == 1:  # a stack's epochs are written at its end, or they would keep it waiting
+                runs[place].log_history([result])
+            listen(Event("epoch", works[place].spec, result))
+
+        pretrained = [variants.parse_weights(store.weights(one)) for one in pretrainings if one]
+        outcomes = variants.run([work.spec for work in works], dataset, device, pretrained, log_epoch)
+        failures = {}
+        for work, run, pretraining, outcome in zip(works, runs, pretrainings, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                run.fail(outcome)
+                failures[work.key] = outcome
+            else:
+                if len(works) > 1:
+                    run.log_history(outcome.evidence.history)
+                _log_outcome(work, run, dataset, outcome, pretraining)
+                run.finish()
+            open_runs.remove(run)
+    return failures
+
+
+def _pretraining(work: Work) -> Record | None:
+    """The finished pretraining that a work starts from, if it does. Raises `Failure` where there is none."""
+    if work.pretraining_key is None:
+        return None
+    record = work.store.done(work.pretraining_key)
+    if record is None:
+        raise Failure(f"the pretraining of {work.spec.name} is not done")
+    return record
+
+
+def _open_run(work: Work, dataset: Dataset, device: object, stack: int, pretraining: Record | None) -> tracking.Run:
+    tags = {"device": device, "threads": work.execution.threads, "stack": stack}
     if pretraining is not None:
         tags |= {"pretraining_key": pretraining.key, "pretraining_run": pretraining.run_id}
     reference = tracking.DatasetReference(dataset.name, dataset.digest, dataset.source)
-    run = tracking.open_training(
-        store, spec, work.key, reference, parent_run_id=work.parent_run_id, run_id=work.run_id, **tags
+    return tracking.open_training(
+        work.store, work.spec, work.key, reference, parent_run_id=work.parent_run_id, run_id=work.run_id, **tags
     )
-    with tracking.ending(run):
-
-        def log_epoch(result: EpochResult) -> None:
-            run.log_metrics(result.metrics(), result.epoch)
-            listen(Event("epoch", spec, result))
-
-        pretrained = variants.parse_weights(store.weights(pretraining)) if pretraining else None
-        outcome = variants.run(spec, dataset, device, pretrained, log_epoch)
-        _log_outcome(work, run, dataset, outcome, pretraining)
-        run.finish()
 
 
 def _log_outcome(

@@ -28,11 +28,16 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from aepretrain.records import EpochResult
 from aepretrain.spec import SCHEMA, TrainingSpec, canonical_json
 from aepretrain.tracking.store import TAG, Store, one_line
 
 MAX_TAG_LENGTH = 5000
 """What every version of MLflow's stores holds; longer values are cut or refused, depending on the store."""
+
+
+MAX_METRICS = 1000
+"""As many numbers as MLflow takes in one request."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,15 @@ class Run:
         now_ms = time.time_ns() // 1_000_000
         rows = [Metric(name, float(value), now_ms, step) for name, value in metrics.items()]
         self.store.client.log_batch(self.run_id, metrics=rows)
+
+    def log_history(self, history: Sequence[EpochResult]) -> None:
+        """The numbers of these epochs, in as few requests as the store takes."""
+        now_ms = time.time_ns() // 1_000_000
+        rows = [
+            Metric(name, value, now_ms, result.epoch) for result in history for name, value in result.metrics().items()
+        ]
+        for start in range(0, len(rows), MAX_METRICS):
+            self.store.client.log_batch(self.run_id, metrics=rows[start : start + MAX_METRICS])
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters, except those that ``mlflow run`` has written already, as text of its own."""
@@ -102,6 +116,11 @@ class Run:
         """Mark the run as done, then end it: in this order, and after everything else."""
         self.tag(done="true")
         self.end("FINISHED")
+
+    def fail(self, error: BaseException) -> None:
+        """End the run as FAILED, with the error as a tag."""
+        self.tag(error=one_line(error))
+        self.end("FAILED")
 
     def end(self, status: str) -> None:
         """End the run with one of MLflow's final states: FINISHED, FAILED or KILLED."""
@@ -168,16 +187,22 @@ def _end_orphan(store: Store, orphan: StoredRun) -> None:
 
 
 @contextmanager
-def ending(run: Run) -> Iterator[Run]:
-    """End the run as FAILED, with the error as a tag, or as KILLED when the process is told to stop."""
+def ending(*runs: Run) -> Iterator[list[Run]]:
+    """See that these runs, and those added to the list it gives, are ended whatever happens.
+
+    An exception ends those in the list as FAILED, with the error as a tag; being told to stop ends them as KILLED.
+    What the caller has ended itself, it takes out.
+    """
+    open_runs = list(runs)
     try:
-        yield run
+        yield open_runs
     except Exception as error:
-        run.tag(error=one_line(error))
-        run.end("FAILED")
+        for run in open_runs:
+            run.fail(error)
         raise
     except BaseException:
-        run.end("KILLED")
+        for run in open_runs:
+            run.end("KILLED")
         raise
 
 

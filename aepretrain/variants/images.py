@@ -1,55 +1,74 @@
 """Images in memory as the batches that the engine asks for: in [0, 1], erased, normalised, in this order.
 
-Shapes: N images, B batch, H rows, W columns.
+Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, H rows, W columns.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from aepretrain.augment import Rectangles, draw_rectangles, erase
 from aepretrain.data import IMAGE_SIZE, PIXEL_SCALES
-from aepretrain.engine import Examples
+from aepretrain.engine import Examples, Select
 from aepretrain.spec import Settings, TrainingSpec, derive_seed
+
+Draw = Callable[[int, Sequence[int]], Rectangles]
+"""An epoch's rectangles for those seeds of a stack."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images, uint8 [N, 1, 28, 28], and classes, int64 [N], on the device that trains, and how pixels are prepared."""
+    """Images, uint8 [N, 1, 28, 28], and classes, int64 [N], on the device that trains, and how pixels are prepared.
+
+    `rows_SM` are those of each seed of a stack: all seeds share the images and have a selection of their own.
+    """
 
     images_N1HW: Tensor
     labels_N: Tensor
+    rows_SM: Tensor
     settings: Settings
 
     @classmethod
-    def on_device(cls, images_NHW: Tensor, labels_N: Tensor, settings: Settings, device: torch.device) -> "Images":
-        """The images [N, 28, 28] and classes [N] of a dataset, brought to the device."""
-        return cls(images_NHW.unsqueeze(1).to(device), labels_N.to(device), settings)
+    def on_device(
+        cls, images_NHW: Tensor, labels_N: Tensor, rows: Sequence[Tensor], settings: Settings, device: torch.device
+    ) -> "Images":
+        """The images [N, 28, 28] and classes [N] of a dataset, and each seed's rows [M], brought to the device."""
+        return cls(
+            images_NHW.unsqueeze(1).to(device), labels_N.to(device), torch.stack(list(rows)).to(device), settings
+        )
 
-    def examples(self, target: str, draw: Callable[[int], Rectangles] | None = None) -> Examples:
+    def of(self, place: int) -> "Images":
+        """Those of one seed of the stack."""
+        return replace(self, rows_SM=self.rows_SM[place : place + 1])
+
+    def examples(self, target: str, draw: Draw | None = None) -> Examples:
         """Batches of images with a target: their ``label``, the ``input`` itself, or the ``clean`` image.
 
-        `draw` gives an epoch's rectangles to erase, one for each image.
+        `draw` gives an epoch's rectangles to erase, one for each image of each seed.
         """
 
-        def at_epoch(epoch: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-            rectangles = draw(epoch) if draw else None
+        def at_epoch(epoch: int, members: Sequence[int]) -> Select:
+            rectangles = draw(epoch, members) if draw else None
+            rows_SM = self.rows_SM[list(members)]
 
-            def select(index_B: Tensor) -> tuple[Tensor, Tensor]:
-                clean_B1HW = self.images_N1HW.index_select(0, index_B).float().div_(255)
-                seen_B1HW = clean_B1HW
+            def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
+                rows_P = rows_SM.gather(1, index_SB).flatten()
+                clean_P1HW = self.images_N1HW.index_select(0, rows_P).float().div_(255)
+                seen_P1HW = clean_P1HW
                 if rectangles is not None:
-                    seen_B1HW = erase(clean_B1HW, rectangles[index_B], self.settings.erase_value)
-                inputs_B1HW = normalize(seen_B1HW, self.settings)
+                    seen_P1HW = erase(clean_P1HW, rectangles.take(index_SB), self.settings.erase_value)
+                inputs_SB1HW = normalize(seen_P1HW, self.settings).unflatten(0, index_SB.shape)
                 if target == "label":
-                    return inputs_B1HW, self.labels_N[index_B]
-                return inputs_B1HW, inputs_B1HW if target == "input" else normalize(clean_B1HW, self.settings)
+                    return inputs_SB1HW, self.labels_N.index_select(0, rows_P).view_as(index_SB)
+                if target == "input":
+                    return inputs_SB1HW, inputs_SB1HW
+                return inputs_SB1HW, normalize(clean_P1HW, self.settings).unflatten(0, index_SB.shape)
 
             return select
 
-        return Examples(len(self.labels_N), at_epoch, self.labels_N.device)
+        return Examples(self.rows_SM.shape[1], at_epoch, self.labels_N.device)
 
 
 def normalize(pixels_B1HW: Tensor, settings: Settings) -> Tensor:
@@ -58,14 +77,17 @@ def normalize(pixels_B1HW: Tensor, settings: Settings) -> Tensor:
     return pixels_B1HW if (mean, deviation) == (0.0, 1.0) else (pixels_B1HW - mean) / deviation
 
 
-def erasing(spec: TrainingSpec, images: Images, purpose: str) -> Callable[[int], Rectangles] | None:
-    """How each epoch's rectangles are drawn; None without augmentation."""
-    if spec.augmentation == "none":
+def erasing(specs: Sequence[TrainingSpec], images: Images, purpose: str) -> Draw | None:
+    """How each epoch's rectangles are drawn for the trainings of a stack; None without augmentation."""
+    if specs[0].augmentation == "none":
         return None
-    settings, num, device = spec.settings, len(images.labels_N), images.labels_N.device
+    settings, num = specs[0].settings, images.rows_SM.shape[1]
 
-    def draw(epoch: int) -> Rectangles:
-        generator = torch.Generator().manual_seed(derive_seed(spec.seed, purpose, epoch))
-        return draw_rectangles(num, IMAGE_SIZE, settings.erase_scale, settings.erase_ratio, generator).to(device)
+    def draw(epoch: int, members: Sequence[int]) -> Rectangles:
+        drawn = []
+        for member in members:
+            generator = torch.Generator().manual_seed(derive_seed(specs[member].seed, purpose, epoch))
+            drawn.append(draw_rectangles(num, IMAGE_SIZE, settings.erase_scale, settings.erase_ratio, generator))
+        return Rectangles.stack(drawn, images.labels_N.device)
 
     return draw

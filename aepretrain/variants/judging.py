@@ -1,6 +1,6 @@
 """What a trained network is worth: final figures and evidence at its best weights.
 
-Shapes: N images, B batch, H rows, W columns, K classes.
+Shapes: N images, M of a seed, B batch, H rows, W columns, K classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,14 +34,15 @@ def judge_classifier(
     model = Classifier(network, network.head_name(spec.variant), frozen=True).eval()
     figures: dict[str, float] = {}
     for name, images in (("best_val", validation), ("test", test)):
-        log_probs_NK = evaluate(model, images.examples("label")).log_softmax(1).cpu()
-        predictions = _predictions(log_probs_NK, images.labels_N.cpu())
+        logits_NK, labels_N = evaluate(model, images.examples("label"))
+        log_probs_NK, labels_N = logits_NK.log_softmax(1).cpu(), labels_N.cpu()
+        predictions = _predictions(log_probs_NK, labels_N)
         confusion_KK = metrics.confusion_matrix(predictions.labels_N, predictions.predicted_N, NUM_CLASSES)
         figures |= {
             f"{name}_accuracy": metrics.accuracy(confusion_KK),
             f"{name}_macro_f1": metrics.macro_f1(confusion_KK),
         }
-    figures["test_loss"] = functional.nll_loss(log_probs_NK, test.labels_N.cpu()).item()
+    figures["test_loss"] = functional.nll_loss(log_probs_NK, labels_N).item()
     for name, shares_K in (("precision", metrics.precision(confusion_KK)), ("recall", metrics.recall(confusion_KK))):
         figures |= {f"test_{name}_{digit}": float(share) for digit, share in enumerate(shares_K)}
     return figures, {"predictions": predictions, "confusion_KK": confusion_KK}
@@ -63,8 +64,7 @@ def judge_reconstruction(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """The loss on clean test images at the best weights, and a few validation images with their reconstructions."""
     model = Reconstructor(network).eval()
-    outputs_N1HW = evaluate(model, test.examples("clean"))
-    targets_N1HW = evaluate(lambda images_N1HW: images_N1HW, test.examples("clean"))
+    outputs_N1HW, targets_N1HW = evaluate(model, test.examples("clean"))
     figures = {"test_loss": AE_LOSSES[spec.settings.ae_loss](outputs_N1HW, targets_N1HW).item()}
     return figures, {"reconstructions": _reconstruct(spec, model, validation)}
 
@@ -72,12 +72,14 @@ def judge_reconstruction(
 @torch.no_grad()
 def _reconstruct(spec: TrainingSpec, model: Reconstructor, validation: Images) -> Reconstructions:
     """The first validation image of each class, erased where the training erases, and what comes back."""
-    firsts = [int(index_N[0]) for k in range(NUM_CLASSES) if len(index_N := (validation.labels_N == k).nonzero())]
-    chosen = replace(validation, images_N1HW=validation.images_N1HW[firsts], labels_N=validation.labels_N[firsts])
-    all_B = torch.arange(len(firsts), device=chosen.labels_N.device)
-    draw = erasing(spec, chosen, "figure erasing")
-    original_B1HW, _ = chosen.examples("clean").at_epoch(0)(all_B)
-    seen_B1HW, _ = chosen.examples("input", draw).at_epoch(0)(all_B)
+    labels_M = validation.labels_N[validation.rows_SM[0]]
+    firsts = [int(index_N[0]) for k in range(NUM_CLASSES) if len(index_N := (labels_M == k).nonzero())]
+    chosen = replace(validation, rows_SM=validation.rows_SM[:, firsts])
+    all_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
+    draw = erasing([spec], chosen, "figure erasing")
+    original_B1HW, seen_B1HW = (
+        chosen.examples("input", drawn).at_epoch(0, [0])(all_1B)[0].squeeze(0) for drawn in (None, draw)
+    )
     outputs_B1HW = model(seen_B1HW)
     if spec.settings.ae_loss == "bce":
         outputs_B1HW = outputs_B1HW.sigmoid()
@@ -91,7 +93,8 @@ def _reconstruct(spec: TrainingSpec, model: Reconstructor, validation: Images) -
 
 
 def class_counts(**parts: Images) -> dict[str, NDArray[np.int64]]:
-    """How many images of each class the named parts hold, [K] each."""
+    """How many images of each class a seed's named parts hold, [K] each."""
     return {
-        name: torch.bincount(images.labels_N.cpu(), minlength=NUM_CLASSES).numpy() for name, images in parts.items()
+        name: torch.bincount(images.labels_N[images.rows_SM[0]].cpu(), minlength=NUM_CLASSES).numpy()
+        for name, images in parts.items()
     }
