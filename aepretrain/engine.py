@@ -211,9 +211,8 @@ class _Run:
         """Learn from one batch; its losses, [S]."""
         inputs, targets = select(index_SB)
         losses_S = self.stack.losses(self.task.loss, self.stack(inputs), targets)
-        gradients = torch.autograd.grad(losses_S.sum(), self.stack.learned)
-        for weight, gradient in zip(self.stack.learned, gradients, strict=True):
-            weight.grad = gradient
+        self.optimizer.zero_grad()
+        losses_S.sum().backward()  # not autograd.grad: fused Adam reads gradients in their weights' own layout
         self.optimizer.step()
         return losses_S.detach()
 
@@ -309,10 +308,11 @@ def _keep(
 ) -> None:
     """Let the optimizer go on with these rows of its weights; its averages keep those rows too."""
     for old, new in zip(before, after, strict=True):
-        state = optimizer.state.pop(old)
-        optimizer.state[new] = {
-            name: value[rows] if value.shape == old.shape else value for name, value in state.items()
-        }
+        if old in optimizer.state:  # a weight that takes no part in the loss has no averages
+            state = optimizer.state.pop(old)
+            optimizer.state[new] = {
+                name: value[rows] if value.shape == old.shape else value for name, value in state.items()
+            }
     optimizer.param_groups[0]["params"] = list(after)
 
 

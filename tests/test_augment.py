@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomErasing
 
-from aepretrain.augment import draw_rectangles, erase
+from aepretrain.augment import Rectangles, draw_rectangles, erase
 
 NUM = 4000
 LEVEL = 0.001
@@ -92,8 +92,8 @@ def test_erases_to_the_value_and_nothing_else() -> None:
     assert torch.equal(images, before)
     for index in range(64):
         expected = before[index].clone()
-        top, left = int(drawn.top_N[index]), int(drawn.left_N[index])
-        expected[:, top : top + int(drawn.height_N[index]), left : left + int(drawn.width_N[index])] = 7.0
+        top, left, height, width = (int(part_1N[0, index]) for part_1N in vars(drawn).values())
+        expected[:, top : top + height, left : left + width] = 7.0
         assert torch.equal(erased[index], expected)
 
 
@@ -101,7 +101,24 @@ def test_a_batch_gets_the_rectangles_of_its_images() -> None:
     drawn = draw_rectangles(100, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(0))
     images = torch.rand(100, 1, 28, 28)
     chosen = torch.tensor([7, 3, 99])
-    assert torch.equal(erase(images[chosen], drawn[chosen], 0.0), erase(images, drawn, 0.0)[chosen])
+    expected = erase(images, drawn, 0.0)[chosen]
+    assert torch.equal(erase(images[chosen], drawn.take(chosen.unsqueeze(0)), 0.0), expected)
+
+
+def test_a_stack_gets_the_rectangles_of_its_seeds() -> None:
+    drawn = [draw_rectangles(9, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    stack = Rectangles.stack(drawn, torch.device("cpu"))
+    index_SB = torch.tensor([[8, 0], [2, 2]])
+    taken = stack.take(index_SB)
+    for name, part_SN in vars(stack).items():
+        assert getattr(taken, name).tolist() == [
+            [part_SN[0, 8].item(), part_SN[0, 0].item(), part_SN[1, 2].item(), part_SN[1, 2].item()]
+        ]
+
+
+def test_a_rectangle_of_no_size_erases_nothing_and_is_not_drawn_again() -> None:
+    drawn = draw_rectangles(50, (28, 28), (1e-9, 1e-9), RATIO, torch.Generator().manual_seed(0))
+    assert int(drawn.height_SN.max()) == 0
 
 
 def test_same_generator_same_rectangles() -> None:

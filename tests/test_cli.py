@@ -86,7 +86,7 @@ def here(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(mnist.MNIST, "mirrors", ["file:///nowhere/"])
-    data._load.cache_clear()
+    data._loaded.clear()
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
 
     def run(*arguments: str) -> Printed:

@@ -1,15 +1,16 @@
-"""The training loop against a slow and obvious one, and its promises: best weights, patience, clear failure."""
+"""The training loop against a slow and obvious one, and its promises: stacks, best weights, patience, clear failure."""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.engine import EVALUATION_BATCH, Examples, Phase, Task, evaluate, train
+from aepretrain.engine import EVALUATION_BATCH, Examples, Phase, Select, Task, Trained, evaluate, train
 from aepretrain.networks import Classifier, Reconstructor, build
 from aepretrain.records import EpochResult
 from aepretrain.spec import Failure, derive_seed
@@ -19,46 +20,82 @@ BATCH = 12
 NUM = 10 * BATCH + 5  # 11 steps an epoch, the last of them with 5 items
 
 
-def examples(inputs_N: Tensor, targets_N: Tensor) -> Examples:
-    return Examples(len(inputs_N), lambda _: lambda index_B: (inputs_N[index_B], targets_N[index_B]), CPU)
+def examples(inputs_SN: Tensor, targets_SN: Tensor) -> Examples:
+    def at_epoch(_epoch: int, members: Sequence[int]) -> Select:
+        rows_S1 = torch.tensor(members, device=inputs_SN.device).unsqueeze(1)
+        return lambda index_SB: (inputs_SN[rows_S1, index_SB], targets_SN[rows_S1, index_SB])
+
+    return Examples(inputs_SN.shape[1], at_epoch, inputs_SN.device)
 
 
 def task(
-    model: nn.Module, *, epochs: int = 5, lr: float = 1e-3, patience: int = 0, dtype: torch.dtype = torch.float32
+    *models: nn.Module,
+    epochs: int = 5,
+    lr: float = 1e-3,
+    patience: int = 0,
+    dtype: torch.dtype = torch.float32,
+    seeds: Sequence[int] | None = None,
+    device: torch.device = CPU,
 ) -> Task:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(NUM + 40, 1, 28, 28, generator=generator, dtype=dtype)
-    labels = torch.randint(0, 10, (NUM + 40,), generator=generator)
-    classifies = isinstance(model, Classifier)
-    targets = labels if classifies else images
+    """The trainings of models with seeds 4, 5, …, each on images of its own."""
+    seeds = list(range(4, 4 + len(models))) if seeds is None else seeds
+    images, labels = zip(*(data_of(seed, dtype) for seed in seeds), strict=True)
+    images_SN, labels_SN = torch.stack(images).to(device), torch.stack(labels).to(device)
+    classifies = isinstance(models[0], Classifier)
+    targets_SN = labels_SN if classifies else images_SN
     return Task(
-        model=model.to(dtype),
+        models=[model.to(device, dtype) for model in models],
         loss=functional.cross_entropy if classifies else functional.mse_loss,
-        train=examples(images[:NUM], targets[:NUM]),
-        validation=examples(images[NUM:], targets[NUM:]),
+        train=examples(images_SN[:, :NUM], targets_SN[:, :NUM]),
+        validation=examples(images_SN[:, NUM:], targets_SN[:, NUM:]),
         classifies=classifies,
-        seed=4,
+        seeds=seeds,
         order="an order",
         phase=Phase(epochs=epochs, batch_size=BATCH, lr=lr, patience=patience),
     )
 
 
-def reference(task: Task, num_steps: int) -> list[float]:
+def data_of(seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(NUM + 40, 1, 28, 28, generator=generator, dtype=dtype)
+    return images, torch.randint(0, 10, (NUM + 40,), generator=generator)
+
+
+def train_one(one: Task, on_epoch: Callable[[EpochResult], object] = lambda _: None) -> Trained:
+    (result,) = train(one, lambda _place, found: on_epoch(found))
+    assert isinstance(result, Trained)
+    return result
+
+
+def listed_layers(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The model's outputs by PyTorch's own layers in the order of their listing, one after the other."""
+    network = model.network
+    convolutional = hasattr(network, "classifier1")
+    codes = network.encoder(inputs if convolutional else inputs.flatten(1))
+    if isinstance(model, Classifier):
+        logits: Tensor = getattr(network, model.head_name)(codes.flatten(1))
+        return logits
+    outputs: Tensor = network.decoder(codes)
+    return outputs.view(inputs.shape)
+
+
+def reference(task: Task, place: int, num_steps: int) -> list[float]:
     """Adam written out (Kingma and Ba 2015, Algorithm 1) over batches taken one by one; the losses of its steps."""
-    weights = [weight for weight in task.model.parameters() if weight.requires_grad]
+    model = task.models[place]
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
-    inputs, targets = task.train.at_epoch(1)(torch.arange(task.train.num))
+    inputs, targets = (part[0] for part in task.train.at_epoch(1, [place])(torch.arange(task.train.num).unsqueeze(0)))
     losses: list[float] = []
     epoch = 0
     while True:
         epoch += 1
-        generator = torch.Generator().manual_seed(derive_seed(task.seed, task.order, epoch))
+        generator = torch.Generator().manual_seed(derive_seed(task.seeds[place], task.order, epoch))
         order = torch.randperm(task.train.num, generator=generator).tolist()
         for start in range(0, len(order), task.phase.batch_size):
             if len(losses) == num_steps:
                 return losses
             index = order[start : start + task.phase.batch_size]
-            loss = task.loss(task.model(inputs[index]), targets[index])
+            loss = task.loss(listed_layers(model, inputs[index]), targets[index])
             losses.append(loss.item())
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             t = len(losses)
@@ -72,103 +109,221 @@ def reference(task: Task, num_steps: int) -> list[float]:
                     weight.sub_(task.phase.lr * corrected_m / (corrected_v.sqrt() + 1e-8))
 
 
-def make(name: str, kind: str) -> nn.Module:
-    network = build(name, 0)
+def make(name: str, kind: str, seed: int = 0) -> nn.Module:
+    network = build(name, seed)
     if kind == "autoencoder":
         return Reconstructor(network)
     network.encoder.requires_grad_(kind != "frozen")
     return Classifier(network, network.trained_head, frozen=kind == "frozen")
 
 
+@pytest.mark.parametrize("num_seeds", [1, 3])
 @pytest.mark.parametrize("name", ["fc", "conv"])
 @pytest.mark.parametrize("kind", ["classifier", "frozen", "autoencoder"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)], ids=str)
-def test_equal_to_the_reference_over_50_steps(name: str, kind: str, dtype: torch.dtype, tolerance: float) -> None:
-    model = make(name, kind)
-    slow = task(copy.deepcopy(model), dtype=dtype)
-    losses = reference(slow, num_steps=55)
-    # Patience is off and the fifth epoch ends with step 55; the last epoch's weights are compared, not the best.
-    fast = task(model, epochs=5, dtype=dtype)
-    seen: list[dict[str, Tensor]] = []
-    result = train(fast, lambda _: seen.append(copy.deepcopy(fast.model.state_dict())))
-    for key, weight in slow.model.state_dict().items():
-        torch.testing.assert_close(seen[-1][key], weight, rtol=tolerance, atol=tolerance, msg=key)
+def test_equal_to_the_reference_over_50_steps(
+    name: str, kind: str, dtype: torch.dtype, tolerance: float, num_seeds: int
+) -> None:
+    """A seed alone, and each seed of a stack, against the loop that takes batches and layers one by one."""
+    models = [make(name, kind, seed) for seed in range(num_seeds)]
+    slow = task(*copy.deepcopy(models), dtype=dtype)
+    losses = [reference(slow, place, num_steps=55) for place in range(num_seeds)]
+    one = task(*models, epochs=5, dtype=dtype)  # eleven steps each
+    results = train(replace(one, validation=one.train), lambda *_: None)  # so that the last epoch is the best
     sizes = [BATCH] * 10 + [5]
-    for epoch, found in enumerate(result.history):
-        expected = sum(n * loss for n, loss in zip(sizes, losses[epoch * 11 :], strict=False)) / NUM
-        assert found.train_loss == pytest.approx(expected, rel=tolerance)
+    for place, result in enumerate(results):
+        assert isinstance(result, Trained)
+        for epoch, found in enumerate(result.history):
+            expected = sum(n * loss for n, loss in zip(sizes, losses[place][epoch * 11 :], strict=False)) / NUM
+            assert found.train_loss == pytest.approx(expected, rel=tolerance)
+        assert result.best_epoch == 5
+        for key, weight in slow.models[place].state_dict().items():
+            fast = models[place].state_dict()[key]
+            torch.testing.assert_close(fast, weight, rtol=tolerance, atol=tolerance, msg=key)
+
+
+@pytest.mark.parametrize("name", ["fc", "conv"])
+def test_stack_mates_change_no_bit(name: str) -> None:
+    """Whatever the others in a stack of this size are, a seed ends with the same bits."""
+    models = [make(name, "classifier", seed) for seed in (0, 1, 2)]
+    others = [*copy.deepcopy(models[:2]), make(name, "classifier", 9)]
+    train(task(*models, epochs=3), lambda *_: None)
+    train(task(*others, epochs=3, seeds=[4, 5, 13]), lambda *_: None)
+    for first, second in zip(models[:2], others[:2], strict=True):
+        for key, weight in first.state_dict().items():
+            assert torch.equal(weight, second.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", ["fc", "conv"])
+def test_a_seed_that_fails_leaves_its_mates_as_they_would_be_without_it(name: str) -> None:
+    """Only the size of the stack is another, which may change how a sum is ordered."""
+    two = [make(name, "classifier", seed) for seed in (0, 1)]
+    poisoned = make(name, "classifier", 2)
+    with torch.no_grad():
+        next(poisoned.parameters()).fill_(math.inf)
+    three = [*copy.deepcopy(two), poisoned]
+    alone = train(task(*two, epochs=8), lambda *_: None)
+    beside = train(task(*three, epochs=8), lambda *_: None)
+    assert isinstance(beside[2], Failure)
+    for a, b, first, second in zip(alone, beside, two, three, strict=False):
+        assert isinstance(a, Trained)
+        assert isinstance(b, Trained)
+        assert [f.val_loss for f in a.history[:4]] == pytest.approx([f.val_loss for f in b.history[:4]], rel=1e-4)
+        assert a.best_epoch == b.best_epoch
+        for key, weight in first.state_dict().items():
+            torch.testing.assert_close(weight, second.state_dict()[key], rtol=1e-4, atol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("name", ["fc", "conv"])
+def test_seeds_leave_the_stack_when_their_own_patience_is_used_up(name: str) -> None:
+    models = [make(name, "classifier", seed) for seed in range(4)]
+    singles = copy.deepcopy(models)
+    seen: list[tuple[int, int]] = []
+    together = train(task(*models, epochs=40, lr=0.02, patience=2), lambda i, found: seen.append((i, found.epoch)))
+    lengths = set()
+    for place, result in enumerate(together):
+        assert isinstance(result, Trained)
+        assert len(result.history) == result.best_epoch + 2
+        assert [epoch for i, epoch in seen if i == place] == [found.epoch for found in result.history]
+        lengths.add(len(result.history))
+        single = train_one(task(singles[place], seeds=[4 + place], epochs=40, lr=0.02, patience=2))
+        shared = min(3, len(single.history), len(result.history))  # rounding parts them later
+        for a, b in zip(single.history[:shared], result.history[:shared], strict=True):
+            assert a.val_loss == pytest.approx(b.val_loss, rel=1e-3)
+    assert len(lengths) > 1, "some seed left before another"
+
+
+def test_a_network_with_buffers_of_its_own_can_be_stacked() -> None:
+    def normalising(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(784, 8, bias=False),
+            nn.BatchNorm1d(8),
+            nn.Linear(8, 784),
+            nn.Unflatten(1, (1, 28, 28)),
+        )
+
+    models = [normalising(seed) for seed in (0, 1)]
+    singles = copy.deepcopy(models)
+    train(task(*models, epochs=2), lambda *_: None)
+    for place, single in enumerate(singles):
+        train_one(task(single, seeds=[4 + place], epochs=2))
+        for key, value in single.state_dict().items():
+            torch.testing.assert_close(models[place].state_dict()[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_weights_used_twice_can_be_stacked() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Linear(784, 8), nn.Linear(8, 784)
+            self.again = self.down
+
+        def forward(self, images: Tensor) -> Tensor:
+            outputs: Tensor = self.up(self.again(images.flatten(1))).view_as(images)
+            return outputs
+
+    models: list[nn.Module] = [Tied(), Tied()]
+    results = train(task(*models, epochs=2), lambda *_: None)
+    assert all(isinstance(result, Trained) for result in results)
+    assert torch.equal(models[0].state_dict()["down.weight"], models[0].state_dict()["again.weight"])
 
 
 def test_validation_figures_are_those_of_the_weights() -> None:
     one = task(make("fc", "classifier"), epochs=2)
-    result = train(one, lambda _: None)
-    inputs, targets = one.validation.at_epoch(0)(torch.arange(40))
+    result = train_one(one)
+    inputs, targets = (part[0] for part in one.validation.at_epoch(0, [0])(torch.arange(40).unsqueeze(0)))
     with torch.no_grad():
-        logits = one.model(inputs)
+        logits = one.models[0](inputs)
     best = result.history[result.best_epoch - 1]
     assert best.val_loss == pytest.approx(functional.cross_entropy(logits, targets).item(), rel=1e-6)
-    assert best.val_accuracy == (logits.argmax(1) == targets).float().mean().item()
+    assert best.val_accuracy == (logits.argmax(1) == targets).double().mean().item()
     assert [found.epoch for found in result.history] == [1, 2]
     assert all(found.images_per_s > 0 and found.elapsed_s > 0 for found in result.history)
 
 
 def test_an_autoencoder_has_no_accuracy() -> None:
-    (found,) = train(task(make("fc", "autoencoder"), epochs=1), lambda _: None).history
+    (found,) = train_one(task(make("fc", "autoencoder"), epochs=1)).history
     assert found.val_accuracy is None
     assert "val_accuracy" not in found.metrics()
 
 
-def test_the_best_epochs_weights_are_put_back() -> None:
-    one = task(make("fc", "classifier"), epochs=12, lr=0.02)  # random labels: validation loss soon rises
-    kept: dict[int, dict[str, Tensor]] = {}
-    result = train(one, lambda found: kept.update({found.epoch: copy.deepcopy(one.model.state_dict())}))
-    losses = [found.val_loss for found in result.history]
-    assert result.best_epoch == losses.index(min(losses)) + 1 < 12
-    for key, weight in one.model.state_dict().items():
-        assert torch.equal(weight, kept[result.best_epoch][key])
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_the_best_epochs_weights_are_put_back(num_seeds: int) -> None:
+    """Random labels: validation loss soon rises, and a training that ends at the best epoch has the same weights."""
+    models = [make("fc", "classifier", seed) for seed in range(num_seeds)]
+    shorter = copy.deepcopy(models)
+    results = train(task(*models, epochs=12, lr=0.02), lambda *_: None)
+    for place, result in enumerate(results):
+        assert isinstance(result, Trained)
+        losses = [found.val_loss for found in result.history]
+        assert result.best_epoch == losses.index(min(losses)) + 1 < 12
+        again = copy.deepcopy(shorter)
+        train(task(*again, epochs=result.best_epoch, lr=0.02), lambda *_: None)
+        for key, weight in models[place].state_dict().items():
+            assert torch.equal(weight, again[place].state_dict()[key])
 
 
 @pytest.mark.parametrize("patience", [1, 3])
 def test_patience_counts_epochs_without_a_lower_validation_loss(patience: int) -> None:
-    history = train(task(make("fc", "classifier"), epochs=30, lr=0.02, patience=patience), lambda _: None).history
+    history = train_one(task(make("fc", "classifier"), epochs=30, lr=0.02, patience=patience)).history
     losses = [found.val_loss for found in history]
     best = losses.index(min(losses)) + 1
     assert len(history) == best + patience < 30
-    without = train(task(make("fc", "classifier"), epochs=len(history) + 1, lr=0.02), lambda _: None).history
+    without = train_one(task(make("fc", "classifier"), epochs=len(history) + 1, lr=0.02)).history
     assert [found.val_loss for found in without][:-1] == losses
 
 
 def test_a_loss_that_is_not_finite_fails_naming_the_epoch() -> None:
     seen: list[EpochResult] = []
-    one = task(make("fc", "autoencoder"), epochs=20, lr=1e18)
-    with pytest.raises(Failure, match=rf"not finite in epoch {len(seen) + 1}") as error:
-        train(one, seen.append)
+    (failure,) = train(task(make("fc", "autoencoder"), epochs=20, lr=1e18), lambda _, found: seen.append(found))
+    assert isinstance(failure, Failure)
+    assert f"not finite in epoch {len(seen) + 1}:" in str(failure)
     assert all(math.isfinite(found.val_loss) for found in seen)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(failure)
 
 
 def test_each_epoch_has_an_order_of_its_own_and_sees_every_item_once() -> None:
     orders: list[list[int]] = [[]]
 
-    def at_epoch(epoch: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def at_epoch(epoch: int, _members: Sequence[int]) -> Select:
         if epoch:
             orders.append([])
 
-        def select(index_B: Tensor) -> tuple[Tensor, Tensor]:
-            orders[-1].extend(index_B.tolist() if epoch else [])
-            return torch.ones(len(index_B), 1), torch.ones(len(index_B), 1)
+        def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
+            orders[-1].extend(index_SB.flatten().tolist() if epoch else [])
+            return torch.ones(*index_SB.shape, 1), torch.ones(*index_SB.shape, 1)
 
         return select
 
     source = Examples(NUM, at_epoch, CPU)
-    train(
-        Task(nn.Linear(1, 1), functional.mse_loss, source, source, False, 0, "an order", Phase(3, BATCH, 1e-3, 0)),
-        lambda _: None,
-    )
+    phase = Phase(3, BATCH, 1e-3, 0)
+    train_one(Task([nn.Linear(1, 1)], [0], functional.mse_loss, source, source, False, "an order", phase))
     assert all(sorted(order) == list(range(NUM)) for order in orders[1:])
     assert len({tuple(order) for order in orders[1:]}) == 3
 
 
 def test_evaluate_gives_all_outputs_in_order() -> None:
-    inputs = torch.arange(2.0 * EVALUATION_BATCH + 3).unsqueeze(1)
-    assert torch.equal(evaluate(lambda x: 2 * x, examples(inputs, inputs)), 2 * inputs)
+    inputs = torch.arange(2.0 * EVALUATION_BATCH + 3).view(1, -1, 1)
+    outputs, targets = evaluate(lambda x: 2 * x, examples(inputs, inputs))
+    assert torch.equal(outputs, 2 * inputs[0])
+    assert torch.equal(targets, inputs[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["fc", "conv"])
+@pytest.mark.parametrize("kind", ["classifier", "frozen", "autoencoder"])
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_recorded_steps_equal_the_reference_on_a_gpu(name: str, kind: str, num_seeds: int) -> None:
+    models = [make(name, kind, seed) for seed in range(num_seeds)]
+    slow = task(*copy.deepcopy(models))
+    losses = [reference(slow, place, num_steps=55) for place in range(num_seeds)]
+    results = train(task(*models, device=torch.device("cuda")), lambda *_: None)
+    sizes = [BATCH] * 10 + [5]
+    for place, result in enumerate(results):
+        assert isinstance(result, Trained)
+        for epoch, found in enumerate(result.history):
+            expected = sum(n * loss for n, loss in zip(sizes, losses[place][epoch * 11 :], strict=False)) / NUM
+            assert found.train_loss == pytest.approx(expected, rel=1e-4)

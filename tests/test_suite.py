@@ -15,7 +15,7 @@ from aepretrain import data, suite, tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
-from aepretrain.suite import Event, GridResult, Pool
+from aepretrain.suite import Event, GridResult, Pool, pool
 from aepretrain.tracking import Store
 
 EXECUTION = Execution(device="cpu")
@@ -34,7 +34,7 @@ class InlineExecutor(Executor):
 
 
 @contextmanager
-def inline(_: Execution) -> Iterator[Pool]:
+def inline(*_: object) -> Iterator[Pool]:
     yield Pool(InlineExecutor(), 1)
 
 
@@ -156,14 +156,14 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C be pressed when so many epochs have been trained."""
     original, left = variants.run, [num]
 
-    def run(spec: TrainingSpec, dataset: Dataset, device: torch.device, pretrained: Any, on_epoch: Any) -> Any:
-        def count(result: Any) -> None:
-            on_epoch(result)
+    def run(specs: Any, dataset: Dataset, device: torch.device, pretrained: Any, on_epoch: Any) -> Any:
+        def count(place: int, result: Any) -> None:
+            on_epoch(place, result)
             left[0] -= 1
             if left[0] == 0:
                 raise KeyboardInterrupt
 
-        return original(spec, dataset, device, pretrained, count)
+        return original(specs, dataset, device, pretrained, count)
 
     monkeypatch.setattr(variants, "run", run)
 
@@ -208,10 +208,10 @@ def test_a_training_that_fails_leaves_the_others(
 ) -> None:
     original = variants.run
 
-    def run(spec: TrainingSpec, *rest: Any) -> Any:
-        if spec.name == "fc-none-pretrain-s1":
-            raise Failure("the loss is not finite in epoch 1")
-        return original(spec, *rest)
+    def run(specs: Any, *rest: Any) -> Any:
+        if specs[0].name == "fc-none-pretrain-s1":
+            return [Failure("the loss is not finite in epoch 1")]
+        return original(specs, *rest)
 
     monkeypatch.setattr(variants, "run", run)
     result, events = grid(specs, store)
@@ -358,3 +358,57 @@ def test_a_single_training_takes_over_mlflows_run_or_points_from_it(small: Setti
     assert result.record.run_id == first
     assert store.client.get_run(second).data.tags["aepretrain.reused"] == first
     assert store.client.get_run(second).data.metrics["test_accuracy"] == result.record.metrics["test_accuracy"]
+
+
+def test_a_stack_of_seeds_is_a_run_for_each(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    single, _ = grid(specs, store)
+    stacked, events = grid(specs, store, replace(EXECUTION, force=True, stack=2))
+    assert kinds(events) == {"finished": 16, "reused": 0, "failed": 0}
+    for a, b in zip(single.records, stacked.records, strict=True):
+        assert (a.key, a.cell, a.seed) == (b.key, b.cell, b.seed)
+        assert (a.tags["stack"], b.tags["stack"]) == ("1", "2")
+        assert b.metrics["best_val_loss"] == pytest.approx(a.metrics["best_val_loss"], rel=1e-3)
+        history = store.client.get_metric_history(b.run_id, "val_loss")
+        assert [point.step for point in history] == [1, 2]
+
+
+def test_a_seed_of_a_stack_fails_alone(
+    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = variants.run
+
+    def run(specs: Any, *rest: Any) -> Any:
+        outcomes = original(specs, *rest)
+        failing = {"fc-none-pretrain-s1", "fc-erasing-scratch-s0"}
+        return [
+            Failure("the loss is not finite in epoch 2") if spec.name in failing else outcome
+            for spec, outcome in zip(specs, outcomes, strict=True)
+        ]
+
+    monkeypatch.setattr(variants, "run", run)
+    result, events = grid(specs, store, replace(EXECUTION, stack=2))
+    dependents = {f"fc-none-{variant}-s1" for variant in ("pretrain", "frozen", "finetune")}
+    assert set(result.failures) == dependents | {"fc-erasing-scratch-s0"}
+    assert kinds(events) == {"finished": 12, "reused": 0, "failed": 4}
+    states = [run.info.status for run in store.search({"kind": "training"})]
+    assert {state: states.count(state) for state in states} == {"FINISHED": 12, "FAILED": 2}
+
+
+def test_an_interrupted_stack_ends_all_its_runs(
+    specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        interrupt_after(3, context)
+        with pytest.raises(KeyboardInterrupt):
+            grid(specs, store, replace(EXECUTION, stack=2))
+    assert [run.info.status for run in store.search({"kind": "training"})] == ["KILLED", "KILLED"]
+    _, events = grid(specs, store, replace(EXECUTION, stack=2))
+    assert kinds(events) == {"finished": 16, "reused": 0, "failed": 0}
+
+
+def test_by_default_a_cpu_trains_one_seed_at_a_time_and_a_gpu_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pool.stack_size(EXECUTION) == 1
+    assert pool.stack_size(replace(EXECUTION, stack=7)) == 7
+    monkeypatch.setattr(variants, "resolve_device", lambda _: torch.device("cuda"))
+    assert pool.stack_size(EXECUTION) == pool.MAX_STACK
+    assert pool.num_jobs(EXECUTION) == 2

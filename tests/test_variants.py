@@ -29,8 +29,10 @@ def spec(variant: str, network: str = "fc", augmentation: str = "none", seed: in
 
 def outcome(one: TrainingSpec, dataset: Dataset, pretrained: Mapping[str, Tensor] | None = None) -> Outcome:
     if one.pretraining is not None and pretrained is None:
-        pretrained = run(one.pretraining, dataset, CPU, None, lambda _: None).weights
-    return run(one, dataset, CPU, pretrained, lambda _: None)
+        pretrained = outcome(one.pretraining, dataset).weights
+    (found,) = run([one], dataset, CPU, [] if pretrained is None else [pretrained], lambda *_: None)
+    assert isinstance(found, Outcome)
+    return found
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor], part: str = "") -> bool:
@@ -71,7 +73,7 @@ def test_codes_computed_once_equal_codes_computed_in_every_step(
     one = spec("frozen", network, cls_epochs=10)  # 500 images: 10 epochs of 4 steps
     pretrained = outcome(spec("pretrain", network), images).weights
     once = outcome(one, images, pretrained)
-    monkeypatch.setattr(training, "erasing", lambda *_: lambda _: None)  # "augmented", by nothing
+    monkeypatch.setattr(training, "erasing", lambda *_: lambda *_: None)  # "augmented", by nothing
     monkeypatch.setattr(images_module, "erase", lambda pixels, *_: pixels)
     monkeypatch.setattr(images_module.Images, "examples", _without_rectangles(images_module.Images.examples))
     every_step = outcome(one, images, pretrained)
@@ -91,12 +93,12 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
     pretrained = outcome(spec("pretrain", augmentation="erasing"), images).weights
 
     def spy(task: Task, on_epoch: Any) -> Any:
-        network = getattr(task.model, "network", None)
+        network = getattr(task.models[0], "network", None)
         assert network is not None
         started[variant] = {name: weight.clone() for name, weight in network.state_dict().items()}
-        index = torch.arange(task.train.num)
-        batches[variant] = task.train.at_epoch(2)(index)[0]
-        orders[variant] = (task.order, task.seed)
+        index = torch.arange(task.train.num).unsqueeze(0)
+        batches[variant] = task.train.at_epoch(2, [0])(index)[0]
+        orders[variant] = (task.order, task.seeds[0])
         return train(task, on_epoch)
 
     orders: dict[str, tuple[str, int]] = {}
@@ -136,12 +138,12 @@ def test_the_autoencoders_target(images: Dataset, target: str, monkeypatch: pyte
     pairs: list[tuple[Tensor, Tensor]] = []
 
     def spy(task: Task, on_epoch: Any) -> Any:
-        pairs.append(task.train.at_epoch(1)(torch.arange(50)))
+        pairs.append(task.train.at_epoch(1, [0])(torch.arange(50).unsqueeze(0)))
         return train(task, on_epoch)
 
     monkeypatch.setattr("aepretrain.variants.training.train", spy)
     outcome(spec("pretrain", augmentation="erasing", ae_target=target), images)
-    inputs, targets = pairs[0]
+    inputs, targets = (part.squeeze(0) for part in pairs[0])
     clean = images.images_NHW[split(images, "random", 0).train_N[:50]].unsqueeze(1) / 255
     assert not torch.equal(inputs, clean)
     assert torch.equal(targets, inputs if target == "input" else clean)
@@ -151,7 +153,7 @@ def test_erased_first_normalised_after(images: Dataset, monkeypatch: pytest.Monk
     seen: list[Tensor] = []
 
     def spy(task: Task, on_epoch: Any) -> Any:
-        seen.append(task.train.at_epoch(1)(torch.arange(50))[0])
+        seen.append(task.train.at_epoch(1, [0])(torch.arange(50).unsqueeze(0))[0])
         return train(task, on_epoch)
 
     monkeypatch.setattr("aepretrain.variants.training.train", spy)
@@ -179,7 +181,8 @@ def test_test_images_are_read_once_and_after_training(images: Dataset, variant: 
     pretrained = None if one.pretraining is None else outcome(one.pretraining, images).weights
     counting = CountingDataset(images)
     reads: list[int] = []
-    run(one, counting, CPU, pretrained, lambda _: reads.append(counting.reads))  # type: ignore[arg-type]  # stands in
+    weights = [] if pretrained is None else [pretrained]
+    run([one], counting, CPU, weights, lambda *_: reads.append(counting.reads))  # type: ignore[arg-type]  # stands in
     assert reads == [0, 0]
     assert counting.reads == 1
 
@@ -276,6 +279,63 @@ def test_the_model_takes_plain_pixels(images: Dataset) -> None:
     scores = module(images.test_images_NHW.unsqueeze(1) / 255)
     assert np.array_equal(scores.argmax(1).numpy(), found.evidence.predictions.predicted_N)
     torch.testing.assert_close(scores.sum(1), torch.ones(100))
+
+
+@pytest.mark.parametrize("augmentation", ["none", "erasing"])
+@pytest.mark.parametrize("network", ["fc", "conv"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, network: str, augmentation: str) -> None:
+    """16 steps; what parts them is the order in which a product sums."""
+    specs = [spec(variant, network, augmentation, seed, ae_epochs=4, cls_epochs=4) for seed in (3, 8)]
+    pretrained = [outcome(one.pretraining, images).weights for one in specs if one.pretraining]
+    stacked = run(specs, images, CPU, pretrained, lambda *_: None)
+    for place, (one, found) in enumerate(zip(specs, stacked, strict=True)):
+        assert isinstance(found, Outcome)
+        single = outcome(one, images, pretrained[place] if pretrained else None)
+        for name, weight in single.weights.items():
+            torch.testing.assert_close(found.weights[name], weight, rtol=1e-4, atol=1e-4, msg=name)
+        for name in ("best_val_loss", "test_loss"):
+            assert found.metrics[name] == pytest.approx(single.metrics[name], rel=1e-3)
+
+
+def test_one_seeds_failure_is_its_own(images: Dataset) -> None:
+    specs = [spec("finetune", seed=seed) for seed in (0, 1, 2)]
+    pretrained = [outcome(one.pretraining, images).weights for one in specs if one.pretraining]
+    whole = run(specs, images, CPU, pretrained, lambda *_: None)
+    exploding = {name: weight * 1e38 for name, weight in pretrained[1].items()}
+    found = run(specs, images, CPU, [pretrained[0], exploding, pretrained[2]], lambda *_: None)
+    assert isinstance(found[1], Failure)
+    assert "not finite in epoch 1" in str(found[1])
+    for place in (0, 2):
+        mate, undisturbed = found[place], whole[place]
+        assert isinstance(mate, Outcome)
+        assert isinstance(undisturbed, Outcome)
+        for name, weight in mate.weights.items():
+            torch.testing.assert_close(weight, undisturbed.weights[name], rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_a_stack_that_memory_does_not_hold_is_halved(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def crowded(task: Task, on_epoch: Any) -> Any:
+        tried.append(len(task.models))
+        if len(task.models) > 2:
+            raise torch.OutOfMemoryError
+        return train(task, on_epoch)
+
+    specs = [spec("scratch", seed=seed) for seed in range(5)]
+    single = outcome(specs[4], images)
+    monkeypatch.setattr("aepretrain.variants.training.train", crowded)
+    seen: list[tuple[int, int]] = []
+    found = run(specs, images, CPU, [], lambda place, result: seen.append((place, result.epoch)))
+    assert tried == [5, 2, 3, 1, 2]
+    assert sorted(seen) == [(place, epoch) for place in range(5) for epoch in (1, 2)]
+    last = found[4]
+    assert isinstance(last, Outcome)
+    assert last.metrics["test_loss"] == pytest.approx(single.metrics["test_loss"], rel=1e-3)
+    monkeypatch.setattr("aepretrain.variants.training.train", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(Failure, match="too little memory for fc-none-scratch-s0"):
+        run(specs, images, CPU, [], lambda *_: None)
 
 
 def test_devices_by_name() -> None:
