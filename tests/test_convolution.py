@@ -71,13 +71,20 @@ def test_a_stack_is_computed_one_by_one_with_the_same_bits() -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 4, 3, padding=1) for _ in range(3)]
     maps_SCHWN = torch.randn(3, 2, 6, 6, 5)
-    weights, _ = torch.func.stack_module_state(layers)  # type: ignore[arg-type]  # a list of modules it is
+    weights, _ = torch.func.stack_module_state(layers)
+
+    class Convolved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layers[0]
+
+        def forward(self, maps_CHWN: Tensor) -> Tensor:
+            return max_pool(convolve(maps_CHWN, self.layer))
 
     def forward(weight: Tensor, bias: Tensor, maps_CHWN: Tensor) -> Tensor:
-        layer = nn.Conv2d(2, 4, 3, padding=1)
-        del layer.weight, layer.bias
-        layer.weight, layer.bias = weight, bias  # type: ignore[assignment]  # not parameters inside vmap
-        return max_pool(convolve(maps_CHWN, layer))
+        named = {"layer.weight": weight, "layer.bias": bias}
+        pooled: Tensor = torch.func.functional_call(Convolved(), named, (maps_CHWN,))
+        return pooled
 
     together = torch.vmap(forward)(weights["weight"], weights["bias"], maps_SCHWN)
     for place, layer in enumerate(layers):

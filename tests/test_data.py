@@ -81,7 +81,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(mnist.MNIST, "mirrors", ["file:///nowhere/"])
-    data._load.cache_clear()
+    data._loaded.clear()
     return folder
 
 
@@ -95,7 +95,7 @@ def test_real_mnist_is_looked_for_in_order(here: Path) -> None:
     link(here.parent / "shared" / "data")
     assert data.load("mnist", None).source == str(here.parent / "shared" / "data")
     link(here / "data")
-    data._load.cache_clear()
+    data._loaded.clear()
     assert data.load("mnist", None).source == str(here / "data")
     link(here / "mine")
     found = data.load("mnist", str(here / "mine"))

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain.engine import EVALUATION_BATCH, Examples, Phase, Select, Task, Trained, evaluate, train
-from aepretrain.networks import Classifier, Reconstructor, build
+from aepretrain.networks import Classifier, Network, Reconstructor, build
 from aepretrain.records import EpochResult
 from aepretrain.spec import Failure, derive_seed
 
@@ -61,8 +61,8 @@ def data_of(seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return images, torch.randint(0, 10, (NUM + 40,), generator=generator)
 
 
-def train_one(one: Task, on_epoch: Callable[[EpochResult], object] = lambda _: None) -> Trained:
-    (result,) = train(one, lambda _place, found: on_epoch(found))
+def train_one(one: Task) -> Trained:
+    (result,) = train(one, lambda *_: None)
     assert isinstance(result, Trained)
     return result
 
@@ -70,6 +70,7 @@ def train_one(one: Task, on_epoch: Callable[[EpochResult], object] = lambda _: N
 def listed_layers(model: nn.Module, inputs: Tensor) -> Tensor:
     """The model's outputs by PyTorch's own layers in the order of their listing, one after the other."""
     network = model.network
+    assert isinstance(network, Network)
     convolutional = hasattr(network, "classifier1")
     codes = network.encoder(inputs if convolutional else inputs.flatten(1))
     if isinstance(model, Classifier):

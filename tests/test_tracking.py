@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
 from aepretrain import tracking
-from aepretrain.spec import Settings, TrainingSpec
+from aepretrain.spec import SCHEMA, Settings, TrainingSpec
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid, open_training
 
 REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")
@@ -131,7 +131,7 @@ def test_done_is_found_in_every_experiment(store: Store) -> None:
 def test_reading_goes_on_after_the_first_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.client, "search_runs", partial(store.client.search_runs, max_results=10))
     for index in range(23):
-        tags = {"aepretrain.key": f"k{index}", "aepretrain.done": "true", "aepretrain.schema": "1"}
+        tags = {"aepretrain.key": f"k{index}", "aepretrain.done": "true", "aepretrain.schema": str(SCHEMA)}
         tags |= {"aepretrain.attempt": "1", "aepretrain.spec": "{}"}
         run = store.client.create_run(store.experiment_id, tags=tags)
         store.client.set_terminated(run.info.run_id)
