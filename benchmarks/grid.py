@@ -1,54 +1,94 @@
-"""Time the obvious program against this suite on the same work, in one run, and write a table.
+"""Time the obvious program, the peers and this suite on the same work in one run, beside what the arithmetic allows.
 
-    python -m benchmarks.grid --epochs 2 --out benchmarks/results
+    uv pip install --python .venv/bin/python -e '.[benchmark]'    (or: pip install -e '.[benchmark]')
+    python -m benchmarks.grid --epochs 2 --repeats 3 --out benchmarks/results
 
-Both train the 16 networks of the grid on real MNIST for the same number of epochs (no early stopping), and both are
-timed as whole commands, imports included. The obvious program trains one after the other with PyTorch's default
-threads and keeps nothing; the suite also makes its store, tracks, evaluates, draws figures, exports models and prints
-its table. The rows of single trainings leave all that out: they are the seconds of the two loops.
+All train the 16 networks of the grid on real MNIST for the same number of epochs (no early stopping, batches of 128),
+and all are timed as whole commands, imports included. The obvious program and the peers train one after the other with
+PyTorch's default threads and keep nothing; the suite also makes its store, tracks, evaluates, draws figures, exports
+models and prints its table. The rows of single trainings leave all that out: they are the seconds of the loops (the
+suite's while its other processes train beside it). The order of the programs is turned round from repeat to repeat. The
+limit is `limit.py`'s count divided by the speed of a large matrix product on one thread.
 """
 
 import argparse
-import csv
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from aepretrain import data
-from benchmarks import obvious
+from benchmarks import grid_report, limit, measure, obvious
+from benchmarks.grid_report import Program, Results
+
+MODULES = {
+    "obvious": "benchmarks.obvious",
+    "lightning": "benchmarks.peers.lightning",
+    "skorch": "benchmarks.peers.skorch",
+}
 
 
-def time_obvious(epochs: int) -> tuple[float, dict[str, float]]:
-    """Seconds of the whole command, and of each training, by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        obvious.unpack(Path(data.load("mnist", None).source), Path(folder))
-        command = [sys.executable, "-m", "benchmarks.obvious", folder, str(epochs)]
-        started = time.perf_counter()
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        elapsed_s = time.perf_counter() - started
-    return elapsed_s, {name: float(seconds) for name, seconds in (line.split() for line in output.splitlines())}
+@dataclass(frozen=True)
+class Run:
+    """One run of a program: its whole command, its memory, and each training's seconds by name."""
+
+    whole_s: float
+    peak_mib: float
+    trainings: dict[str, float]
 
 
-def time_suite(epochs: int, jobs: int) -> tuple[float, dict[str, float]]:
-    """Seconds of the whole command, and of each training in its worker, by name."""
+def run_plain(module: str, folder: str, epochs: int) -> Run:
+    """Run a program that prints each training's name and seconds."""
+    done = measure.run_program(module, folder, epochs)
+    trainings = {name: float(seconds) for name, seconds in (line.split() for line in done.output.splitlines())}
+    return Run(done.elapsed_s, done.peak_mib, trainings)
+
+
+def run_suite(epochs: int, jobs: int) -> Run:
+    """Run the suite's command; it notes each training's seconds in its store."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        command = [sys.executable, "-m", "aepretrain", "grid", "--epochs", str(epochs), "--patience", "0"]
-        options = ["--jobs", str(jobs), "--out", folder, "--tracking-uri", uri]
-        started = time.perf_counter()
-        subprocess.run([*command, *options], capture_output=True, check=True)
-        elapsed_s = time.perf_counter() - started
+        options = ["--epochs", epochs, "--patience", 0, "--jobs", jobs, "--out", folder, "--tracking-uri", uri]
+        done = measure.run_program("aepretrain", "grid", *options)
         from aepretrain import tracking
 
         records = tracking.open_store(uri).records().values()
-        return elapsed_s, {"-".join(record.cell): record.metrics["training_s"] for record in records}
+        trainings = {"-".join(record.cell): record.metrics["training_s"] for record in records}
+        return Run(done.elapsed_s, done.peak_mib, trainings)
+
+
+def measure_all(names: list[str], options: argparse.Namespace) -> tuple[dict[str, list[Run]], list[float]]:
+    """Every program's runs, and the machine's speed in each repeat in GFLOP/s."""
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    speeds = []
+    with tempfile.TemporaryDirectory() as folder:
+        obvious.unpack(Path(data.load("mnist", None).source), Path(folder))
+        for repeat in range(options.repeats):
+            speeds.append(measure.peak_gflops())
+            for name in names if repeat % 2 == 0 else reversed(names):
+                suite = name == "suite"
+                run = (
+                    run_suite(options.epochs, options.jobs)
+                    if suite
+                    else run_plain(MODULES[name], folder, options.epochs)
+                )
+                runs[name].append(run)
+                print(f"repeat {repeat + 1}: {name} {run.whole_s:.1f} s, {run.peak_mib:.0f} MiB", flush=True)
+    return runs, speeds
+
+
+def summarise(name: str, runs: list[Run], processes: int) -> Program:
+    """The medians of a program's runs."""
+    return Program(
+        name=name,
+        processes=processes,
+        whole_s=[run.whole_s for run in runs],
+        loops_s=[sum(run.trainings.values()) for run in runs],
+        trainings={key: statistics.median(run.trainings[key] for run in runs) for key in runs[0].trainings},
+        peak_mib=statistics.median(run.peak_mib for run in runs),
+    )
 
 
 def main() -> None:
@@ -56,46 +96,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=measure.num_cores())
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--without-peers", action="store_true")
     options = parser.parse_args()
-    slow, fast = [], []
-    for repeat in range(options.repeats):
-        slow.append(time_obvious(options.epochs))
-        fast.append(time_suite(options.epochs, options.jobs))
-        print(f"repeat {repeat + 1}: obvious {slow[-1][0]:.1f} s, suite {fast[-1][0]:.1f} s", flush=True)
-    median = statistics.median
-    rows = [(name, median(one[name] for _, one in slow), median(one[name] for _, one in fast)) for name in slow[0][1]]
-    totals = [[sum(one.values()) for _, one in both] for both in (slow, fast)]
-    rows.append(("all 16, one after the other", median(totals[0]), median(totals[1])))
-    wholes = [[whole for whole, _ in both] for both in (slow, fast)]
-    rows.append((f"the whole command (suite: {options.jobs} processes)", median(wholes[0]), median(wholes[1])))
-    write(options, rows, [a / b for a, b in zip(*wholes, strict=True)])
-
-
-def write(options: argparse.Namespace, rows: list[tuple[str, float, float]], ratios: list[float]) -> None:
-    """The table as Markdown and CSV, and what it was measured on as JSON."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    lines = ["| training | obvious (s) | suite (s) | ratio |", "| --- | --- | --- | --- |"]
-    lines += [f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |" for name, slow, fast in rows]
-    about = {
-        "epochs": options.epochs,
-        "repeats": options.repeats,
-        "cores": len(os.sched_getaffinity(0)),
-        "torch": torch.__version__,
-        "threads_obvious": torch.get_num_threads(),
-        "threads_suite": 1,
-        "processes_suite": options.jobs,
-        "whole_grid_ratios": [round(ratio, 2) for ratio in ratios],
-    }
-    note = (
-        f"Medians of {options.repeats} repeats, {options.epochs} epochs each; ratio of the whole grid in each repeat: "
+    names = ["obvious", "suite"] if options.without_peers else ["obvious", "suite", "lightning", "skorch"]
+    runs, speeds = measure_all(names, options)
+    speed = statistics.median(speeds)
+    results = Results(
+        programs=[summarise(name, runs[name], options.jobs if name == "suite" else 1) for name in names],
+        gflop={name: flop / 1e9 for name, flop in limit.grid_flop(options.epochs).items()},
+        gflops=speed,
+        epochs=options.epochs,
+        facts=measure.machine()
+        | {"epochs": options.epochs, "repeats": options.repeats, "peak (GFLOP/s, one thread)": f"{speed:.1f}"}
+        | {"threads of the suite": f"1 in each of {options.jobs} processes"}
+        | {"threads of the others": f"{torch.get_num_threads()} in one process"},
     )
-    note += ", ".join(f"{ratio:.1f}" for ratio in ratios) + "."
-    (options.out / "grid.md").write_text("\n".join([*lines, "", note, "", f"Measured on: {json.dumps(about)}", ""]))
-    with (options.out / "grid.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("training", "obvious_s", "suite_s"), *rows])
-    print("\n".join([*lines, "", note]))
+    print("\n".join(grid_report.write(results, options.out)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from aepretrain.convolution import max_pool
 from aepretrain.networks import build
 
 BATCH, REPEATS = 128, 60
@@ -32,26 +33,36 @@ def training_step(model: nn.Module, inputs: torch.Tensor, forward: Callable[[tor
 def levers() -> dict[str, tuple[Step, Step]]:
     """Each lever's plain and chosen form."""
     images = torch.rand(BATCH, 1, 28, 28)
-    plain = build("conv", 0)
-    last = build("conv", 0).to(memory_format=torch.channels_last)
+    plain, last, ours = (build("conv", 0) for _ in range(3))
+    last.to(memory_format=torch.channels_last)
     codes = plain.encode(images).detach()
+    maps = torch.rand(BATCH, 8, 28, 28).contiguous(memory_format=torch.channels_last).requires_grad_()
+    maps_CHWN = torch.rand(8, 28, 28, BATCH, requires_grad=True)
     stored = torch.randint(0, 256, (50_000, 1, 28, 28), dtype=torch.uint8)
     index = torch.randperm(50_000)[:BATCH]
     fc = build("fc", 0)
     fc.encode(images).square().mean().backward()
     adams = [torch.optim.Adam(fc.encoder.parameters(), fused=fused) for fused in (False, True)]
     return {
-        "channels-last layout, conv encoder": (
+        "channels-last layout, conv encoder (superseded)": (
             training_step(plain, images, lambda x: plain.encoder(x)),
             training_step(last, images, lambda x: last.encoder(x)),
         ),
-        "ReLU after pooling, conv encoder, channels last": (
+        "compiled loops instead of the layers in channels-last layout, conv encoder": (
             training_step(last, images, lambda x: last.encoder(x)),
-            training_step(last, images, last.encode),
+            training_step(ours, images, ours.encode),
         ),
-        "last transposed convolution as sub-pixel convolution, conv decoder, channels last": (
+        "the same, forward only": (
+            torch.no_grad()(lambda: last.encoder(images)),
+            torch.no_grad()(lambda: ours.encode(images)),
+        ),
+        "the same, conv decoder": (
             training_step(last, codes, lambda x: last.decoder(x.unflatten(1, (4, 7, 7)))),
-            training_step(last, codes, last.decode),
+            training_step(ours, codes, ours.decode),
+        ),
+        "compiled max-pooling of the first maps instead of PyTorch's, channels last": (
+            training_step(last, maps, lambda x: functional.max_pool2d(x, 2)),
+            training_step(ours, maps_CHWN, max_pool),
         ),
         "fused Adam, fc encoder": (adams[0].step, adams[1].step),
         "index_select instead of indexing, one batch of images": (
