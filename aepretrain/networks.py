@@ -110,11 +110,11 @@ class Convolutional(Network):
         """
         if not _runs_compiled_loops(images_NCHW):
             return super().encode(images_NCHW)
-        from aepretrain.convolution import convolve, max_pool
+        from aepretrain.convolution import convolve, convolve_pool_relu
 
-        conv1, relu1, _, conv2, relu2, _, conv3, relu3 = cast(Iterable[Any], self.encoder)
-        maps_CHWN = relu1(max_pool(convolve(images_NCHW.permute(1, 2, 3, 0), conv1)))
-        maps_CHWN = relu2(max_pool(convolve(maps_CHWN, conv2)))
+        conv1, _, _, conv2, _, _, conv3, relu3 = cast(Iterable[Any], self.encoder)
+        maps_CHWN = convolve_pool_relu(images_NCHW.permute(1, 2, 3, 0), conv1)
+        maps_CHWN = convolve_pool_relu(maps_CHWN, conv2)
         maps_CHWN = relu3(convolve(maps_CHWN, conv3))
         codes_ND: Tensor = maps_CHWN.permute(3, 0, 1, 2).flatten(1)
         return codes_ND

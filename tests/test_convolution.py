@@ -1,13 +1,14 @@
 """The compiled loops against PyTorch's own layers: outputs and gradients, for shapes the networks do not have too."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.convolution import convolve, convolve_transposed, max_pool
+from aepretrain.convolution import convolve, convolve_pool_relu, convolve_transposed
 
 
 def both(
@@ -52,11 +53,27 @@ def test_transposed_convolution(size: int, padding: int, stride: int, num_in: in
     assert_same(both(lambda x: convolve_transposed(x, layer), layer, maps, *layer.parameters()))
 
 
-@pytest.mark.parametrize("shape", [(4, 2, 8, 6), (3, 1, 7, 5)])
-def test_max_pooling_gives_the_gradient_to_the_first_among_equals(shape: tuple[int, ...]) -> None:
+def pooled(layer: nn.Conv2d, maps_NCHW: Tensor) -> Tensor:
+    return functional.max_pool2d(layer(maps_NCHW), 2).relu()
+
+
+@pytest.mark.parametrize(("size", "padding"), [(2, 0), (3, 1), (4, 1), (5, 2)])
+@pytest.mark.parametrize(("num_in", "num_out"), [(1, 8), (3, 1), (2, 5)])
+def test_convolution_pooled_and_cut_at_0(size: int, padding: int, num_in: int, num_out: int) -> None:
     torch.manual_seed(0)
-    maps = torch.randint(0, 3, shape).double()
-    assert_same(both(max_pool, lambda x: functional.max_pool2d(x, 2), maps))
+    layer = nn.Conv2d(num_in, num_out, size, padding=padding, dtype=torch.float64)
+    maps = torch.randn(5, num_in, 9, 10, dtype=torch.float64)
+    assert_same(both(lambda x: convolve_pool_relu(x, layer), partial(pooled, layer), maps, *layer.parameters()))
+
+
+def test_pooling_gives_the_gradient_to_the_first_among_equals() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(1, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.fill_(1)
+        layer.bias.zero_()
+    maps = torch.randint(-2, 3, (4, 1, 8, 6)).double()
+    assert_same(both(lambda x: convolve_pool_relu(x, layer), partial(pooled, layer), maps, *layer.parameters()))
 
 
 def test_not_a_number_is_not_lost() -> None:
@@ -65,6 +82,8 @@ def test_not_a_number_is_not_lost() -> None:
     maps[0, 4, 4, 2] = torch.nan
     assert convolve(maps, layer)[:, 3:6, 3:6, 2].isnan().all()
     assert not convolve(maps, layer)[..., [0, 1, 3]].isnan().any()
+    assert convolve_pool_relu(maps, layer)[:, 1:3, 1:3, 2].isnan().all()
+    assert not convolve_pool_relu(maps, layer)[..., [0, 1, 3]].isnan().any()
 
 
 def test_a_stack_is_computed_one_by_one_with_the_same_bits() -> None:
@@ -79,7 +98,7 @@ def test_a_stack_is_computed_one_by_one_with_the_same_bits() -> None:
             self.layer = layers[0]
 
         def forward(self, maps_CHWN: Tensor) -> Tensor:
-            return max_pool(convolve(maps_CHWN, self.layer))
+            return convolve_pool_relu(maps_CHWN, self.layer)
 
     def forward(weight: Tensor, bias: Tensor, maps_CHWN: Tensor) -> Tensor:
         named = {"layer.weight": weight, "layer.bias": bias}
@@ -88,4 +107,4 @@ def test_a_stack_is_computed_one_by_one_with_the_same_bits() -> None:
 
     together = torch.vmap(forward)(weights["weight"], weights["bias"], maps_SCHWN)
     for place, layer in enumerate(layers):
-        assert torch.equal(together[place], max_pool(convolve(maps_SCHWN[place], layer)))
+        assert torch.equal(together[place], convolve_pool_relu(maps_SCHWN[place], layer))

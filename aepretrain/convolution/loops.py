@@ -1,10 +1,15 @@
 """The loops, in NumPy arrays, compiled by Numba when first called and kept on disk.
 
-Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel, X = W·N, a row
-of maps as one axis. `padded` maps have K - 1 more rows and columns than the output.
+Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel, K the same;
+X = W·N, a row of maps as one axis.
 
-Two output channels and three taps of a kernel's row are taken at once, so that a number once loaded serves several
+All goes row by row, so that what a row needs stays in the cache: so many rows of the input as the kernel has are padded
+with zeros at a time, and where 2×2 max-pooling and ReLU follow, maps are never written in full but pooled two rows at a
+time. Two output channels and three taps of a kernel's row are taken at once, so that a number once loaded serves several
 times; where a kernel is narrower or the channels are odd, weights of 0 stand in.
+
+Pooled maps come with `which`, the place of the largest in each square: 0 to 3, row by row, the first among equals, or
+`NONE` where no number is above 0. An empty `which` says that maps are not pooled.
 """
 
 from typing import Any
@@ -14,32 +19,80 @@ from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
+Places = NDArray[np.uint8]
 TAPS = 3
+NONE = np.uint8(4)
 
 # Sums may be reordered, which lets them run in parallel lanes; not-a-number and infinity keep their meaning.
 _compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
 
 
 @_compiled
-def correlate(padded_CHX: Floats, kernel_OCKK: Floats, bias_O: Floats, out_OHX: Floats) -> None:
-    """Write the cross-correlation of the maps with the kernel, plus the bias, as `torch.nn.Conv2d` defines it."""
+def correlate(
+    maps_CHX: Floats,
+    maps_which_CHX: Places,
+    kernel_OCKK: Floats,
+    bias_O: Floats,
+    before: int,
+    num: int,
+    out_OHX: Floats,
+    out_which_OHX: Places,
+) -> None:
+    """Write the cross-correlation of the maps with the kernel, plus the bias, as `torch.nn.Conv2d` defines it.
+
+    `before` rows and columns of zeros precede the maps. The maps may be the gradient of pooled ones, and the output may
+    be pooled.
+    """
     num_out, num_in, size = kernel_OCKK.shape[:3]
-    num = (padded_CHX.shape[2] - out_OHX.shape[2]) // (size - 1)
-    unused_X = np.empty_like(out_OHX[0, 0])
-    for y in range(out_OHX.shape[1]):
+    fold = 2 if out_which_OHX.size else 1
+    rows_OFX = np.empty((num_out, fold, out_OHX.shape[2] * fold), maps_CHX.dtype)
+    padded_KCX = np.zeros((size, num_in, rows_OFX.shape[2] + (size - 1) * num), maps_CHX.dtype)
+    num_read = 0
+    for y in range(out_OHX.shape[1] * fold):
+        first_row, end_row = _rows_met(y, before, size, maps_CHX, maps_which_CHX)
+        num_read = _read(maps_CHX, maps_which_CHX, num_read, y + end_row - before, before * num, num, padded_KCX)
+        written_OHX, at = (rows_OFX, y % 2) if fold == 2 else (out_OHX, y)
         for o in range(0, num_out, 2):
-            paired = o + 1 < num_out
-            first_X, second_X = out_OHX[o, y], out_OHX[o + 1, y] if paired else unused_X
+            other = min(o + 1, num_out - 1)
+            first_X, second_X = written_OHX[o, at], written_OHX[other, at]
             first_X[:] = bias_O[o]
-            second_X[:] = bias_O[o + 1] if paired else 0
+            second_X[:] = bias_O[other]
             for c in range(num_in):
-                for row in range(size):
-                    second_K = kernel_OCKK[o + 1, c, row] if paired else np.zeros_like(kernel_OCKK[o, c, row])
-                    _add_row(first_X, second_X, padded_CHX[c, y + row], kernel_OCKK[o, c, row], second_K, num)
+                for row in range(first_row, end_row):
+                    row_X = padded_KCX[(y + row - before) % size, c]
+                    if other > o:
+                        _add_to_two(first_X, second_X, row_X, kernel_OCKK[o, c, row], kernel_OCKK[other, c, row], num)
+                    else:
+                        _add_to_one(first_X, row_X, kernel_OCKK[o, c, row], num)
+        if fold == 2 and at == 1:
+            _pool(rows_OFX, y // 2, num, out_OHX, out_which_OHX)
 
 
 @_compiled
-def _add_row(first_X: Floats, second_X: Floats, row_X: Floats, first_K: Floats, second_K: Floats, num: int) -> None:
+def _rows_met(y: int, before: int, size: int, maps_CHX: Floats, which_CHX: Places) -> tuple[int, int]:
+    """The kernel's first row that meets the maps where the output has row y, and the one behind its last."""
+    height = maps_CHX.shape[1] * (2 if which_CHX.size else 1)
+    return max(before - y, 0), min(height + before - y, size)
+
+
+@_compiled
+def _read(
+    maps_CHX: Floats, which_CHX: Places, start: int, stop: int, shift: int, num: int, padded_KCX: Floats
+) -> int:
+    """Put rows of the maps at their places among the padded ones; gives how many have been read by now."""
+    for y in range(start, stop):
+        for c in range(maps_CHX.shape[0]):
+            padded_X = padded_KCX[y % padded_KCX.shape[0], c, shift:]
+            if which_CHX.size:
+                _unpool(maps_CHX[c, y // 2], which_CHX[c, y // 2], y % 2, num, padded_X)
+            else:
+                width = min(maps_CHX.shape[2], padded_X.size)
+                padded_X[:width] = maps_CHX[c, y, :width]
+    return max(start, stop)
+
+
+@_compiled
+def _add_to_two(first_X: Floats, second_X: Floats, row_X: Floats, first_K: Floats, second_K: Floats, num: int) -> None:
     """Add a row of the maps, shifted and weighted by each tap, to two rows of the output."""
     for tap in range(0, first_K.size, TAPS):
         a0, a1, a2 = _weights(first_K, tap)
@@ -49,6 +102,16 @@ def _add_row(first_X: Floats, second_X: Floats, row_X: Floats, first_K: Floats, 
             x0, x1, x2 = x0_X[i], x1_X[i], x2_X[i]
             first_X[i] += a0 * x0 + a1 * x1 + a2 * x2
             second_X[i] += b0 * x0 + b1 * x1 + b2 * x2
+
+
+@_compiled
+def _add_to_one(first_X: Floats, row_X: Floats, first_K: Floats, num: int) -> None:
+    """Add a row of the maps, shifted and weighted by each tap, to a row of the output."""
+    for tap in range(0, first_K.size, TAPS):
+        a0, a1, a2 = _weights(first_K, tap)
+        x0_X, x1_X, x2_X = _shifted(row_X, first_K.size, tap, num)
+        for i in range(first_X.size):
+            first_X[i] += a0 * x0_X[i] + a1 * x1_X[i] + a2 * x2_X[i]
 
 
 @_compiled
@@ -66,24 +129,45 @@ def _shifted(row_X: Floats, size: int, tap: int, num: int) -> tuple[Floats, Floa
 
 
 @_compiled
-def kernel_gradient(padded_CHX: Floats, gradient_OHX: Floats, out_OCKK: Floats) -> None:
-    """Write the gradient of `correlate` with respect to its kernel."""
-    num_out, num_in, size = out_OCKK.shape[:3]
-    num = (padded_CHX.shape[2] - gradient_OHX.shape[2]) // (size - 1)
-    out_OCKK[:] = 0
-    for y in range(gradient_OHX.shape[1]):
+def gradients(
+    maps_CHX: Floats,
+    gradient_OHX: Floats,
+    which_OHX: Places,
+    before: int,
+    num: int,
+    kernel_OCKK: Floats,
+    bias_O: Floats,
+) -> None:
+    """Write the gradients of `correlate` with respect to its kernel and its bias; its output may be pooled."""
+    num_out, num_in, size = kernel_OCKK.shape[:3]
+    fold = 2 if which_OHX.size else 1
+    rows_OX = np.empty((num_out, gradient_OHX.shape[2] * fold), maps_CHX.dtype)
+    padded_KCX = np.zeros((size, num_in, rows_OX.shape[1] + (size - 1) * num), maps_CHX.dtype)
+    no_places_CHX = np.empty((0, 0, 0), np.uint8)
+    num_read = 0
+    kernel_OCKK[:] = 0
+    bias_O[:] = 0
+    for y in range(gradient_OHX.shape[1] * fold):
+        first_row, end_row = _rows_met(y, before, size, maps_CHX, no_places_CHX)
+        num_read = _read(maps_CHX, no_places_CHX, num_read, y + end_row - before, before * num, num, padded_KCX)
+        for o in range(num_out):
+            if fold == 2:
+                _unpool(gradient_OHX[o, y // 2], which_OHX[o, y // 2], y % 2, num, rows_OX[o])
+            else:
+                rows_OX[o] = gradient_OHX[o, y]
+            bias_O[o] += rows_OX[o].sum()
         for o in range(0, num_out, 2):
             other = min(o + 1, num_out - 1)
             for c in range(num_in):
-                for row in range(size):
-                    row_X = padded_CHX[c, y + row]
+                for row in range(first_row, end_row):
+                    row_X = padded_KCX[(y + row - before) % size, c]
                     for tap in range(0, size, TAPS):
                         x0_X, x1_X, x2_X = _shifted(row_X, size, tap, num)
-                        sums = _products(gradient_OHX[o, y], gradient_OHX[other, y], x0_X, x1_X, x2_X)
+                        sums = _products(rows_OX[o], rows_OX[other], x0_X, x1_X, x2_X)
                         for t in range(min(TAPS, size - tap)):
-                            out_OCKK[o, c, row, tap + t] += sums[t]
+                            kernel_OCKK[o, c, row, tap + t] += sums[t]
                             if other > o:
-                                out_OCKK[other, c, row, tap + t] += sums[TAPS + t]
+                                kernel_OCKK[other, c, row, tap + t] += sums[TAPS + t]
 
 
 @_compiled
@@ -105,36 +189,35 @@ def _products(
 
 
 @_compiled
-def pool(maps_CHWN: Floats, out_CHWN: Floats, which_CHWN: NDArray[np.uint8]) -> None:
-    """Write the largest of each 2×2 square and its place in it: 0 to 3, row by row, the first among equals."""
-    num_channels, height, width, num = out_CHWN.shape
-    for c in range(num_channels):
-        for y in range(height):
-            for x in range(width):
-                v0_N, v1_N = maps_CHWN[c, 2 * y, 2 * x], maps_CHWN[c, 2 * y, 2 * x + 1]
-                v2_N, v3_N = maps_CHWN[c, 2 * y + 1, 2 * x], maps_CHWN[c, 2 * y + 1, 2 * x + 1]
-                out_N, which_N = out_CHWN[c, y, x], which_CHWN[c, y, x]
-                for n in range(num):
+def _pool(rows_OFX: Floats, y: int, num: int, out_OHX: Floats, which_OHX: Places) -> None:
+    """Write row y of the pooled maps from two rows: the largest of each square and 0. Not a number counts as largest."""
+    none = rows_OFX.dtype.type(0)
+    for o in range(out_OHX.shape[0]):
+        for start in range(0, out_OHX.shape[2], num):
+            v0_N, v1_N = rows_OFX[o, 0, 2 * start :], rows_OFX[o, 0, 2 * start + num :]
+            v2_N, v3_N = rows_OFX[o, 1, 2 * start :], rows_OFX[o, 1, 2 * start + num :]
+            out_N, which_N = out_OHX[o, y, start:], which_OHX[o, y, start:]
+            for n in range(num):
+                best, place = none, NONE
+                if v0_N[n] > best or np.isnan(v0_N[n]):
                     best, place = v0_N[n], np.uint8(0)
-                    if v1_N[n] > best:
-                        best, place = v1_N[n], np.uint8(1)
-                    if v2_N[n] > best:
-                        best, place = v2_N[n], np.uint8(2)
-                    if v3_N[n] > best:
-                        best, place = v3_N[n], np.uint8(3)
-                    out_N[n], which_N[n] = best, place
+                if v1_N[n] > best or np.isnan(v1_N[n]):
+                    best, place = v1_N[n], np.uint8(1)
+                if v2_N[n] > best or np.isnan(v2_N[n]):
+                    best, place = v2_N[n], np.uint8(2)
+                if v3_N[n] > best or np.isnan(v3_N[n]):
+                    best, place = v3_N[n], np.uint8(3)
+                out_N[n], which_N[n] = best, place
 
 
 @_compiled
-def unpool(gradient_CHWN: Floats, which_CHWN: NDArray[np.uint8], out_CHWN: Floats) -> None:
-    """Write the gradient of `pool` with respect to its maps: all of it at the place of the largest."""
-    num_channels, height, width, num = gradient_CHWN.shape
-    none = gradient_CHWN.dtype.type(0)
-    for c in range(num_channels):
-        for y in range(height):
-            for x in range(width):
-                gradient_N, which_N = gradient_CHWN[c, y, x], which_CHWN[c, y, x]
-                for place in range(4):
-                    out_N = out_CHWN[c, 2 * y + place // 2, 2 * x + place % 2]
-                    for n in range(num):
-                        out_N[n] = gradient_N[n] if which_N[n] == place else none
+def _unpool(gradient_X: Floats, which_X: Places, row: int, num: int, out_X: Floats) -> None:
+    """Write a square's first or second row of the gradient of `_pool`: all of it at the place of the largest."""
+    none = gradient_X.dtype.type(0)
+    for start in range(0, gradient_X.size, num):
+        gradient_N, which_N = gradient_X[start:], which_X[start:]
+        for column in range(2):
+            place = np.uint8(2 * row + column)
+            out_N = out_X[2 * start + column * num :]
+            for n in range(num):
+                out_N[n] = gradient_N[n] if which_N[n] == place else none
