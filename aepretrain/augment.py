@@ -73,9 +73,10 @@ def draw_rectangles(
 
 def erase(images_NCHW: Tensor, rectangles: Rectangles, value: float) -> Tensor:
     """The images with each one's rectangle, [1, N], set to `value`; the given tensor stays as it is."""
-    rows_N1H = _covered(rectangles.top_SN, rectangles.height_SN, images_NCHW.shape[2])
-    columns_N1W = _covered(rectangles.left_SN, rectangles.width_SN, images_NCHW.shape[3])
-    return images_NCHW.masked_fill(rows_N1H.unsqueeze(3) & columns_N1W.unsqueeze(2), value)
+    rows_N1H = _covered(rectangles.top_SN, rectangles.height_SN, images_NCHW.shape[2]).to(images_NCHW.dtype)
+    columns_N1W = _covered(rectangles.left_SN, rectangles.width_SN, images_NCHW.shape[3]).to(images_NCHW.dtype)
+    covered_N1HW = rows_N1H.unsqueeze(3) * columns_N1W.unsqueeze(2)  # 0 and 1: on a CPU faster than a mask of bools
+    return (images_NCHW * (1 - covered_N1HW)).add_(covered_N1HW, alpha=value)
 
 
 def _covered(start_1N: Tensor, length_1N: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever a change of the code changes any result; part of every key."""
 
 CLASSIFIERS = ("frozen", "finetune", "scratch")
