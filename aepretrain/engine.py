@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +123,7 @@ class _Run:
         self.progress = [_Progress() for _ in task.models]
         self.stack: _One | _Many = _One(task.models[0]) if len(task.models) == 1 else _Many(task.models)
         self.best = {name: weight.clone() for name, weight in self.stack.state().items()}
-        self.optimizer = _Adam(self.stack.learned, task.phase.lr)
+        self.optimizer = Adam(self.stack.learned, task.phase.lr)
         self.num_steps = 0
 
     def epoch(self, epoch: int) -> list[tuple[int, EpochResult]]:
@@ -303,7 +302,7 @@ def _set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         weight.copy_(values[name])
 
 
-class _Adam:
+class Adam:
     """Adam (Kingma and Ba 2015) with PyTorch's defaults, as its fused kernel.
 
     `torch.optim.Adam` does the same, but what it does around the kernel takes a tenth of a step of a small network.
@@ -325,17 +324,13 @@ class _Adam:
     def step(self) -> None:
         """Learn from the gradients; a weight that took no part in the loss has none and stays as it is."""
         taking_part = [i for i, weight in enumerate(self.weights) if weight.grad is not None]
-        of = [self.weights, [weight.grad for weight in self.weights], self.averages, self.averages_of_squares]
-        weights, gradients, averages, averages_of_squares, steps = (
-            [cast(Tensor, values[i]) for i in taking_part] for values in [*of, self.steps]
-        )
         adam(
-            weights,
-            gradients,
-            averages,
-            averages_of_squares,
+            [self.weights[i] for i in taking_part],
+            [weight.grad for weight in self.weights if weight.grad is not None],
+            [self.averages[i] for i in taking_part],
+            [self.averages_of_squares[i] for i in taking_part],
             [],
-            steps,
+            [self.steps[i] for i in taking_part],
             fused=True,
             amsgrad=False,
             beta1=0.9,

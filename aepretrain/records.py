@@ -50,6 +50,11 @@ class Record:
         return self.identity["network"], self.identity["augmentation"], self.identity["variant"]
 
     @property
+    def has_weights(self) -> bool:
+        """Whether its weights are kept; trainings that come from a bundle may be without."""
+        return "weights_sha256" in self.tags
+
+    @property
     def seed(self) -> int:
         """The seed of everything that was drawn."""
         return int(self.identity["seed"])

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from aepretrain.convolution import max_pool
+from aepretrain.convolution import convolve_pool_relu
+from aepretrain.engine import Adam
 from aepretrain.networks import build
 
 BATCH, REPEATS = 128, 60
@@ -36,8 +37,8 @@ def levers() -> dict[str, tuple[Step, Step]]:
     plain, last, ours = (build("conv", 0) for _ in range(3))
     last.to(memory_format=torch.channels_last)
     codes = plain.encode(images).detach()
-    maps = torch.rand(BATCH, 8, 28, 28).contiguous(memory_format=torch.channels_last).requires_grad_()
-    maps_CHWN = torch.rand(8, 28, 28, BATCH, requires_grad=True)
+    first, maps_CHWN = next(iter(plain.encoder.children())), torch.rand(1, 28, 28, BATCH)
+    assert isinstance(first, nn.Conv2d)
     stored = torch.randint(0, 256, (50_000, 1, 28, 28), dtype=torch.uint8)
     index = torch.randperm(50_000)[:BATCH]
     fc = build("fc", 0)
@@ -60,11 +61,12 @@ def levers() -> dict[str, tuple[Step, Step]]:
             training_step(last, codes, lambda x: last.decoder(x.unflatten(1, (4, 7, 7)))),
             training_step(ours, codes, ours.decode),
         ),
-        "compiled max-pooling of the first maps instead of PyTorch's, channels last": (
-            training_step(last, maps, lambda x: functional.max_pool2d(x, 2)),
-            training_step(ours, maps_CHWN, max_pool),
+        "first convolution, pooling and ReLU as one compiled loop instead of PyTorch's": (
+            training_step(plain, images, lambda x: functional.max_pool2d(first(x), 2).relu()),
+            training_step(plain, maps_CHWN, lambda x: convolve_pool_relu(x, first)),
         ),
         "fused Adam, fc encoder": (adams[0].step, adams[1].step),
+        "its kernel without its class, fc encoder": (adams[1].step, Adam(list(fc.encoder.parameters()), 0.001).step),
         "index_select instead of indexing, one batch of images": (
             lambda: stored[index],
             lambda: stored.index_select(0, index),

@@ -68,10 +68,8 @@ def test_convolution_pooled_and_cut_at_0(size: int, padding: int, num_in: int, n
 
 def test_pooling_gives_the_gradient_to_the_first_among_equals() -> None:
     torch.manual_seed(0)
-    layer = nn.Conv2d(1, 1, 1, dtype=torch.float64)
-    with torch.no_grad():
-        layer.weight.fill_(1)
-        layer.bias.zero_()
+    layer = nn.Conv2d(1, 1, 1, bias=False, dtype=torch.float64)
+    nn.init.ones_(layer.weight)
     maps = torch.randint(-2, 3, (4, 1, 8, 6)).double()
     assert_same(both(lambda x: convolve_pool_relu(x, layer), partial(pooled, layer), maps, *layer.parameters()))
 

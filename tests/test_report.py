@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aepretrain import report
 from aepretrain.records import Record
 from aepretrain.report import build_grid, choose
+from aepretrain.report import grid as report
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError, grid_specs
 
 

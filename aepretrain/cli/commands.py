@@ -177,6 +177,48 @@ def compare(**options: Any) -> None:
     _say_where(store)
 
 
+bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+
+
+@cli.command()
+@bundle_argument
+@setting_options(None, as_filter=True)
+@store_option
+def export(folder: Path, **options: Any) -> None:
+    """Write what is finished in the store into FOLDER as a bundle: compact Parquet files that `import` reads.
+
+    The seed that is shown of each cell is kept with its weights and figures, the others with their numbers and
+    predictions.
+    """
+    from aepretrain import report, suite, tracking
+
+    store = _open_store(options, None)
+    records = report.choose(store.records().values(), given_settings(options))
+    if not records:
+        raise Failure(f"nothing is finished in {store.uri}")
+    shown = suite.select(records)
+    pretrainings = {record.tags.get("pretraining_key") for record in shown}
+    whole = {record.run_id for record in shown} | {one.run_id for one in records if one.key in pretrainings}
+    tracking.export(store, records, whole, folder)
+    size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
+    click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")
+
+
+@cli.command("import")
+@bundle_argument
+@store_option
+def import_(folder: Path, **options: Any) -> None:
+    """Fill the store with the trainings of the bundle in FOLDER; what it has already is left alone."""
+    from aepretrain import tracking
+
+    if not folder.is_dir():
+        raise UsageError(f"folder={str(folder)!r} is not a folder")
+    store = _open_store(options, None)
+    num_new, num = tracking.restore(store, folder)
+    click.echo(f"{num_new} of {num} trainings of {folder} were new")
+    _say_where(store)
+
+
 def _log_comparison(store: "tracking.Store", run_id: str, grid: "report.Grid") -> None:
     """Put the table into the run that ``mlflow run`` opened for the comparison."""
     from aepretrain import report, tracking

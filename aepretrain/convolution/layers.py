@@ -114,7 +114,7 @@ class _CorrelateTransposed(torch.autograd.Function):
     @staticmethod
     @_with_signature
     def forward(maps_CHWN: Tensor, weight_COKK: Tensor, bias_O: Tensor, padding: int) -> Tensor:
-        _, num_out, size, _ = weight_COKK.shape
+        num_out, size = weight_COKK.shape[1:3]
         _, height, width, num = maps_CHWN.shape
         less = 2 * padding + 2 - size
         out_OHWN = maps_CHWN.new_empty(num_out, 2 * height - less, 2 * width - less, num)
@@ -126,14 +126,14 @@ class _CorrelateTransposed(torch.autograd.Function):
         return out_OHWN
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # PyTorch names it
         maps_CHWN, weight_COKK, _, ctx.padding = inputs
         ctx.save_for_backward(maps_CHWN, weight_COKK)
 
     @staticmethod
     def backward(ctx: Any, gradient_OHWN: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         maps_CHWN, weight_COKK = ctx.saved_tensors
-        num_in, num_out, size, _ = weight_COKK.shape
+        num_out, size = weight_COKK.shape[1:3]
         squares_OJJN = _squares_like(gradient_OHWN).zero_()
         for place_OHWN, square_OHWN in _places(gradient_OHWN, squares_OJJN):
             square_OHWN.copy_(place_OHWN)
@@ -242,9 +242,7 @@ def _no_places() -> Tensor:
     return torch.empty(0, 0, 0, 0, dtype=torch.uint8)
 
 
-def _one_by_one(
-    apply: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]
-) -> list[Any]:
+def _one_by_one(apply: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> list[Any]:
     """`torch.vmap` of a function that takes one: each in turn, so that a stack of seeds gives each one's own bits."""
     return [
         apply(*(one if dim is None else one.select(dim, i) for one, dim in zip(inputs, in_dims, strict=True)))

@@ -3,10 +3,10 @@
 Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel, K the same;
 X = W·N, a row of maps as one axis.
 
-All goes row by row, so that what a row needs stays in the cache: so many rows of the input as the kernel has are padded
-with zeros at a time, and where 2×2 max-pooling and ReLU follow, maps are never written in full but pooled two rows at a
-time. Two output channels and three taps of a kernel's row are taken at once, so that a number once loaded serves several
-times; where a kernel is narrower or the channels are odd, weights of 0 stand in.
+All goes row by row, so that what a row needs stays in the cache: so many rows of the input as the kernel has are
+padded with zeros at a time, and where 2×2 max-pooling and ReLU follow, maps are never written in full but pooled two
+rows at a time. Two output channels and three taps of a kernel's row are taken at once, so that a number once loaded
+serves several times; where a kernel is narrower, weights of 0 stand in.
 
 Pooled maps come with `which`, the place of the largest in each square: 0 to 3, row by row, the first among equals, or
 `NONE` where no number is above 0. An empty `which` says that maps are not pooled.
@@ -76,9 +76,7 @@ def _rows_met(y: int, before: int, size: int, maps_CHX: Floats, which_CHX: Place
 
 
 @_compiled
-def _read(
-    maps_CHX: Floats, which_CHX: Places, start: int, stop: int, shift: int, num: int, padded_KCX: Floats
-) -> int:
+def _read(maps_CHX: Floats, which_CHX: Places, start: int, stop: int, shift: int, num: int, padded_KCX: Floats) -> int:
     """Put rows of the maps at their places among the padded ones; gives how many have been read by now."""
     for y in range(start, stop):
         for c in range(maps_CHX.shape[0]):
@@ -190,7 +188,7 @@ def _products(
 
 @_compiled
 def _pool(rows_OFX: Floats, y: int, num: int, out_OHX: Floats, which_OHX: Places) -> None:
-    """Write row y of the pooled maps from two rows: the largest of each square and 0. Not a number counts as largest."""
+    """Write row y of the pooled maps: the largest of each square in two rows and 0; not-a-number counts as largest."""
     none = rows_OFX.dtype.type(0)
     for o in range(out_OHX.shape[0]):
         for start in range(0, out_OHX.shape[2], num):

@@ -47,7 +47,7 @@ def run_grid(
     works = {work.key: work for work in (make_work(spec, dataset, store, execution) for spec in specs)}
     key = grid_key(tuple(works))
     with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))):
-        done = {} if execution.force else _finished(store, dataset, works)
+        done = {} if execution.force else _settled(store, dataset, works)
         name = f"grid {dataset.name}, seeds {grid_options(specs)['seeds']}"
         parent = tracking.open_grid(store, name, key, run_id=run_id, again=execution.force)
         with tracking.ending(parent):
@@ -153,6 +153,13 @@ class _Schedule:
         self.listen(Event("failed", work.spec, message=message))
 
 
+def _settled(store: tracking.Store, dataset: Dataset, works: Mapping[str, Work]) -> dict[str, Record]:
+    """What needs no training: all that is finished, but a pretraining without weights that others still wait for."""
+    finished = _finished(store, dataset, works)
+    needed = {work.pretraining_key for key, work in works.items() if key not in finished}
+    return {key: record for key, record in finished.items() if record.has_weights or key not in needed}
+
+
 def _finished(store: tracking.Store, dataset: Dataset, works: Iterable[str]) -> dict[str, Record]:
     records = store.records(dataset_digest=dataset.digest)
     return {key: records[key] for key in works if key in records}
@@ -170,6 +177,6 @@ def _log_selected_models(
     store: tracking.Store, dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]
 ) -> None:
     for record in select(finished.values()):
-        if "model" not in record.tags:
+        if "model" not in record.tags and record.has_weights:
             weights = variants.parse_weights(store.weights(record))
             log_model(works[record.key], record.run_id, dataset, weights)

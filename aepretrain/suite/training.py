@@ -95,7 +95,7 @@ def run_single(
         if run_id is not None:
             tracking.point_to(store, run_id, finished.run_id, finished.metrics)
         return SingleResult(finished, reused=True)
-    if work.pretraining_key and spec.pretraining and store.done(work.pretraining_key) is None:
+    if work.pretraining_key and spec.pretraining and _with_weights(store, work.pretraining_key) is None:
         listen(Event("needed", spec.pretraining))
         _perform_one(make_work(spec.pretraining, dataset, store, replace(execution, force=False)), listen)
     return SingleResult(_perform_one(work, listen), reused=False)
@@ -122,9 +122,19 @@ def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
     with ExitStack() as locks:
         for work in sorted(works, key=lambda work: work.key):  # one order for all, or two could wait for each other
             locks.enter_context(store.lock(work.key, partial(listen, Event("waiting", work.spec))))
-        missing = [work for work in works if work.execution.force or store.done(work.key) is None]
+        missing = [work for work in works if work.execution.force or _of_use(work) is None]
         failures = _train(missing, dataset, listen) if missing else {}
         return [failures.get(work.key) or _finished(work) for work in works]
+
+
+def _of_use(work: Work) -> Record | None:
+    """The finished training; of a pretraining only one whose weights are kept, for others start from them."""
+    return _with_weights(work.store, work.key) if work.spec.variant == "pretrain" else work.store.done(work.key)
+
+
+def _with_weights(store: tracking.Store, key: str) -> Record | None:
+    record = store.done(key)
+    return record if record and record.has_weights else None
 
 
 def _finished(work: Work) -> Record:
@@ -170,7 +180,7 @@ def _pretraining(work: Work) -> Record | None:
     """The finished pretraining that a work starts from, if it does. Raises `Failure` where there is none."""
     if work.pretraining_key is None:
         return None
-    record = work.store.done(work.pretraining_key)
+    record = _with_weights(work.store, work.pretraining_key)
     if record is None:
         raise Failure(f"the pretraining of {work.spec.name} is not done")
     return record

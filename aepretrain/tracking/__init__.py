@@ -5,6 +5,7 @@ nor environment variables decide where a number goes. Importing MLflow takes sec
 late by whoever must answer quickly.
 """
 
+from aepretrain.tracking.bundle import export, restore
 from aepretrain.tracking.models import log_model
 from aepretrain.tracking.runs import (
     DatasetReference,
@@ -33,6 +34,7 @@ __all__ = [
     "default_uri",
     "end_orphans",
     "ending",
+    "export",
     "listing",
     "log_model",
     "one_line",
@@ -40,5 +42,6 @@ __all__ = [
     "open_store",
     "open_training",
     "point_to",
+    "restore",
     "ui_hint",
 ]

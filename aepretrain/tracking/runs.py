@@ -173,6 +173,11 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
     return _open(store, name, None, run_id, {"kind": "grid", "grid": key})
 
 
+def open_import(store: Store, name: str) -> Run:
+    """A new parent run for trainings that come from elsewhere."""
+    return _open(store, name, None, None, {"kind": "import"})
+
+
 def end_orphans(store: Store, parent_run_id: str) -> None:
     """End as KILLED the trainings of a grid that are still RUNNING. The caller knows that no worker is left."""
     of_grid = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"

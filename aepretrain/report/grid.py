@@ -34,6 +34,9 @@ EXPERIMENTS = [(network, augmentation) for network in NETWORKS for augmentation 
 DATASET_TITLES = {"mnist": "MNIST", "digits": "scikit-learn's 1,797 digits, NOT MNIST"}
 MISSING = "missing"
 
+Table = tuple[str, list[list[str]]]
+"""A title, and rows of text of which the first is the heading."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -186,10 +189,15 @@ def difference_text(cell: Cell) -> str:
     """Ours minus the published accuracy and macro-F1, with true minus signs."""
     if cell.differences is None:
         return "none" if cell.published is None else MISSING
-    return "{:+.4f} / {:+.4f}".format(*cell.differences).replace("-", "−")
+    return " / ".join(map(signed, cell.differences))
 
 
-def tables(grid: Grid) -> list[tuple[str, list[list[str]]]]:
+def signed(value: float) -> str:
+    """A difference of accuracies, with a true minus sign."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def tables(grid: Grid) -> list[Table]:
     """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
     heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(CLASSIFIERS, 1))]
     shown = [(grid.title, cell_text)]
@@ -210,12 +218,15 @@ def tables(grid: Grid) -> list[tuple[str, list[list[str]]]]:
 
 def markdown(grid: Grid) -> str:
     """The grid as Markdown, with its settings."""
-    parts = []
-    for title, (heading, *rows) in tables(grid):
-        lines = [f"**{title}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
-        parts.append("\n".join(lines + [_markdown_row(row) for row in rows]))
     settings = ", ".join(f"{name} {value}" for name, value in grid.settings.items())
-    return "\n\n".join(parts) + f"\n\nSettings: {settings}.\n"
+    return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {settings}.\n"
+
+
+def markdown_table(table: Table) -> str:
+    """A table as Markdown, under its title."""
+    title, (heading, *rows) = table
+    lines = [f"**{title}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
+    return "\n".join(lines + [_markdown_row(row) for row in rows])
 
 
 def _markdown_row(texts: Iterable[str]) -> str:

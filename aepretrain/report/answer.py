@@ -1,0 +1,272 @@
+"""Does pretraining help? The grid's records and predictions in, comparisons with their verdicts out, and their text.
+
+No sentence here says more than the rule of `stats.verdict` gives. Shapes: S seeds, N test images.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aepretrain import stats
+from aepretrain.records import Predictions, Record
+from aepretrain.report.grid import DATASET_TITLES, Cell, Grid, Table, markdown_table, signed
+from aepretrain.spec import format_seeds
+from aepretrain.stats import Comparison, CrossedInterval, Estimate, Verdict
+
+RANDOM_STATE = 20_240_229
+"""Of all that is drawn for a report: random flips and resamples. Fixed, so that a report can be made again."""
+
+Experiment = tuple[str, str]
+"""Network and augmentation."""
+
+ReadPredictions = Callable[[Record], Predictions]
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """Finetune minus scratch for new trainings and new test images, and within single runs."""
+
+    interval: CrossedInterval
+    bootstrap: Estimate
+    num_mcnemar: int
+    """In how many seeds the two classifiers' errors differ by McNemar's test at 5 %, unadjusted: a diagnostic."""
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """One published number against the interval into which one run of ours falls with 95 % probability."""
+
+    metric: str
+    cell: Cell
+    published: float
+    interval: Estimate
+
+    @property
+    def inside(self) -> bool:
+        """Whether it could be a run of ours."""
+        return self.interval.low <= self.published <= self.interval.high
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All comparisons of a grid. The primary ones alone have verdicts."""
+
+    grid: Grid
+    primary: Mapping[Experiment, Comparison]
+    """Finetune minus scratch, test accuracy."""
+    secondary: Mapping[tuple[str, Experiment], Comparison]
+    """Finetune minus scratch in macro-F1, frozen minus scratch in accuracy; by what is compared and experiment."""
+    new_images: Mapping[Experiment, NewImages]
+    reproduced: Sequence[Reproduced]
+    num_images: int
+    smallest_effect: float
+
+
+SECONDARY = {
+    "frozen − scratch, accuracy": ("frozen", "scratch", "test_accuracy"),
+    "finetune − scratch, macro-F1": ("finetune", "scratch", "test_macro_f1"),
+}
+
+
+def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:
+    """Compare what is paired by seed in each experiment of the grid; what is missing is left out."""
+    draw = np.random.default_rng(RANDOM_STATE)
+    primary = {}
+    for experiment in grid.experiments:
+        first_S, second_S = paired(grid, experiment, "finetune", "scratch", "test_accuracy")
+        if len(first_S):
+            primary[experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
+    secondary = {}
+    for name, (first, second, metric) in SECONDARY.items():
+        for experiment in grid.experiments:
+            first_S, second_S = paired(grid, experiment, first, second, metric)
+            if len(first_S):
+                secondary[name, experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
+    right = {experiment: _right(grid, experiment, predictions) for experiment in primary}
+    return Answer(
+        grid=grid,
+        primary=stats.judge(primary),
+        secondary=secondary,
+        new_images={experiment: _new_images(*found, draw) for experiment, found in right.items()},
+        reproduced=list(_reproduced(grid)),
+        num_images=next((found[0].shape[1] for found in right.values()), 0),
+        smallest_effect=smallest_effect,
+    )
+
+
+def paired(
+    grid: Grid, experiment: Experiment, first: str, second: str, metric: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A metric of two variants, for the seeds that have both, in their order."""
+    values = [[record.metrics[metric] for record in side] for side in _pairs(grid, experiment, first, second)]
+    return np.array(values[0]), np.array(values[1])
+
+
+def _pairs(grid: Grid, experiment: Experiment, first: str, second: str) -> tuple[list[Record], list[Record]]:
+    sides = [
+        {record.seed: record for record in grid.cells[(*experiment, variant)].records} for variant in (first, second)
+    ]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    return [sides[0][seed] for seed in seeds], [sides[1][seed] for seed in seeds]
+
+
+def _right(
+    grid: Grid, experiment: Experiment, predictions: ReadPredictions
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which test images finetune and scratch classify rightly, [S, N] each."""
+    sides = []
+    for records in _pairs(grid, experiment, "finetune", "scratch"):
+        found = map(predictions, records)
+        sides.append(np.stack([one.predicted_N == one.labels_N for one in found]))
+    return sides[0], sides[1]
+
+
+def _new_images(finetune_SN: NDArray[np.bool_], scratch_SN: NDArray[np.bool_], draw: np.random.Generator) -> NewImages:
+    differences_SN = finetune_SN.astype(np.int8) - scratch_SN.astype(np.int8)
+    p_values = [stats.mcnemar(*pair) for pair in zip(finetune_SN, scratch_SN, strict=True)]
+    return NewImages(
+        interval=stats.two_way_interval(differences_SN, 0.95),
+        bootstrap=stats.crossed_bootstrap(differences_SN, 0.95, draw),
+        num_mcnemar=sum(p_value < stats.ALPHA for p_value in p_values),
+    )
+
+
+def _reproduced(grid: Grid) -> Iterable[Reproduced]:
+    for cell in grid.cells.values():
+        if cell.published is None or len(cell.records) < 2:
+            continue
+        for metric, published in zip(("test_accuracy", "test_macro_f1"), cell.published, strict=True):
+            values_S = np.array([record.metrics[metric] for record in cell.records])
+            yield Reproduced(metric, cell, published, stats.prediction_interval(values_S, 0.95))
+
+
+def sentences(answer: Answer) -> str:
+    """The verdict in two sentences, for those who read no further."""
+    dataset = DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)
+    if not answer.primary:
+        return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
+    found = "; ".join(f"{title(experiment)}: {verdict(one)}" for experiment, one in answer.primary.items())
+    counts = sorted({one.num_seeds for one in answer.primary.values()})
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return (
+        f"Fine-tuning a pretrained encoder against training from scratch on {dataset}, {seeds} "
+        f"{'seed' if counts == [1] else 'seeds'}: {found}. "
+        f"This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
+        f"{100 * stats.ALPHA:.0f} % of any false gain or loss among the four experiments, and takes differences within "
+        f"±{answer.smallest_effect:g} ({answer.smallest_effect * answer.num_images:.0f} images) for negligible."
+    )
+
+
+def title(experiment: Experiment) -> str:
+    """An experiment for people."""
+    return f"{experiment[0]}, {experiment[1]}"
+
+
+def verdict(comparison: Comparison) -> str:
+    """The verdict with the difference it is about."""
+    if comparison.verdict is Verdict.NONE:
+        return f"no verdict: {comparison.num_seeds} seeds, at least {stats.MIN_SEEDS} needed"
+    return f"{comparison.verdict} ({signed(comparison.difference.value)})"
+
+
+def interval_text(estimate: Estimate) -> str:
+    """``+0.0012 (+0.0003 to +0.0021)``."""
+    if not np.isfinite(estimate.low):
+        return signed(estimate.value)
+    return f"{signed(estimate.value)} ({signed(estimate.low)} to {signed(estimate.high)})"
+
+
+def answer_tables(answer: Answer) -> list[Table]:
+    """The tables behind the verdict, each with its title and its rows, the first being the heading."""
+    tables = [
+        ("Finetune − scratch, test accuracy, these images and new trainings (primary)", _primary_rows(answer)),
+        ("What that means", _effect_rows(answer)),
+        ("Finetune − scratch, test accuracy, new trainings and new images too", _new_images_rows(answer)),
+        ("Secondary comparisons: intervals and unadjusted p-values, no verdicts", _secondary_rows(answer)),
+    ]
+    if answer.reproduced:
+        tables.append(("Published numbers against the 95 % prediction interval of one run", _reproduction_rows(answer)))
+    return tables
+
+
+def _primary_rows(answer: Answer) -> list[list[str]]:
+    heading = ["experiment", "seeds", "difference (95 % interval)", "p", "p, Holm", "verdict", "seeds needed"]
+    return [heading] + [
+        [
+            title(experiment),
+            _seeds(answer, experiment),
+            interval_text(one.difference),
+            f"{one.p_value:.4f}",
+            "" if one.adjusted_p is None else f"{one.adjusted_p:.4f}",
+            f"no verdict: at least {stats.MIN_SEEDS} seeds needed" if one.verdict is Verdict.NONE else str(one.verdict),
+            "more than a million" if one.num_seeds_needed is None else f"{one.num_seeds_needed:,}",
+        ]
+        for experiment, one in answer.primary.items()
+    ]
+
+
+def _seeds(answer: Answer, experiment: Experiment) -> str:
+    records, _ = _pairs(answer.grid, experiment, "finetune", "scratch")
+    return f"{len(records)} ({format_seeds([record.seed for record in records])})"
+
+
+def _effect_rows(answer: Answer) -> list[list[str]]:
+    heading = ["experiment", "test images", "relative error reduction", "P(finetune > scratch)", "pairing correlation"]
+    return [heading] + [
+        [
+            title(experiment),
+            f"{one.difference.value * answer.num_images:+.1f} of {answer.num_images:,}".replace("-", "−"),
+            f"{100 * one.relative_error_reduction:+.1f} %".replace("-", "−"),
+            f"{one.superiority.value:.2f} ({one.superiority.low:.2f} to {one.superiority.high:.2f})",
+            "undefined" if np.isnan(one.correlation) else f"{one.correlation:+.2f}".replace("-", "−"),
+        ]
+        for experiment, one in answer.primary.items()
+    ]
+
+
+def _new_images_rows(answer: Answer) -> list[list[str]]:
+    heading = [
+        "experiment",
+        "two-way interval, 95 %",
+        "crossed bootstrap, 95 %",
+        "deviation between trainings",
+        "runs with McNemar p < 0.05",
+    ]
+    return [heading] + [
+        [
+            title(experiment),
+            interval_text(one.interval),
+            f"{signed(one.bootstrap.low)} to {signed(one.bootstrap.high)}",
+            "undefined" if np.isnan(one.interval.seed_deviation) else f"{one.interval.seed_deviation:.4f}",
+            f"{one.num_mcnemar} of {answer.primary[experiment].num_seeds}",
+        ]
+        for experiment, one in answer.new_images.items()
+    ]
+
+
+def _secondary_rows(answer: Answer) -> list[list[str]]:
+    return [["comparison", "experiment", "difference (95 % interval)", "p, unadjusted"]] + [
+        [name, title(experiment), interval_text(one.difference), f"{one.p_value:.4f}"]
+        for (name, experiment), one in answer.secondary.items()
+    ]
+
+
+def _reproduction_rows(answer: Answer) -> list[list[str]]:
+    return [["experiment", "variant", "metric", "published", "95 % of single runs", "inside"]] + [
+        [
+            title((one.cell.network, one.cell.augmentation)),
+            one.cell.variant,
+            one.metric.removeprefix("test_").replace("_", " ").replace("macro f1", "macro-F1"),
+            f"{one.published:.4f}",
+            f"{one.interval.low:.4f} to {one.interval.high:.4f}",
+            "yes" if one.inside else "no",
+        ]
+        for one in answer.reproduced
+    ]
+
+
+def answer_markdown(answer: Answer) -> str:
+    """The verdict and its tables as Markdown."""
+    return "\n\n".join([sentences(answer), *map(markdown_table, answer_tables(answer))]) + "\n"

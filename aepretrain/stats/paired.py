@@ -1,0 +1,138 @@
+"""Estimates from one number for each seed, or from one pair.
+
+Shapes: S seeds.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.floating[Any]]
+
+EXACT_SEEDS = 20
+"""Up to so many seeds the sign-flip test goes through all 2^S flips."""
+
+NUM_FLIPS = 100_000
+"""Beyond, it draws so many at random."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def within(self, margin: float) -> bool:
+        """Whether the whole interval lies between minus and plus the margin."""
+        return -margin < self.low and self.high < margin
+
+
+def mean_interval(values_S: Floats, level: float) -> Estimate:
+    """The mean and its Student-t interval; without end for fewer than two values."""
+    return _t_interval(values_S, level, 1 / max(len(values_S), 1))
+
+
+def prediction_interval(values_S: Floats, level: float) -> Estimate:
+    """The mean, and the Student-t interval into which one further value falls (Hahn and Meeker 1991, section 4.7)."""
+    return _t_interval(values_S, level, 1 + 1 / max(len(values_S), 1))
+
+
+def _t_interval(values_S: Floats, level: float, share: float) -> Estimate:
+    """The mean, plus and minus the quantile of t times the deviation times the root of `share`."""
+    num = len(values_S)
+    if num < 2:
+        return Estimate(float(np.mean(values_S)) if num else math.nan, -math.inf, math.inf)
+    mean = float(np.mean(values_S))
+    half = float(stats.t.ppf((1 + level) / 2, num - 1) * np.std(values_S, ddof=1) * math.sqrt(share))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def sign_flip_test(differences_S: Floats, generator: np.random.Generator) -> float:
+    """The two-sided p-value of the mean difference, if without an effect each sign were as likely as the other.
+
+    Exact up to `EXACT_SEEDS` differences; beyond, from `NUM_FLIPS` random flips, the observed one counted among them
+    (Phipson and Smyth 2010). 1 where there is no difference at all.
+    """
+    num = len(differences_S)
+    if num == 0:
+        return 1.0
+    observed = abs(float(np.sum(differences_S)))
+    observed -= 1e-9 * float(np.sum(np.abs(differences_S)))  # sums of the same numbers differ in their last bits
+    if num <= EXACT_SEEDS:
+        return _share_of_flips(differences_S, observed)
+    signs = generator.integers(0, 2, (NUM_FLIPS, num), dtype=np.int8)
+    sums = np.abs((2 * signs - 1) @ differences_S)
+    return float((1 + np.count_nonzero(sums >= observed)) / (1 + NUM_FLIPS))
+
+
+def _share_of_flips(differences_S: Floats, observed: float) -> float:
+    """Of all 2^S flips the share whose sum lies at least as far from 0; counted in two halves."""
+    middle = len(differences_S) // 2
+    first, second = _all_sums(differences_S[:middle]), np.sort(_all_sums(differences_S[middle:]))
+    above = len(second) - np.searchsorted(second, observed - first, side="left")
+    below = np.searchsorted(second, -observed - first, side="right")
+    overlap = np.maximum(above + below - len(second), 0)  # where every sum counts, none counts twice
+    return float(np.sum(above + below - overlap) / (len(first) * len(second)))
+
+
+def _all_sums(differences_S: Floats) -> Floats:
+    """The sums under all flips, 2^S of them."""
+    sums: Floats = np.zeros(1)
+    for difference in differences_S:
+        sums = np.concatenate((sums + difference, sums - difference))
+    return sums
+
+
+def superiority(differences_S: Floats, level: float) -> Estimate:
+    """The probability that the first of a pair is larger, ties counting half, with its Wilson interval (1927)."""
+    num = len(differences_S)
+    if num == 0:
+        return Estimate(math.nan, 0.0, 1.0)
+    share = (np.count_nonzero(differences_S > 0) + np.count_nonzero(differences_S == 0) / 2) / num
+    z = float(stats.norm.ppf((1 + level) / 2))
+    middle = (share + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z / (1 + z**2 / num) * math.sqrt(share * (1 - share) / num + z**2 / (4 * num**2))
+    return Estimate(float(share), max(float(middle - half), 0.0), min(float(middle + half), 1.0))
+
+
+def relative_error_reduction(first_S: Floats, second_S: Floats) -> float:
+    """By which share the first's mean error is below the second's, from accuracies; NaN where there is no error."""
+    errors = 1 - float(np.mean(second_S))
+    return 1 - (1 - float(np.mean(first_S))) / errors if errors > 0 else math.nan
+
+
+def pairing_correlation(first_S: Floats, second_S: Floats) -> float:
+    """Pearson's correlation within pairs: what pairing gains. NaN where one side does not vary or pairs are few."""
+    if len(first_S) < 3 or np.ptp(first_S) == 0 or np.ptp(second_S) == 0:
+        return math.nan
+    return float(np.corrcoef(first_S, second_S)[0, 1])
+
+
+def required_seeds(deviation: float, effect: float, alpha: float, power: float) -> int | None:
+    """How many pairs a two-sided t-test at this level needs to find this mean difference with this power.
+
+    From the non-central t distribution (Cohen 1988, section 2.5); None beyond a million.
+    """
+    if deviation == 0:
+        return 2
+    low, high = 1, 2
+    while _power(high, effect / deviation, alpha) < power:
+        low, high = high, 2 * high
+        if high > 1_000_000:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(middle, effect / deviation, alpha) >= power else (middle, high)
+    return high
+
+
+def _power(num: int, standardised: float, alpha: float) -> float:
+    critical = stats.t.ppf(1 - alpha / 2, num - 1)
+    shift = standardised * math.sqrt(num)
+    return float(stats.nct.sf(critical, num - 1, shift) + stats.nct.cdf(-critical, num - 1, shift))

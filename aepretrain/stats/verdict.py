@@ -1,0 +1,127 @@
+"""From paired accuracies to a verdict, by a rule that was fixed before any number was seen.
+
+Shapes: S seeds that have both sides of the pair.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aepretrain.stats.paired import (
+    Estimate,
+    mean_interval,
+    pairing_correlation,
+    relative_error_reduction,
+    required_seeds,
+    sign_flip_test,
+    superiority,
+)
+
+Floats = NDArray[np.floating[Any]]
+Key = TypeVar("Key")
+
+ALPHA = 0.05
+"""The chance of any false claim among the four experiments."""
+
+NUM_EXPERIMENTS = 4
+"""The family over which p-values are adjusted; a missing experiment counts with p = 1."""
+
+SMALLEST_EFFECT = 0.001
+"""The smallest difference of accuracies that anybody would care about: 10 of 10,000 test images."""
+
+MIN_SEEDS = 8
+"""With seven, differences all of one sign would still have p = 2/128, not enough for the first of Holm's four steps."""
+
+POWER = 0.8
+
+
+class Verdict(StrEnum):
+    """What the rule says of a difference."""
+
+    GAIN = "gain"
+    LOSS = "loss"
+    NEGLIGIBLE = "detectable but negligible"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    NONE = "no verdict"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First minus second, paired by seed, for these test images and new trainings."""
+
+    num_seeds: int
+    difference: Estimate
+    """Mean and 95 % interval, as a share of the test images."""
+    narrow: Estimate
+    """Mean and 90 % interval, which decides on equivalence."""
+    deviation: float
+    """Standard deviation of the differences (n − 1)."""
+    p_value: float
+    superiority: Estimate
+    """The probability that the first is better in a seed, with its 95 % interval."""
+    relative_error_reduction: float
+    correlation: float
+    num_seeds_needed: int | None
+    """To find the smallest effect of interest in the strictest step of Holm's procedure, with 80 % power."""
+    smallest_effect: float
+    adjusted_p: float | None = None
+    """Set by `judge`; None for what is not among the four."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the rule says; a comparison outside the four is never judged."""
+        if self.num_seeds < MIN_SEEDS or self.adjusted_p is None:
+            return Verdict.NONE
+        detected, equivalent = self.adjusted_p < ALPHA, self.narrow.within(self.smallest_effect)
+        if detected and equivalent:
+            return Verdict.NEGLIGIBLE
+        if detected:
+            return Verdict.GAIN if self.difference.value > 0 else Verdict.LOSS
+        return Verdict.EQUIVALENT if equivalent else Verdict.INCONCLUSIVE
+
+
+def compare(
+    first_S: Floats, second_S: Floats, generator: np.random.Generator, smallest_effect: float = SMALLEST_EFFECT
+) -> Comparison:
+    """Compare two accuracies of each seed. Raises `ValueError` where there is no seed."""
+    if len(first_S) == 0 or len(first_S) != len(second_S):
+        raise ValueError(f"pairs are needed, not {len(first_S)} and {len(second_S)} values")
+    differences_S = first_S - second_S
+    deviation = float(np.std(differences_S, ddof=1)) if len(differences_S) > 1 else float("nan")
+    return Comparison(
+        num_seeds=len(differences_S),
+        difference=mean_interval(differences_S, 0.95),
+        narrow=mean_interval(differences_S, 0.90),
+        deviation=deviation,
+        p_value=sign_flip_test(differences_S, generator),
+        superiority=superiority(differences_S, 0.95),
+        relative_error_reduction=relative_error_reduction(first_S, second_S),
+        correlation=pairing_correlation(first_S, second_S),
+        num_seeds_needed=required_seeds(deviation, smallest_effect, ALPHA / NUM_EXPERIMENTS, POWER)
+        if deviation >= 0
+        else None,
+        smallest_effect=smallest_effect,
+    )
+
+
+def judge(comparisons: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
+    """The same comparisons with p-values adjusted over the four experiments, so that each has its verdict."""
+    adjusted = holm([one.p_value for one in comparisons.values()], max(NUM_EXPERIMENTS, len(comparisons)))
+    return {
+        key: replace(one, adjusted_p=p_value) for (key, one), p_value in zip(comparisons.items(), adjusted, strict=True)
+    }
+
+
+def holm(p_values: Sequence[float], num_tests: int) -> list[float]:
+    """Adjusted p-values (Holm 1979) of a family of `num_tests`; those not given count with p = 1."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min((num_tests - rank) * p_values[i], 1.0))
+        adjusted[i] = largest
+    return adjusted

@@ -1,0 +1,177 @@
+"""Estimates against values worked out by hand, against SciPy, and against what simulation says."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from aepretrain import stats
+from aepretrain.stats import Verdict
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_mean_interval_by_hand() -> None:
+    found = stats.mean_interval(np.array([1.0, 2.0, 3.0, 4.0]), 0.95)
+    # deviation sqrt(5/3), t(0.975; 3) = 3.1824463, half width 3.1824463 · 1.2909944 / 2
+    assert found.value == 2.5
+    assert found.high - found.value == pytest.approx(2.0542603, abs=1e-6)
+    assert found.value - found.low == pytest.approx(2.0542603, abs=1e-6)
+
+
+def test_mean_interval_is_scipys() -> None:
+    values_S = generator().normal(0.98, 0.001, 11)
+    expected = scipy_stats.ttest_1samp(values_S, 0).confidence_interval(0.9)
+    found = stats.mean_interval(values_S, 0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_one_value_has_an_interval_without_end() -> None:
+    found = stats.mean_interval(np.array([0.5]), 0.95)
+    assert (found.value, found.low, found.high) == (0.5, -math.inf, math.inf)
+
+
+def test_prediction_interval_by_hand() -> None:
+    found = stats.prediction_interval(np.array([1.0, 2.0, 3.0, 4.0]), 0.95)
+    assert found.high - 2.5 == pytest.approx(3.1824463 * 1.2909944 * math.sqrt(1.25), abs=1e-6)
+
+
+def test_sign_flip_test_by_hand() -> None:
+    # Of the 8 sums of ±1 ±2 ±3, 6, 4, 2, 0 and their negatives (0 twice), those at least 4 from 0 are ±6 and ±4.
+    assert stats.sign_flip_test(np.array([1.0, 3.0, 2.0]), generator()) == 2 / 8
+    assert stats.sign_flip_test(np.array([1.0, 3.0, -0.0]), generator()) == 4 / 8
+    assert stats.sign_flip_test(np.array([-1.0, 3.0, 2.0]), generator()) == 4 / 8
+    assert stats.sign_flip_test(np.zeros(5), generator()) == 1
+    assert stats.sign_flip_test(np.full(8, 0.001), generator()) == 2 / 256
+
+
+@pytest.mark.parametrize("num", [1, 2, 5, 11])
+def test_sign_flip_test_is_the_slow_enumeration(num: int) -> None:
+    differences_S = generator(num).integers(-40, 50, num) / 10_000
+    signs = np.array(list(itertools.product((-1, 1), repeat=num)))
+    sums = np.abs(signs @ np.round(differences_S * 10_000).astype(int))
+    expected = np.mean(sums >= abs(np.round(differences_S.sum() * 10_000)))
+    assert stats.sign_flip_test(differences_S, generator()) == expected
+
+
+def test_sign_flip_test_is_scipys() -> None:
+    first_S, second_S = generator(1).normal(0.98, 0.001, (2, 9))
+    expected = scipy_stats.permutation_test(
+        (first_S, second_S), lambda a, b, axis: np.mean(a - b, axis=axis), permutation_type="samples", vectorized=True
+    )
+    assert stats.sign_flip_test(first_S - second_S, generator()) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+def test_random_flips_come_near_the_exact_p_value_and_depend_on_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences_S = generator(3).normal(0.0005, 0.001, 18)
+    exact = stats.sign_flip_test(differences_S, generator())
+    monkeypatch.setattr("aepretrain.stats.paired.EXACT_SEEDS", 0)
+    drawn = [stats.sign_flip_test(differences_S, generator(seed)) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn == pytest.approx([exact] * 3, abs=4 * math.sqrt(exact / 100_000))
+
+
+def test_superiority_is_scipys_wilson_interval_and_counts_ties_half() -> None:
+    found = stats.superiority(np.array([1.0, 2.0, -1.0, 3.0, 1.0]), 0.95)
+    expected = scipy_stats.binomtest(4, 5).proportion_ci(0.95, method="wilson")
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, expected.low, expected.high), abs=1e-12)
+    assert stats.superiority(np.array([1.0, -1.0, 0.0, 0.0]), 0.95).value == 0.5
+
+
+def test_effect_sizes_by_hand() -> None:
+    assert stats.relative_error_reduction(np.array([0.985]), np.array([0.98])) == pytest.approx(0.25)
+    assert math.isnan(stats.relative_error_reduction(np.array([1.0]), np.array([1.0])))
+    assert stats.pairing_correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])) == pytest.approx(1)
+    assert math.isnan(stats.pairing_correlation(np.array([1.0, 1.0, 1.0]), np.array([2.0, 4.0, 6.0])))
+
+
+def test_required_seeds_is_the_textbooks() -> None:
+    # Cohen (1988), paired t-test, d = 0.5, two-sided 5 %, power 80 %: 34 pairs; d = 0.8: 15; d = 1: 10.
+    assert [stats.required_seeds(1.0, effect, 0.05, 0.8) for effect in (0.5, 0.8, 1.0)] == [34, 15, 10]
+    assert stats.required_seeds(1.0, 1e-6, 0.05, 0.8) is None
+    assert stats.required_seeds(0.0, 0.001, 0.05, 0.8) == 2
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.01, 0.04], 4) == pytest.approx([0.04, 0.12])  # two that are missing count with p = 1
+    assert stats.holm([0.4, 0.5], 4) == [1, 1]
+    assert stats.holm([], 4) == []
+
+
+def differences(mean: float, deviation: float, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs whose differences have exactly this mean and deviation."""
+    unit = np.resize([1.0, -1.0], num) / math.sqrt(num / (num - 1))
+    return 0.98 + mean + deviation * unit, np.full(num, 0.98)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "num", "verdict"),
+    [
+        (0.003, 0.001, 20, Verdict.GAIN),
+        (-0.003, 0.001, 20, Verdict.LOSS),
+        (0.0004, 0.0002, 20, Verdict.NEGLIGIBLE),
+        (0.0, 0.0005, 20, Verdict.EQUIVALENT),
+        (0.0005, 0.003, 20, Verdict.INCONCLUSIVE),
+        (0.003, 0.0001, 7, Verdict.NONE),
+        (0.003, 0.0001, 8, Verdict.GAIN),
+    ],
+)
+def test_verdict_rule(mean: float, deviation: float, num: int, verdict: Verdict) -> None:
+    judged = stats.judge({"one": stats.compare(*differences(mean, deviation, num), generator())})
+    assert judged["one"].verdict is verdict
+
+
+def test_what_is_not_judged_has_no_verdict_and_the_margin_is_an_option() -> None:
+    pair = differences(0.0008, 0.0002, 20)
+    one = stats.compare(*pair, generator())
+    assert one.verdict is Verdict.NONE
+    assert stats.judge({"": one})[""].verdict is Verdict.NEGLIGIBLE
+    assert stats.judge({"": stats.compare(*pair, generator(), smallest_effect=0.0005)})[""].verdict is Verdict.GAIN
+
+
+def test_pairs_must_match() -> None:
+    with pytest.raises(ValueError, match="pairs"):
+        stats.compare(np.array([]), np.array([]), generator())
+    with pytest.raises(ValueError, match="pairs"):
+        stats.compare(np.array([1.0]), np.array([1.0, 2.0]), generator())
+
+
+def test_two_way_interval_by_hand() -> None:
+    # Rows' means 1, 3; columns' 1, 2, 3; all 2. Squares: seeds 3·2 = 6 / 1, images 2·2 = 4 / 2, rest (8+…)/2.
+    differences_SN = np.array([[0.0, 2.0, 1.0], [2.0, 2.0, 5.0]])
+    found = stats.two_way_interval(differences_SN, 0.95)
+    seeds, images, rest = 6 / 1, 4 / 2, (14 - 6 - 4) / 2
+    freedom = (seeds + images - rest) ** 2 / (seeds**2 / 1 + images**2 / 2 + rest**2 / 2)
+    half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt((seeds + images - rest) / 6)
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half))
+    assert (found.seed_deviation, found.image_deviation) == pytest.approx((math.sqrt((seeds - rest) / 3), 0))
+
+
+def test_two_way_interval_is_the_t_interval_of_seeds_where_images_do_not_matter() -> None:
+    of_seeds_S = generator().normal(0, 1, 6)
+    differences_SN = np.repeat(of_seeds_S[:, None], 50, axis=1)
+    found, expected = stats.two_way_interval(differences_SN, 0.95), stats.mean_interval(of_seeds_S, 0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_crossed_bootstrap_uses_its_generator_and_comes_near_the_two_way_interval() -> None:
+    draw = generator(5)
+    differences_SN = 0.1 + draw.normal(0, 0.2, (30, 1)) + draw.normal(0, 1, (1, 200)) + draw.normal(0, 0.5, (30, 200))
+    found = [stats.crossed_bootstrap(differences_SN, 0.95, generator(seed)) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+    expected = stats.two_way_interval(differences_SN, 0.95)
+    width = expected.high - expected.low
+    assert found[0].value == pytest.approx(expected.value, abs=1e-6)
+    assert (found[0].low, found[0].high) == pytest.approx((expected.low, expected.high), abs=0.15 * width)
+
+
+def test_mcnemar_by_hand() -> None:
+    first_right = np.array([True] * 6 + [False] * 1 + [True] * 90)
+    second_right = np.array([False] * 6 + [True] * 1 + [True] * 90)
+    assert stats.mcnemar(first_right, second_right) == pytest.approx(2 * (1 + 7) / 128)
+    assert stats.mcnemar(first_right, first_right) == 1
