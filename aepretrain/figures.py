@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aepretrain.records import EpochResult, Evidence, Reconstructions
+from aepretrain.stats import Estimate
 
 COLOURS = {"pretrain": "#CC79A7", "frozen": "#E69F00", "finetune": "#0072B2", "scratch": "#009E73"}
 INK, PALE = "#222222", "#999999"
@@ -141,3 +142,72 @@ def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[floa
     if len(accuracies) > 1:
         axes.plot([place - 0.08, place + 0.08], [mean, mean], color=COLOURS[variant], lw=2)
     axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=COLOURS[variant], mec="none")
+
+
+def paired_differences(
+    title: str,
+    differences: Mapping[str, NDArray[np.float64]],
+    means: Mapping[str, Estimate],
+    negligible: float,
+    published: Mapping[str, float],
+) -> Figure:
+    """An estimation plot (Ho et al. 2019): each seed's difference as a dot, its mean with the interval beside them.
+
+    Differences are shares of the test images, shown in percentage points, one row for each experiment.
+    """
+    figure, axes = _figure(title, 8.2, 1.2 + 0.95 * len(differences))
+    axes.axvspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0, label="negligible")
+    axes.axvline(0, color=PALE, lw=0.8)
+    for place, (experiment, differences_S) in enumerate(differences.items()):
+        spread = np.linspace(-0.12, 0.12, len(differences_S)) if len(differences_S) > 1 else np.zeros(1)
+        axes.plot(
+            100 * differences_S, place - 0.16 + spread, "o", ms=4, alpha=0.6, color=COLOURS["finetune"], mec="none"
+        )
+        mean = means[experiment]
+        if np.isfinite(mean.low):
+            axes.plot([100 * mean.low, 100 * mean.high], [place + 0.2] * 2, color=INK, lw=2)
+        axes.plot(100 * mean.value, place + 0.2, "s", ms=6, color=INK)
+        if experiment in published:
+            axes.plot(100 * published[experiment], place + 0.2, "D", ms=6, mfc="none", mec="#D55E00", mew=1.5)
+    axes.plot([], [], "o", ms=4, color=COLOURS["finetune"], label="one seed")
+    axes.plot([], [], "s-", color=INK, label="mean, 95 % interval")
+    if published:
+        axes.plot([], [], "D", mfc="none", mec="#D55E00", label="published")
+    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+    axes.set_xlabel("difference of test accuracies (percentage points; right: finetune is better)")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.16 - 0.16 / len(differences)), ncols=4)
+    return figure
+
+
+def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
+    """Validation loss by epoch, a panel for each experiment: the median over seeds and the middle half as a band.
+
+    `losses` maps experiment and variant to each seed's losses. A curve ends where fewer than half of its seeds go on.
+    """
+    num_rows = (len(losses) + 1) // 2
+    figure = Figure(figsize=(8.2, 3.3 * num_rows), layout="constrained")
+    panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
+    for axes, (experiment, of_variants) in zip(panels, losses.items(), strict=False):
+        for variant, of_seeds in of_variants.items():
+            if of_seeds:
+                _draw_band(axes, variant, of_seeds)
+        axes.set(title=experiment, xlabel="epoch", ylabel="validation loss", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    for axes in panels[len(losses) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _draw_band(axes: Axes, variant: str, of_seeds: Sequence[Sequence[float]]) -> None:
+    longest = max(map(len, of_seeds))
+    losses_SE = np.full((len(of_seeds), longest), np.nan)
+    for losses_E, row_E in zip(of_seeds, losses_SE, strict=True):
+        row_E[: len(losses_E)] = losses_E
+    num_epochs = int(np.count_nonzero(np.count_nonzero(~np.isnan(losses_SE), axis=0) >= len(of_seeds) / 2))
+    low_E, median_E, high_E = np.nanquantile(losses_SE[:, :num_epochs], (0.25, 0.5, 0.75), axis=0)
+    epochs = np.arange(1, num_epochs + 1)
+    axes.fill_between(epochs, low_E, high_E, color=COLOURS[variant], alpha=0.25, lw=0)
+    axes.plot(epochs, median_E, color=COLOURS[variant], label=f"{variant} (n = {len(of_seeds)})")

@@ -5,8 +5,8 @@ Shapes: N test images, E epochs, K classes.
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,19 @@ class EpochResult:
     elapsed_s: float
     images_per_s: float
 
+    @classmethod
+    def of(cls, epoch: int, metrics: Mapping[str, float]) -> "EpochResult":
+        """The epoch that `metrics` came from."""
+        losses = (metrics["train_loss"], metrics["val_loss"])
+        return cls(epoch, *losses, metrics.get("val_accuracy"), metrics["elapsed_s"], metrics["images_per_s"])
+
     def metrics(self) -> dict[str, float]:
         """Everything but the epoch's number, by name; what does not apply is left out."""
         return {name: value for name, value in vars(self).items() if name != "epoch" and value is not None}
+
+
+EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name != "epoch")
+"""The names under which an epoch's numbers are logged."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +115,19 @@ class Evidence:
     confusion_KK: NDArray[np.int64] | None = None
     reconstructions: Reconstructions | None = None
     class_counts: Mapping[str, NDArray[np.int64]] | None = None
+
+
+class Archive(Protocol):
+    """Where finished trainings are read from: a tracking store, or a bundle."""
+
+    def records(self) -> dict[str, Record]:
+        """All finished trainings by key; of each key the highest attempt."""
+
+    def history(self, record: Record) -> list[EpochResult]:
+        """A training's epochs, in order."""
+
+    def artifact(self, run_id: str, path: str) -> bytes:
+        """The content of one of a run's files. Raises `Failure` where it is not there."""
+
+    def link(self, record: Record) -> str:
+        """Where a run can be looked at, or its id."""

@@ -21,6 +21,9 @@ AUGMENTATIONS = ("none", "erasing")
 NETWORKS = ("fc", "conv")
 """The two networks of the published grid; others are added to the registry in `networks`."""
 
+SMALLEST_EFFECT = 0.001
+"""The smallest difference of accuracies that anybody would care about: 10 of 10,000 test images."""
+
 MAX_SEEDS = 100_000
 """More seeds than this in one command are taken for a slip of the pen."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats as distributions
 
 from aepretrain import stats
+from aepretrain.spec import SMALLEST_EFFECT
 from aepretrain.stats import Comparison, Estimate, Verdict
 
 NUM_IMAGES = 10_000
@@ -51,7 +52,7 @@ def simulated_store(
         shared_S = draw.normal(0.98, 0.001, num_seeds)
         own_2S = draw.normal(0, deviation / math.sqrt(2), (2, num_seeds))
         first_S, second_S = np.round((shared_S + own_2S + [[effect], [0]]) * NUM_IMAGES) / NUM_IMAGES
-        comparisons[experiment] = stats.compare(first_S, second_S, draw)
+        comparisons[experiment] = stats.compare(first_S, second_S, draw, SMALLEST_EFFECT)
     return stats.judge(comparisons)
 
 

@@ -53,7 +53,7 @@ def test_a_bundle_restores_records_histories_and_evidence(
     filled: tracking.Store, store: tracking.Store, tmp_path: Path
 ) -> None:
     before = export(filled, tmp_path / "bundle")
-    assert tracking.restore(store, tmp_path / "bundle") == (4, 4)
+    assert tracking.restore(store, tracking.read_bundle(tmp_path / "bundle")) == 4
     after = store.records()
     assert {key: comparable(one) for key, one in after.items()} == {key: comparable(one) for key, one in before.items()}
     for key, record in after.items():
@@ -77,11 +77,23 @@ def test_a_bundle_restores_records_histories_and_evidence(
             assert store.weights(record) == filled.weights(there)
 
 
+def test_a_bundle_reads_as_its_store_does(filled: tracking.Store, tmp_path: Path) -> None:
+    before = export(filled, tmp_path)
+    bundle = tracking.read_bundle(tmp_path)
+    after = bundle.records()
+    assert {key: comparable(one) for key, one in after.items()} == {key: comparable(one) for key, one in before.items()}
+    for key, record in after.items():
+        assert bundle.history(record) == filled.history(before[key])
+        assert len(bundle.history(record)) == record.metrics["num_epochs"]
+    with pytest.raises(Failure, match=r"no figures/nothing\.png"):
+        bundle.artifact(record.run_id, "figures/nothing.png")
+
+
 def test_importing_twice_adds_nothing(filled: tracking.Store, store: tracking.Store, tmp_path: Path) -> None:
     export(filled, tmp_path / "bundle")
-    tracking.restore(store, tmp_path / "bundle")
+    tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))
     known = {one.run_id for one in store.records().values()}
-    assert tracking.restore(store, tmp_path / "bundle") == (0, 4)
+    assert tracking.restore(store, tracking.read_bundle(tmp_path / "bundle")) == 0
     assert {one.run_id for one in store.records().values()} == known
 
 
@@ -89,7 +101,7 @@ def test_what_is_restored_is_done_but_pretraining_without_weights_is_trained_whe
     filled: tracking.Store, store: tracking.Store, tmp_path: Path
 ) -> None:
     export(filled, tmp_path / "bundle")
-    tracking.restore(store, tmp_path / "bundle")
+    tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))
     assert train(store, "finetune", 1).reused
     restored = store.records()
     pretraining = next(one for one in restored.values() if one.cell[2] == "pretrain" and one.seed == 1)
@@ -107,7 +119,7 @@ def test_a_grid_on_a_restored_store_trains_only_what_it_needs(
     filled: tracking.Store, store: tracking.Store, tmp_path: Path
 ) -> None:
     export(filled, tmp_path / "bundle")
-    tracking.restore(store, tmp_path / "bundle")
+    tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))
     events: list[suite.Event] = []
     specs = [
         TrainingSpec(variant=variant, network="fc", seed=seed, settings=SETTINGS)
@@ -125,7 +137,7 @@ def test_a_damaged_bundle_is_one_line_and_writes_nothing(
     export(filled, tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
     with pytest.raises(Failure, match=re.escape(name)):
-        tracking.restore(store, tmp_path)
+        tracking.read_bundle(tmp_path)
     assert not list(store.search({}))
 
 
@@ -138,7 +150,7 @@ def test_a_file_that_is_not_as_written_or_leads_elsewhere_is_refused(
     for change in ({"content": rows[0]["content"] + b"x"}, elsewhere):
         pq.write_table(pa.Table.from_pylist([rows[0] | change, *rows[1:]]), tmp_path / "artifacts.parquet")
         with pytest.raises(Failure, match="not as written"):
-            tracking.restore(store, tmp_path)
+            tracking.read_bundle(tmp_path)
     assert not list(store.search({}))
 
 

@@ -122,23 +122,23 @@ def differences(mean: float, deviation: float, num: int) -> tuple[np.ndarray, np
     ],
 )
 def test_verdict_rule(mean: float, deviation: float, num: int, verdict: Verdict) -> None:
-    judged = stats.judge({"one": stats.compare(*differences(mean, deviation, num), generator())})
+    judged = stats.judge({"one": stats.compare(*differences(mean, deviation, num), generator(), 0.001)})
     assert judged["one"].verdict is verdict
 
 
 def test_what_is_not_judged_has_no_verdict_and_the_margin_is_an_option() -> None:
     pair = differences(0.0008, 0.0002, 20)
-    one = stats.compare(*pair, generator())
+    one = stats.compare(*pair, generator(), 0.001)
     assert one.verdict is Verdict.NONE
     assert stats.judge({"": one})[""].verdict is Verdict.NEGLIGIBLE
-    assert stats.judge({"": stats.compare(*pair, generator(), smallest_effect=0.0005)})[""].verdict is Verdict.GAIN
+    assert stats.judge({"": stats.compare(*pair, generator(), 0.0005)})[""].verdict is Verdict.GAIN
 
 
 def test_pairs_must_match() -> None:
     with pytest.raises(ValueError, match="pairs"):
-        stats.compare(np.array([]), np.array([]), generator())
+        stats.compare(np.array([]), np.array([]), generator(), 0.001)
     with pytest.raises(ValueError, match="pairs"):
-        stats.compare(np.array([1.0]), np.array([1.0, 2.0]), generator())
+        stats.compare(np.array([1.0]), np.array([1.0, 2.0]), generator(), 0.001)
 
 
 def test_two_way_interval_by_hand() -> None:

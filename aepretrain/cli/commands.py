@@ -1,4 +1,4 @@
-"""The commands: ``grid``, one for each variant, and ``compare``."""
+"""The commands: ``grid``, one for each variant, ``compare``, ``report``, ``export`` and ``import``."""
 
 import multiprocessing
 import os
@@ -16,12 +16,13 @@ from aepretrain.cli.options import (
     cell_options,
     execution_from,
     execution_options,
-    given_settings,
     grid_options,
     setting_options,
     settings_from,
     store_option,
 )
+from aepretrain.cli.results import compare, export, import_, report_
+from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.spec import (
     CLASSIFIERS,
     VARIANTS,
@@ -35,12 +36,8 @@ from aepretrain.spec import (
 )
 
 if TYPE_CHECKING:
-    from aepretrain import report, tracking
+    from aepretrain import tracking
     from aepretrain.records import Record
-
-out_option = click.option(
-    "--out", default="results", show_default=True, help="Folder for the table as Markdown, CSV, JSON and figure."
-)
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,7 +73,7 @@ def grid(**options: Any) -> None:
         for name in ("networks", "augmentations")
     )
     grid_specs(networks, augmentations, seeds[:1], settings)  # what is not allowed is said before anything is loaded
-    run_id = _adopted_run_id()
+    run_id = adopted_run_id()
     _warm_up_workers(settings.dataset)
     from rich.console import Console
 
@@ -88,14 +85,14 @@ def grid(**options: Any) -> None:
         raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
     settings = _with_available_dataset(settings, execution, options["fallback_dataset"])
     specs = grid_specs(networks, augmentations, seeds, settings)
-    store = _open_store(options, run_id)
-    _say_where(store)
+    store = open_store(options, run_id)
+    say_where(store)
     console = Console()
     with Display(console, specs, suite.num_jobs(execution)) as display:
         result = suite.run_grid(specs, store, execution, display.handle, _log_grid, run_id=run_id)
     if any(record.cell[2] in CLASSIFIERS for record in result.records):
-        _show(report.build_grid(result.records), Path(options["out"]))
-    _say_where(store)
+        show(report.build_grid(result.records), Path(options["out"]))
+    say_where(store)
     if result.failures:
         missing = "; ".join(f"{name}: {message}" for name, message in result.failures.items())
         raise Failure(f"{len(result.failures)} of {len(specs)} trainings are missing ({missing})")
@@ -107,8 +104,7 @@ def _log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
 
     if any(record.cell[2] in CLASSIFIERS for record in records):
         table = report.build_grid(records)
-        for name, content in report.files(table).items():
-            parent.log_bytes(f"results/{name}", content)
+        parent.log_files(report.files(table))
         parent.describe(report.markdown(table))
 
 
@@ -142,94 +138,19 @@ def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, A
 
     suite.check([spec], execution)
     data.load(spec.settings.dataset, execution.data_dir)
-    run_id = _adopted_run_id()
-    store = _open_store(options, run_id)
+    run_id = adopted_run_id()
+    store = open_store(options, run_id)
     console = Console()
     with Display(console, [spec], 1) as display:
         result = suite.run_single(spec, store, execution, display.handle, run_id=run_id)
     if result.reused:
         click.echo(f"{spec.name} is done already: {summary(result.record)} (--force trains it again)")
     click.echo(f"run {result.record.run_id}")
-    _say_where(store)
+    say_where(store)
 
 
 for _variant in VARIANTS:
     _variant_command(_variant)
-
-
-@cli.command()
-@setting_options(None, as_filter=True)
-@store_option
-@out_option
-def compare(**options: Any) -> None:
-    """Print the 4×3 table of what is finished in the store.
-
-    Runs of different settings never share a table: where the store holds several, the options choose.
-    """
-    from aepretrain import report
-
-    run_id = _adopted_run_id()
-    store = _open_store(options, run_id)
-    table = report.build_grid(report.choose(store.records().values(), given_settings(options)))
-    _show(table, Path(options["out"]))
-    if run_id is not None:
-        _log_comparison(store, run_id, table)
-    _say_where(store)
-
-
-bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-
-
-@cli.command()
-@bundle_argument
-@setting_options(None, as_filter=True)
-@store_option
-def export(folder: Path, **options: Any) -> None:
-    """Write what is finished in the store into FOLDER as a bundle: compact Parquet files that `import` reads.
-
-    The seed that is shown of each cell is kept with its weights and figures, the others with their numbers and
-    predictions.
-    """
-    from aepretrain import report, suite, tracking
-
-    store = _open_store(options, None)
-    records = report.choose(store.records().values(), given_settings(options))
-    if not records:
-        raise Failure(f"nothing is finished in {store.uri}")
-    shown = suite.select(records)
-    pretrainings = {record.tags.get("pretraining_key") for record in shown}
-    whole = {record.run_id for record in shown} | {one.run_id for one in records if one.key in pretrainings}
-    tracking.export(store, records, whole, folder)
-    size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
-    click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")
-
-
-@cli.command("import")
-@bundle_argument
-@store_option
-def import_(folder: Path, **options: Any) -> None:
-    """Fill the store with the trainings of the bundle in FOLDER; what it has already is left alone."""
-    from aepretrain import tracking
-
-    if not folder.is_dir():
-        raise UsageError(f"folder={str(folder)!r} is not a folder")
-    store = _open_store(options, None)
-    num_new, num = tracking.restore(store, folder)
-    click.echo(f"{num_new} of {num} trainings of {folder} were new")
-    _say_where(store)
-
-
-def _log_comparison(store: "tracking.Store", run_id: str, grid: "report.Grid") -> None:
-    """Put the table into the run that ``mlflow run`` opened for the comparison."""
-    from aepretrain import report, tracking
-
-    run = tracking.Run(store, run_id)
-    with tracking.ending(run):
-        run.tag(kind="comparison")
-        for name, content in report.files(grid).items():
-            run.log_bytes(f"results/{name}", content)
-        run.describe(report.markdown(grid))
-        run.end("FINISHED")
 
 
 def _warm_up_workers(dataset: str) -> None:
@@ -264,48 +185,8 @@ def _with_available_dataset(settings: Settings, execution: Execution, fallback: 
     return settings
 
 
-def _adopted_run_id() -> str | None:
-    """The run that ``mlflow run`` opened for this command, if it did; no worker shall take it for its own."""
-    return os.environ.pop("MLFLOW_RUN_ID", None)
-
-
-def _open_store(options: dict[str, Any], run_id: str | None) -> "tracking.Store":
-    from aepretrain import tracking
-
-    uri = options["tracking_uri"] or tracking.default_uri(Path.cwd())
-    return tracking.open_store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id)
-
-
-def _say_where(store: "tracking.Store") -> None:
-    from aepretrain import tracking
-
-    click.echo(f"Runs are kept in {store.uri}; look at them with: {tracking.ui_hint(store.uri)}")
-
-
-def _show(grid: "report.Grid", folder: Path) -> None:
-    """The grid on the terminal and as files."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from aepretrain import report
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file has no width to keep to
-    for title, (heading, *rows) in report.tables(grid):
-        table = Table(*heading, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in report.files(grid).items():
-            partial = folder / f".{name}.partial"
-            partial.write_bytes(content)
-            partial.replace(folder / name)
-    except OSError as error:
-        raise Failure(f"the table cannot be written to {folder}: {error.strerror}") from None
-    console.print(f"Written to {folder}: {', '.join(report.files(grid))}", highlight=False)
+for _command in (compare, report_, export, import_):
+    cli.add_command(_command)
 
 
 def main() -> NoReturn:

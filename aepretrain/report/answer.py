@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aepretrain import stats
 from aepretrain.records import Predictions, Record
-from aepretrain.report.grid import DATASET_TITLES, Cell, Grid, Table, markdown_table, signed
+from aepretrain.report.grid import DATASET_TITLES, Cell, Grid, Table, signed
 from aepretrain.spec import format_seeds
 from aepretrain.stats import Comparison, CrossedInterval, Estimate, Verdict
 
@@ -70,7 +70,7 @@ SECONDARY = {
 }
 
 
-def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:
+def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: float) -> Answer:
     """Compare what is paired by seed in each experiment of the grid; what is missing is left out."""
     draw = np.random.default_rng(RANDOM_STATE)
     primary = {}
@@ -155,7 +155,8 @@ def sentences(answer: Answer) -> str:
         f"{'seed' if counts == [1] else 'seeds'}: {found}. "
         f"This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
         f"{100 * stats.ALPHA:.0f} % of any false gain or loss among the four experiments, and takes differences within "
-        f"±{answer.smallest_effect:g} ({answer.smallest_effect * answer.num_images:.0f} images) for negligible."
+        f"±{answer.smallest_effect:g} ({answer.smallest_effect * answer.num_images:.0f} of {answer.num_images:,} images) "
+        "for negligible."
     )
 
 
@@ -265,8 +266,3 @@ def _reproduction_rows(answer: Answer) -> list[list[str]]:
         ]
         for one in answer.reproduced
     ]
-
-
-def answer_markdown(answer: Answer) -> str:
-    """The verdict and its tables as Markdown."""
-    return "\n\n".join([sentences(answer), *map(markdown_table, answer_tables(answer))]) + "\n"

@@ -22,7 +22,6 @@ from aepretrain.stats.paired import (
 from aepretrain.stats.verdict import (
     ALPHA,
     MIN_SEEDS,
-    SMALLEST_EFFECT,
     Comparison,
     Verdict,
     compare,
@@ -33,7 +32,6 @@ from aepretrain.stats.verdict import (
 __all__ = [
     "ALPHA",
     "MIN_SEEDS",
-    "SMALLEST_EFFECT",
     "Comparison",
     "CrossedInterval",
     "Estimate",

@@ -30,9 +30,6 @@ ALPHA = 0.05
 NUM_EXPERIMENTS = 4
 """The family over which p-values are adjusted; a missing experiment counts with p = 1."""
 
-SMALLEST_EFFECT = 0.001
-"""The smallest difference of accuracies that anybody would care about: 10 of 10,000 test images."""
-
 MIN_SEEDS = 8
 """With seven, differences all of one sign would still have p = 2/128, not enough for the first of Holm's four steps."""
 
@@ -85,9 +82,7 @@ class Comparison:
         return Verdict.EQUIVALENT if equivalent else Verdict.INCONCLUSIVE
 
 
-def compare(
-    first_S: Floats, second_S: Floats, generator: np.random.Generator, smallest_effect: float = SMALLEST_EFFECT
-) -> Comparison:
+def compare(first_S: Floats, second_S: Floats, generator: np.random.Generator, smallest_effect: float) -> Comparison:
     """Compare two accuracies of each seed. Raises `ValueError` where there is no seed."""
     if len(first_S) == 0 or len(first_S) != len(second_S):
         raise ValueError(f"pairs are needed, not {len(first_S)} and {len(second_S)} values")

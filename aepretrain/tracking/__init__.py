@@ -5,7 +5,7 @@ nor environment variables decide where a number goes. Importing MLflow takes sec
 late by whoever must answer quickly.
 """
 
-from aepretrain.tracking.bundle import export, restore
+from aepretrain.tracking.bundle import Bundle, export, read_bundle, restore
 from aepretrain.tracking.models import log_model
 from aepretrain.tracking.runs import (
     DatasetReference,
@@ -27,6 +27,7 @@ from aepretrain.tracking.store import (
 )
 
 __all__ = [
+    "Bundle",
     "DatasetReference",
     "Run",
     "Store",
@@ -42,6 +43,7 @@ __all__ = [
     "open_store",
     "open_training",
     "point_to",
+    "read_bundle",
     "restore",
     "ui_hint",
 ]

@@ -18,7 +18,7 @@ from mlflow.entities import Metric
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
-from aepretrain.records import Record
+from aepretrain.records import EPOCH_METRICS, EpochResult, Record
 from aepretrain.spec import Failure, canonical_json
 from aepretrain.tracking.runs import MAX_METRICS, DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
@@ -97,7 +97,7 @@ def _files(store: Store, run_id: str, kept: Collection[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     """One training of a bundle: its row, its logged numbers, and its files by path."""
 
     row: Row
@@ -105,29 +105,64 @@ class _Training:
     files: dict[str, bytes]
 
 
-def restore(store: Store, folder: Path) -> tuple[int, int]:
-    """Fill the store with the trainings of a bundle that it does not have; gives how many those were, and of how many.
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that has been read; its trainings by the ids of their runs, pretraining before what depends on it."""
+
+    name: str
+    trainings: Mapping[str, Training]
+
+    def records(self) -> dict[str, Record]:
+        """All finished trainings by key."""
+        found = {}
+        for run_id, one in self.trainings.items():
+            tags = json.loads(one.row["tags"])
+            metrics = {number["name"]: number["value"] for number in one.numbers}  # of each name the last step's
+            spec = json.loads(one.row["spec"])
+            found[one.row["key"]] = Record(run_id, None, one.row["key"], int(tags["attempt"]), spec, metrics, tags)
+        return found
+
+    def history(self, record: Record) -> list[EpochResult]:
+        """A training's epochs, in order."""
+        epochs: dict[int, dict[str, float]] = {}
+        for one in self.trainings[record.run_id].numbers:
+            if one["name"] in EPOCH_METRICS:
+                epochs.setdefault(one["step"], {})[one["name"]] = one["value"]
+        return [EpochResult.of(epoch, epochs[epoch]) for epoch in sorted(epochs)]
+
+    def artifact(self, run_id: str, path: str) -> bytes:
+        """The content of one of a run's files. Raises `Failure` where the bundle does not have it."""
+        try:
+            return self.trainings[run_id].files[path]
+        except KeyError:
+            raise Failure(f"run {run_id} has no {path} in bundle {self.name}") from None
+
+    def link(self, record: Record) -> str:
+        """A run's id: it is in no store that could be linked to."""
+        return record.run_id
+
+
+def restore(store: Store, bundle: Bundle) -> int:
+    """Fill the store with the trainings of a bundle that it does not have; gives how many those were.
 
     What comes without its weights counts as done, but is trained again where something else has to start from it.
-    Raises `Failure` for a damaged bundle, before anything is written.
     """
-    trainings = _read(folder)
     run_ids: dict[str, str] = {}
     """Where each run of the bundle is in this store."""
-    parent = open_import(store, f"import {folder.resolve().name}")
+    parent = open_import(store, f"import {bundle.name}")
     with ending(parent):
         num_new = 0
-        for one in trainings:
+        for run_id, one in bundle.trainings.items():
             with store.lock(one.row["key"], lambda: None):
                 known = store.done(one.row["key"])
-                run_ids[one.row["run_id"]] = known.run_id if known else _write(store, parent.run_id, one, run_ids)
+                run_ids[run_id] = known.run_id if known else _write(store, parent.run_id, one, run_ids)
             num_new += known is None
-        parent.describe(f"{num_new} of {len(trainings)} trainings of the bundle {folder.resolve().name} were new.")
+        parent.describe(f"{num_new} of {len(bundle.trainings)} trainings of the bundle {bundle.name} were new.")
         parent.end("FINISHED")
-    return num_new, len(trainings)
+    return num_new
 
 
-def _write(store: Store, parent_run_id: str, training: _Training, run_ids: Mapping[str, str]) -> str:
+def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mapping[str, str]) -> str:
     """A run with all that a training of the bundle has; gives its id."""
     row = training.row
     tags = json.loads(row["tags"]) | {"imported_run": row["run_id"]}
@@ -153,11 +188,11 @@ def _write(store: Store, parent_run_id: str, training: _Training, run_ids: Mappi
     return run.run_id
 
 
-def _read(folder: Path) -> list[_Training]:
-    """The trainings of a bundle, pretraining before what depends on it, every file being what was written."""
+def read_bundle(folder: Path) -> Bundle:
+    """The bundle in a folder. Raises `Failure` where it is damaged, in one line."""
     rows, numbers, artifacts = (_read_table(folder / name) for name in (RECORDS, HISTORIES, ARTIFACTS))
     trainings = {
-        row["key"]: _Training(row, [], {}) for row in sorted(rows, key=lambda row: row["variant"] != "pretrain")
+        row["key"]: Training(row, [], {}) for row in sorted(rows, key=lambda row: row["variant"] != "pretrain")
     }
     for one in numbers:
         trainings[one["key"]].numbers.append(one)
@@ -167,7 +202,7 @@ def _read(folder: Path) -> list[_Training]:
         if not intact or path.is_absolute() or ".." in path.parts:
             raise Failure(f"{folder / ARTIFACTS} is damaged: {path} of training {one['key'][:12]} is not as written")
         trainings[one["key"]].files[one["path"]] = content
-    return list(trainings.values())
+    return Bundle(folder.resolve().name, {one.row["run_id"]: one for one in trainings.values()})
 
 
 def _read_table(path: Path) -> list[Row]:

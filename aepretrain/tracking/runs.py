@@ -85,6 +85,11 @@ class Run:
             file.write_bytes(content)
             self.store.client.log_artifact(self.run_id, str(file), folder or None)
 
+    def log_files(self, files: Mapping[str, bytes]) -> None:
+        """Artifacts by name, under ``results``."""
+        for name, content in files.items():
+            self.log_bytes(f"results/{name}", content)
+
     def log_weights(self, content: bytes) -> None:
         """The checkpoint, with its SHA-256 as a tag."""
         self.log_bytes("weights.pt", content)

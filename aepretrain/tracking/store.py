@@ -21,7 +21,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from aepretrain.records import Record
+from aepretrain.records import EPOCH_METRICS, EpochResult, Record
 from aepretrain.spec import SCHEMA, Failure
 
 EXPERIMENT = "aepretrain"
@@ -100,6 +100,19 @@ class Store:
                 return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
             except (MlflowException, OSError) as error:
                 raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
+
+    def history(self, record: Record) -> list[EpochResult]:
+        """A training's epochs, in order."""
+        epochs: dict[int, dict[str, float]] = {}
+        for name in sorted(EPOCH_METRICS & record.metrics.keys()):
+            for one in self.client.get_metric_history(record.run_id, name):
+                epochs.setdefault(one.step, {})[name] = one.value
+        return [EpochResult.of(epoch, epochs[epoch]) for epoch in sorted(epochs)]
+
+    def link(self, record: Record) -> str:
+        """Where a run can be looked at: on the server, or with ``mlflow ui`` at its usual address."""
+        server = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{server}/#/experiments/{self.experiment_id}/runs/{record.run_id}"
 
     def weights(self, record: Record) -> bytes:
         """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""

@@ -1,0 +1,172 @@
+"""The commands that read what is finished: ``compare``, ``report``, ``export``, and ``import``, its way back."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aepretrain.cli.options import given_settings, setting_options, store_option
+from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show, write_files
+from aepretrain.spec import SMALLEST_EFFECT, Failure, UsageError
+
+if TYPE_CHECKING:
+    from aepretrain import report, tracking
+    from aepretrain.records import Archive, Record
+
+
+@click.command()
+@setting_options(None, as_filter=True)
+@store_option
+@out_option
+def compare(**options: Any) -> None:
+    """Print the 4×3 table of what is finished in the store.
+
+    Runs of different settings never share a table: where the store holds several, the options choose.
+    """
+    from aepretrain import report
+
+    run_id = adopted_run_id()
+    store = open_store(options, run_id)
+    table = report.build_grid(report.choose(store.records().values(), given_settings(options)))
+    show(table, Path(options["out"]))
+    if run_id is not None:
+        _log_comparison(store, run_id, table)
+    say_where(store)
+
+
+bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+
+
+@click.command()
+@bundle_argument
+@setting_options(None, as_filter=True)
+@store_option
+def export(folder: Path, **options: Any) -> None:
+    """Write what is finished in the store into FOLDER as a bundle: compact Parquet files that `import` reads.
+
+    The seed that is shown of each cell is kept with its weights and figures, the others with their numbers and
+    predictions.
+    """
+    from aepretrain import report, tracking
+
+    store = open_store(options, None)
+    records = report.choose(store.records().values(), given_settings(options))
+    if not records:
+        raise Failure(f"nothing is finished in {store.uri}")
+    whole = {record.run_id for record in _shown(records)}
+    tracking.export(store, records, whole, folder)
+    size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
+    click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")
+
+
+@click.command("import")
+@bundle_argument
+@store_option
+def import_(folder: Path, **options: Any) -> None:
+    """Fill the store with the trainings of the bundle in FOLDER; what it has already is left alone."""
+    from aepretrain import tracking
+
+    if not folder.is_dir():
+        raise UsageError(f"folder={str(folder)!r} is not a folder")
+    bundle = tracking.read_bundle(folder)
+    store = open_store(options, None)
+    num_new = tracking.restore(store, bundle)
+    click.echo(f"{num_new} of {len(bundle.trainings)} trainings of {folder} were new")
+    say_where(store)
+
+
+@click.command("report")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Read from this bundle (see `export`) instead of a store.",
+)
+@click.option(
+    "--smallest-effect",
+    type=float,
+    default=SMALLEST_EFFECT,
+    show_default=True,
+    help="Smallest difference of accuracies that matters; below it, variants count as equivalent.",
+)
+@setting_options(None, as_filter=True)
+@store_option
+@click.option("--out", default="results", show_default=True, help="Folder for report.html, report.md and pictures.")
+def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None:
+    """Write the answer as a page: the verdict, the statistics behind it, figures, and how it was made.
+
+    Runs of different settings never share a report: where there are several, the options choose.
+    """
+    if not 0 < smallest_effect < 1:
+        raise UsageError(f"smallest_effect={smallest_effect!r} is not allowed: it must be a number between 0 and 1")
+    if bundle is not None and not bundle.is_dir():
+        raise UsageError(f"bundle={str(bundle)!r} is not a folder")
+    from aepretrain import report, tracking
+
+    if bundle is not None:
+        answer, files = _page(tracking.read_bundle(bundle), smallest_effect, options)
+        write_files(Path(options["out"]), files)
+    else:
+        run_id = adopted_run_id()
+        store = open_store(options, run_id)
+        answer, files = _page(store, smallest_effect, options)
+        write_files(Path(options["out"]), files)
+        _log_page(store, run_id, answer, files)
+        say_where(store)
+    click.echo(report.sentences(answer))
+    click.echo(f"Written to {options['out']}: report.html, report.md and {len(files) - 2} pictures")
+
+
+def _page(
+    archive: "Archive", smallest_effect: float, options: dict[str, Any]
+) -> "tuple[report.Answer, dict[str, bytes]]":
+    """The answer of an archive's trainings, and its page as files."""
+    from aepretrain import report
+    from aepretrain.records import Predictions
+
+    records = report.choose(archive.records().values(), given_settings(options))
+    answer = report.build_answer(
+        report.build_grid(records),
+        lambda record: Predictions.from_bytes(archive.artifact(record.run_id, "evidence/predictions.npz")),
+        smallest_effect,
+    )
+    return answer, report.page_files(answer, report.build_page(answer, archive, _shown(records)))
+
+
+def _shown(records: "Sequence[Record]") -> "list[Record]":
+    """The classifiers that are shown, and before them the pretrainings they started from."""
+    from aepretrain import suite
+
+    selected = suite.select(records)
+    pretrainings = {record.tags.get("pretraining_key") for record in selected}
+    return [record for record in records if record.key in pretrainings] + selected
+
+
+def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answer", files: dict[str, bytes]) -> None:
+    """Put the page into the run that ``mlflow run`` opened for it, else into the parent of most of the trainings."""
+    from aepretrain import report, tracking
+
+    if run_id is not None:
+        with tracking.ending(run := tracking.Run(store, run_id)):
+            run.tag(kind="report")
+            run.log_files(files)
+            run.describe(report.sentences(answer))
+            run.end("FINISHED")
+        return
+    records = [record for cell in answer.grid.cells.values() for record in cell.records]
+    parents = Counter(record.parent_run_id for record in records if record.parent_run_id is not None)
+    if parents:
+        tracking.Run(store, parents.most_common(1)[0][0]).log_files(files)
+
+
+def _log_comparison(store: "tracking.Store", run_id: str, grid: "report.Grid") -> None:
+    """Put the table into the run that ``mlflow run`` opened for the comparison."""
+    from aepretrain import report, tracking
+
+    run = tracking.Run(store, run_id)
+    with tracking.ending(run):
+        run.tag(kind="comparison")
+        run.log_files(report.files(grid))
+        run.describe(report.markdown(grid))
+        run.end("FINISHED")

@@ -1,0 +1,188 @@
+"""The whole answer as one page: HTML that needs nothing else, and the same as Markdown."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from aepretrain import figures, stats
+from aepretrain.records import Archive, Record
+from aepretrain.report.answer import Answer, answer_tables, paired, sentences, title
+from aepretrain.report.grid import Table, figure, markdown_table, tables
+from aepretrain.spec import Failure, format_seeds
+
+TITLE = "Does pretraining an autoencoder help classification?"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of the page: a heading, a few words, tables and pictures."""
+
+    heading: str
+    text: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence["Picture"] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with the sentence that stands beneath it, which is also what a screen reader says."""
+
+    name: str
+    content: bytes
+    caption: str
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, as an address."""
+        return "data:image/png;base64," + base64.b64encode(self.content).decode()
+
+
+def build_page(answer: Answer, archive: Archive, shown: Sequence[Record]) -> list[Panel]:
+    """The panels of the page, in order. `shown` are the runs whose own pictures stand in it."""
+    grid = answer.grid
+    return [
+        Panel("The grid", GRID_TEXT, tables(grid), [_picture("grid", figure(grid), GRID_CAPTION)]),
+        Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
+        Panel("Learning curves", CURVES_TEXT, (), [_curves(answer, archive)]),
+        Panel("The shown runs", SHOWN_TEXT, (), [one for record in shown for one in _own_pictures(record, archive)]),
+        Panel("How this was made", MADE_TEXT, [_settings(answer), _made(answer), _runs(answer, archive)]),
+    ]
+
+
+GRID_TEXT = "Test accuracy / macro-F1: mean ± standard deviation over seeds."
+GRID_CAPTION = "A dot for each seed, a bar for their mean, a hollow diamond for the published figure."
+PAIRED_TEXT = (
+    "Within a seed, all variants share the split, the initial weights and the order of the images, so each seed gives "
+    "one difference. The p-value is that of a two-sided sign-flip test, adjusted by Holm's method over the four "
+    "experiments; the rule for the verdict was fixed beforehand."
+)
+CURVES_TEXT = "Validation loss by epoch: the median over seeds, and the band that holds the middle half of them."
+SHOWN_TEXT = (
+    "What autoencoders give back, and where classifiers err on the test images. Of each cell the seed with the lowest "
+    "validation loss is shown; test images select nothing."
+)
+MADE_TEXT = "The same command on the same runs makes this page again."
+OWN_PICTURES = {
+    "pretrain": ("reconstructions", "validation images and what the autoencoder gives back"),
+    "finetune": ("confusion_matrix", "test images by true and predicted class"),
+    "scratch": ("confusion_matrix", "test images by true and predicted class"),
+}
+"""The figure of a run that stands in the page, by variant, and what it shows."""
+
+
+def _paired_pictures(answer: Answer) -> list[Picture]:
+    if not answer.primary:
+        return []
+    drawn = figures.paired_differences(
+        "Finetune − scratch, test accuracy",
+        {
+            title(experiment): np.subtract(*paired(answer.grid, experiment, "finetune", "scratch", "test_accuracy"))
+            for experiment in answer.primary
+        },
+        {title(experiment): one.difference for experiment, one in answer.primary.items()},
+        answer.smallest_effect,
+        {
+            title(experiment): published
+            for experiment in answer.primary
+            if (published := _published_difference(answer, experiment)) is not None
+        },
+    )
+    caption = (
+        "A dot for each seed, the mean with its 95 % interval beside them; the grey band holds the differences that "
+        "count as negligible, the hollow diamond is the published difference of single runs."
+    )
+    return [_picture("paired", drawn, caption)]
+
+
+def _published_difference(answer: Answer, experiment: tuple[str, str]) -> float | None:
+    finetune, scratch = (answer.grid.cells[(*experiment, variant)].published for variant in ("finetune", "scratch"))
+    return finetune[0] - scratch[0] if finetune and scratch else None
+
+
+def _curves(answer: Answer, archive: Archive) -> Picture:
+    drawn = figures.learning_curves(
+        {
+            title(experiment): {
+                cell.variant: [[result.val_loss for result in archive.history(record)] for record in cell.records]
+                for cell in answer.grid.row(experiment)
+            }
+            for experiment in answer.grid.experiments
+        }
+    )
+    return _picture("curves", drawn, CURVES_TEXT)
+
+
+def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
+    variant = record.cell[2]
+    if variant not in OWN_PICTURES:
+        return []
+    name, what = OWN_PICTURES[variant]
+    try:
+        content = archive.artifact(record.run_id, f"figures/{name}.png")
+    except Failure:  # a bundle keeps the figures of the runs that were shown when it was made
+        return []
+    cell = "-".join(record.cell)
+    return [Picture(f"{cell}-{name}", content, f"{cell}, seed {record.seed}: {what}.")]
+
+
+def _picture(name: str, drawn: Figure, caption: str) -> Picture:
+    image = io.BytesIO()
+    drawn.savefig(image, format="png", dpi=160)
+    return Picture(name, image.getvalue(), caption)
+
+
+def _settings(answer: Answer) -> Table:
+    return "Settings", [["option", "value"]] + [[name, str(value)] for name, value in answer.grid.settings.items()]
+
+
+def _made(answer: Answer) -> Table:
+    """What the runs say of themselves, each different value once."""
+    records = [record for cell in answer.grid.cells.values() for record in cell.records]
+    seeds = format_seeds(sorted({record.seed for record in records}))
+    rows = [["seeds", seeds], ["finished classifiers", str(len(records))]]
+    for name in ("commit", "dirty", "schema", "device", "threads", "stack", "host"):
+        values = sorted({record.tags[name] for record in records if name in record.tags})
+        rows.append([name, ", ".join(values)])
+    rows.append(["smallest effect of interest", f"{answer.smallest_effect:g}"])
+    rows.append(["level of the family of tests", f"{stats.ALPHA:g}"])
+    return "Runs", [["what", "value"], *rows]
+
+
+def _runs(answer: Answer, archive: Archive) -> Table:
+    rows = [
+        [
+            "-".join((cell.network, cell.augmentation, cell.variant)),
+            str(record.seed),
+            archive.link(record),
+        ]
+        for cell in answer.grid.cells.values()
+        for record in cell.records
+    ]
+    return "Run ids", [["cell", "seed", "run"], *rows]
+
+
+def page_files(answer: Answer, panels: Sequence[Panel]) -> dict[str, bytes]:
+    """The page as files: HTML that opens without a network, and Markdown with its pictures beside it."""
+    pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
+    return {"report.html": _html(answer, panels).encode(), "report.md": _markdown(answer, panels).encode()} | pictures
+
+
+def _html(answer: Answer, panels: Sequence[Panel]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("aepretrain.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html").render(title=TITLE, sentences=sentences(answer), panels=panels)
+
+
+def _markdown(answer: Answer, panels: Sequence[Panel]) -> str:
+    parts = [f"# {TITLE}", sentences(answer)]
+    for panel in panels:
+        parts += [f"## {panel.heading}", panel.text]
+        parts += [f"![{one.caption}](report/{one.name}.png)" for one in panel.pictures]
+        parts += map(markdown_table, panel.tables)
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,192 @@
+"""The answer and its page, from records and predictions made by hand."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from aepretrain import report
+from aepretrain.records import EpochResult, Predictions, Record
+from aepretrain.report.answer import answer_tables
+from aepretrain.spec import Failure, Settings, TrainingSpec, grid_specs
+
+NUM_IMAGES = 1000
+EFFECTS = {("fc", "none"): 0, ("fc", "erasing"): 20, ("conv", "none"): -20, ("conv", "erasing"): 0}
+"""How many test images more finetune classifies rightly than scratch, on average over seeds."""
+
+
+def predictions(num_right: int, seed: int) -> Predictions:
+    labels_N = np.arange(NUM_IMAGES, dtype=np.uint8) % 10
+    order_N = np.random.default_rng(seed).permutation(NUM_IMAGES)
+    predicted_N = labels_N.copy()
+    predicted_N[order_N[num_right:]] = (labels_N[order_N[num_right:]] + 1) % 10
+    nll_N = np.zeros(NUM_IMAGES, np.float16)
+    return Predictions(labels_N, predicted_N, nll_N, nll_N)
+
+
+@dataclass
+class Archive:
+    """An archive in memory."""
+
+    found: dict[str, Record] = field(default_factory=dict)
+    files: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def add(self, spec: TrainingSpec) -> None:
+        num_right = 950 + (spec.seed * 7) % 5
+        if spec.variant == "finetune":
+            num_right += EFFECTS[spec.network, spec.augmentation] + (spec.seed * 3) % 4 - 1
+        metrics = {"test_accuracy": num_right / NUM_IMAGES, "test_macro_f1": num_right / NUM_IMAGES - 0.001}
+        metrics["best_val_loss"] = 0.1 + 0.01 * spec.seed
+        identity = json.loads(json.dumps(spec.identity()))
+        tags = {
+            "commit": "abc",
+            "device": "cpu",
+            "pretraining_key": f"{spec.pretraining.name}" if spec.pretraining else "",
+        }
+        self.found[spec.name] = Record(f"run-{spec.name}", None, spec.name, 1, identity, metrics, tags)
+        self.files[f"run-{spec.name}", "evidence/predictions.npz"] = predictions(num_right, spec.seed).to_bytes()
+
+    def records(self) -> dict[str, Record]:
+        return self.found
+
+    def history(self, record: Record) -> list[EpochResult]:
+        return [EpochResult(epoch, 1 / epoch, 1.1 / epoch, 0.9, 1.0, 1000.0) for epoch in range(1, 4 + record.seed % 3)]
+
+    def artifact(self, run_id: str, path: str) -> bytes:
+        if (run_id, path) not in self.files:
+            raise Failure(f"no {path}")
+        return self.files[run_id, path]
+
+    def link(self, record: Record) -> str:
+        return f"http://127.0.0.1:5000/#/runs/{record.run_id}"
+
+    def predictions(self, record: Record) -> Predictions:
+        return Predictions.from_bytes(self.artifact(record.run_id, "evidence/predictions.npz"))
+
+
+def archive(num_seeds: int, networks: tuple[str, ...] = ("fc", "conv")) -> Archive:
+    made = Archive()
+    for spec in grid_specs(networks, ("none", "erasing"), tuple(range(num_seeds)), Settings()):
+        made.add(spec)
+    return made
+
+
+def answer_of(source: Archive) -> report.Answer:
+    return report.build_answer(report.build_grid(source.records().values()), source.predictions, 0.001)
+
+
+@pytest.fixture(scope="module")
+def ten() -> Archive:
+    return archive(10)
+
+
+def test_verdicts_follow_the_effects(ten: Archive) -> None:
+    answer = answer_of(ten)
+    verdicts = {experiment: str(one.verdict) for experiment, one in answer.primary.items()}
+    assert verdicts["fc", "erasing"] == "gain"
+    assert verdicts["conv", "none"] == "loss"
+    assert verdicts["fc", "none"] not in ("gain", "loss")
+    mean = np.mean([(seed * 3) % 4 - 1 for seed in range(10)]) / NUM_IMAGES
+    assert answer.primary["fc", "erasing"].difference.value == pytest.approx(0.02 + mean)
+    assert answer.primary["fc", "erasing"].p_value == 2 / 2**10
+    assert answer.num_images == NUM_IMAGES
+
+
+def test_the_crossed_interval_is_about_the_same_mean_and_not_narrower(ten: Archive) -> None:
+    answer = answer_of(ten)
+    for experiment, one in answer.new_images.items():
+        primary = answer.primary[experiment].difference
+        assert one.interval.value == pytest.approx(primary.value)
+        assert one.interval.high - one.interval.low >= primary.high - primary.low - 1e-12
+        assert one.bootstrap.low < one.interval.value < one.bootstrap.high
+
+
+def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
+    text = report.sentences(answer_of(ten))
+    assert "fc, erasing: gain (+0.0205)" in text
+    assert "conv, none: loss (−0.0195)" in text
+    assert "10 seeds" in text
+    assert "these 1,000 test images and new trainings" in text
+    assert "±0.001 (1 of 1,000 images)" in text
+
+
+def test_too_few_seeds_have_no_verdict_anywhere() -> None:
+    answer = answer_of(archive(3))
+    assert report.sentences(answer).count("no verdict: 3 seeds, at least 8 needed") == 4
+    words = report.page_files(answer, report.build_page(answer, archive(3), []))["report.html"].decode()
+    assert not re.search(r"<td>(gain|loss|equivalent|inconclusive)", words)
+
+
+def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
+    some = Archive(
+        {name: one for name, one in ten.found.items() if not (one.cell == ("fc", "none", "scratch") and one.seed == 4)},
+        ten.files,
+    )
+    assert answer_of(some).primary["fc", "none"].num_seeds == 9
+    alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
+    assert set(answer_of(alone).primary) == {("fc", "none"), ("fc", "erasing")}
+    assert answer_of(alone).primary["fc", "erasing"].adjusted_p == pytest.approx(4 * 2 / 2**10)  # of four, two missing
+
+
+def test_published_numbers_are_held_against_single_runs(ten: Archive) -> None:
+    answer = answer_of(ten)
+    assert len(answer.reproduced) == 24
+    one = next(one for one in answer.reproduced if one.cell.variant == "scratch" and one.metric == "test_accuracy")
+    assert (one.published, one.inside) == (0.9780, False)
+
+
+class Page(HTMLParser):
+    """Counts tags and collects addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name == "src"]
+
+
+def test_the_page_needs_nothing_else_and_says_the_same_as_its_markdown(ten: Archive) -> None:
+    answer = answer_of(ten)
+    ten.files["run-fc-none-pretrain-s0", "figures/reconstructions.png"] = b"\x89PNG picture"
+    panels = report.build_page(answer, ten, [ten.found["fc-none-pretrain-s0"], ten.found["fc-none-scratch-s1"]])
+    files = report.page_files(answer, panels)
+    html, text = files["report.html"].decode(), files["report.md"].decode()
+    page = Page(html)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert len(page.sources) == 4  # the grid, the pairs, the curves, the one picture that a run brought with it
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    pictures = {name for name in files if name.endswith(".png")}
+    assert {f"report/{name}" for name in re.findall(r"\]\(report/(.+?)\)", text)} == pictures
+    assert files["report/fc-none-pretrain-reconstructions.png"] == b"\x89PNG picture"
+    shown = unescape(html)
+    for _, rows in answer_tables(answer):
+        for row in rows:
+            assert f"| {' | '.join(row)} |" in text
+            assert all(f">{cell}<" in shown for cell in row)
+    assert 'href="http://127.0.0.1:5000/#/runs/run-fc-none-scratch-s1"' in html
+
+
+def test_text_from_runs_is_escaped() -> None:
+    source = archive(2)
+    for name, one in source.found.items():
+        source.found[name] = Record(
+            one.run_id,
+            None,
+            one.key,
+            1,
+            one.identity,
+            one.metrics,
+            dict(one.tags) | {"host": "<script>alert(1)</script>"},
+        )
+    answer = answer_of(source)
+    html = report.page_files(answer, report.build_page(answer, source, []))["report.html"].decode()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
