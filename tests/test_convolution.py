@@ -1,5 +1,7 @@
 """The compiled loops against PyTorch's own layers: outputs and gradients, for shapes the networks do not have too."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -106,3 +108,17 @@ def test_a_stack_is_computed_one_by_one_with_the_same_bits() -> None:
     together = torch.vmap(forward)(weights["weight"], weights["bias"], maps_SCHWN)
     for place, layer in enumerate(layers):
         assert torch.equal(together[place], convolve_pool_relu(maps_SCHWN[place], layer))
+
+
+def test_what_is_compiled_beforehand_is_what_training_needs() -> None:
+    code = """
+import torch
+import aepretrain.convolution.compiled
+from aepretrain.convolution import loops
+from aepretrain.networks import Reconstructor, build
+before = [len(loop.signatures) for loop in (loops.correlate, loops.gradients)]
+Reconstructor(build("conv", 0))(torch.rand(2, 1, 28, 28)).sum().backward()
+print(before, [len(loop.signatures) for loop in (loops.correlate, loops.gradients)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[1, 1] [1, 1]\n"

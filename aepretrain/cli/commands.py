@@ -74,7 +74,7 @@ def grid(**options: Any) -> None:
     )
     grid_specs(networks, augmentations, seeds[:1], settings)  # what is not allowed is said before anything is loaded
     run_id = adopted_run_id()
-    _warm_up_workers(settings.dataset)
+    _warm_up_workers(networks)
     from rich.console import Console
 
     from aepretrain import report, suite
@@ -153,12 +153,13 @@ for _variant in VARIANTS:
     _variant_command(_variant)
 
 
-def _warm_up_workers(dataset: str) -> None:
+def _warm_up_workers(networks: Sequence[str]) -> None:
     """Let the server from which workers are forked import what they need while this process imports it too."""
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
-        multiprocessing.set_forkserver_preload(["aepretrain.suite", f"aepretrain.data.{dataset}"])
+        needed = ["aepretrain.suite"] + ["aepretrain.convolution.compiled"] * ("conv" in networks)
+        multiprocessing.set_forkserver_preload(needed)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits that: Ctrl-C is ours to answer
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, handler)
