@@ -66,7 +66,7 @@ class Settings:
     Raises `UsageError`, naming the field, the value and what is allowed.
     """
 
-    dataset: str = _choice("mnist", "Images to train and test on.", ("mnist", "digits"))
+    dataset: str = _choice("mnist", "Images to train and test on.", ("mnist", "fashion-mnist", "kmnist", "digits"))
     split: str = _choice(
         "random",
         "How training images are divided into training and validation: drawn from the seed, drawn with equal class "

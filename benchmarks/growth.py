@@ -51,7 +51,7 @@ class Point:
 
 def small_mnist(num: int) -> Dataset:
     """MNIST with its first `num` training images only; the others' memory is given back (`data.load` would keep it)."""
-    dataset = mnist.load(None)
+    dataset = mnist.load("mnist", None)
     return replace(dataset, images_NHW=dataset.images_NHW[:num].clone(), labels_N=dataset.labels_N[:num].clone())
 
 

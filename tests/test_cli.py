@@ -258,10 +258,10 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 
 def test_mlproject_has_every_command() -> None:
-    assert set(entry_points()) == {"main", *VARIANTS, "compare"}
+    assert set(entry_points()) == {"main", *VARIANTS, "compare", "report"}
 
 
-@pytest.mark.parametrize("name", ["main", *VARIANTS])
+@pytest.mark.parametrize("name", ["main", *VARIANTS, "report"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
     options = {option.name: option for option in cli.commands["grid" if name == "main" else name].params}
@@ -295,15 +295,15 @@ def test_the_readmes_table_is_the_commands_own() -> None:
 
 
 @pytest.mark.project
-@pytest.mark.parametrize("name", ["pretrain", "frozen", "finetune", "scratch", "compare", "main"])
+@pytest.mark.parametrize("name", ["pretrain", "frozen", "finetune", "scratch", "compare", "report", "main"])
 def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every entry point through ``mlflow run``, in this environment; all share one project folder and store."""
     folder = tmp_path_factory.getbasetemp() / "project"
     if not folder.exists():
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    cell = [] if name in ("main", "compare") else ["-P", "network=fc", "-P", "augmentation=none"]
-    work = [] if name == "compare" else ["-P", "dataset=digits", "-P", "epochs=2"]
+    cell = [] if name in ("main", "compare", "report") else ["-P", "network=fc", "-P", "augmentation=none"]
+    work = [] if name in ("compare", "report") else ["-P", "dataset=digits", "-P", "epochs=2"]
     done = subprocess.run(
         [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *cell, *work],
         cwd=folder,
@@ -313,7 +313,7 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    if name in ("main", "compare"):
+    if name in ("main", "compare", "report"):
         assert "NOT MNIST" in done.stdout
     store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
     assert not list(store.search({}, "attributes.status != 'FINISHED'"))

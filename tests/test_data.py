@@ -18,7 +18,7 @@ VALUES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 CONTENT = struct.pack(">IIII", 0x803, 2, 3, 4) + VALUES.tobytes()
 DIGEST = hashlib.sha256(VALUES.tobytes()).hexdigest()
 
-needs_mnist = pytest.mark.skipif(not mnist._holds_mnist(str(SHARED)), reason="MNIST's files are not at hand")
+needs_mnist = pytest.mark.skipif(not mnist.MNIST.lies_in(str(SHARED)), reason="MNIST's files are not at hand")
 
 
 def read(path: Path) -> torch.Tensor:
@@ -123,6 +123,44 @@ def test_mnist_that_cannot_be_had_is_missing() -> None:
         data.load("mnist", None)
 
 
+def write_idx(path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+    """A gzipped IDX file; gives its MD5."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
+    path.write_bytes(gzip.compress(header + values.tobytes(), 1))
+    return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324  # torchvision's choice
+
+
+@pytest.mark.parametrize(("name", "kind"), [("fashion-mnist", mnist.FashionMNIST), ("kmnist", mnist.KMNIST)])
+def test_relatives_of_mnist_are_checked_by_torchvisions_md5s(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: type[mnist.FashionMNIST]
+) -> None:
+    raw, draw, resources = here / "data" / kind.__name__ / "raw", np.random.default_rng(0), []
+    for file, shape in {
+        "train-images-idx3-ubyte": (60_000, 28, 28),
+        "train-labels-idx1-ubyte": (60_000,),
+        "t10k-images-idx3-ubyte": (10_000, 28, 28),
+        "t10k-labels-idx1-ubyte": (10_000,),
+    }.items():
+        values = draw.integers(0, 10, shape, dtype=np.uint8)
+        resources.append((f"{file}.gz", write_idx(raw / f"{file}.gz", values)))
+    published = list(kind.resources)
+    assert [file for file, _ in published] == [file for file, _ in resources]
+    with pytest.raises(Failure, match=r"train-images-idx3-ubyte\.gz .* expected MD5 .*, found"):
+        data.load(name, None)
+    monkeypatch.setattr(kind, "resources", resources)
+    found = data.load(name, None)
+    assert (found.name, found.source) == (name, str(here / "data"))
+    assert found.images_NHW.shape == (60_000, 28, 28)
+    assert found.test_labels_N.tolist() == values.tolist()
+    (raw / "t10k-labels-idx1-ubyte.gz").unlink()
+    (raw / "t10k-labels-idx1-ubyte").touch()  # unpacked alone, it could not be checked
+    data._loaded.clear()
+    monkeypatch.setattr(kind, "mirrors", ["file:///nowhere/"])
+    with pytest.raises(data.DatasetMissing, match=f"{kind.__name__} is not in data"):
+        data.load(name, None)
+
+
 def test_bad_names_and_folders_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -130,7 +168,7 @@ def test_bad_names_and_folders_are_refused(tmp_path: Path) -> None:
         data.load("mnist", str(file))
     with pytest.raises(UsageError, match="not a folder"):
         data.load("mnist", str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="mnist, digits"):
+    with pytest.raises(UsageError, match="mnist, fashion-mnist, kmnist, digits"):
         data.load("cifar", None)
 
 

@@ -8,8 +8,13 @@ import numpy as np
 
 from aepretrain.convolution import loops
 
-_maps_CHX, _kernel_OCKK = np.zeros((1, 3, 3), np.float32), np.zeros((1, 1, 2, 2), np.float32)
-_bias_O, _places = np.zeros(1, np.float32), np.zeros((0, 0, 0), np.uint8)
-_out_OHX = np.zeros((1, 2, 2), np.float32)
-loops.correlate(_maps_CHX, _places, _kernel_OCKK, _bias_O, 0, 1, _out_OHX, _places)
-loops.gradients(_maps_CHX, _out_OHX, _places, 0, 1, _kernel_OCKK, _bias_O)
+
+def _call_each() -> None:
+    """Call each loop on the smallest maps; kinds of numbers and axes are those of a training."""
+    maps_CHX, kernel_OCKK, bias_O = (np.zeros(shape, np.float32) for shape in ((1, 3, 3), (1, 1, 2, 2), (1,)))
+    out_OHX, no_places = np.zeros((1, 2, 2), np.float32), np.zeros((0, 0, 0), np.uint8)
+    loops.correlate(maps_CHX, no_places, kernel_OCKK, bias_O, 0, 1, out_OHX, no_places)
+    loops.gradients(maps_CHX, out_OHX, no_places, 0, 1, kernel_OCKK, bias_O)
+
+
+_call_each()

@@ -21,14 +21,16 @@ from aepretrain.spec import UsageError, derive_seed
 
 __all__ = ["IMAGE_SIZE", "NUM_CLASSES", "PIXEL_SCALES", "Dataset", "DatasetMissing", "Split", "adopt", "load", "split"]
 
-DATASETS = {"mnist": "aepretrain.data.mnist", "digits": "aepretrain.data.digits"}
-"""Each name's module, whose function `load(data_dir)` gives the dataset."""
+DATASETS = dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist") | {
+    "digits": "aepretrain.data.digits"
+}
+"""Each name's module, whose function `load(name, data_dir)` gives the dataset."""
 
 
 def load(name: str, data_dir: str | None) -> Dataset:
     """The dataset of a name, decoded once in a process and checked.
 
-    MNIST is looked for in `data_dir`, ``./data`` and ``../shared/data``, and else downloaded into ``./data``. Raises
+    Files are looked for in `data_dir`, ``./data`` and ``../shared/data``, and else downloaded into ``./data``. Raises
     `UsageError` for an unknown name or a `data_dir` that is no folder, `DatasetMissing` where there are no files, and
     `Failure` for damaged ones.
     """
@@ -37,7 +39,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
     if data_dir is not None and not Path(data_dir).is_dir():
         raise UsageError(f"data_dir={data_dir!r} is not a folder")
     if (name, data_dir) not in _loaded:
-        _loaded[name, data_dir] = import_module(DATASETS[name]).load(data_dir)
+        _loaded[name, data_dir] = import_module(DATASETS[name]).load(name, data_dir)
     return _loaded[name, data_dir]
 
 

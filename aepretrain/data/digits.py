@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from aepretrain.data.dataset import IMAGE_SIZE, Dataset, with_digest
 
 
-def load(_data_dir: str | None) -> Dataset:
+def load(_name: str, _data_dir: str | None) -> Dataset:
     """scikit-learn's 1,797 handwritten 8×8 digits (UCI), scaled to 28×28; the last seventh is for testing.
 
     The order is the file's, in which writers follow each other, so that testing meets writers not seen in training.

@@ -1,11 +1,11 @@
-"""MNIST: found or downloaded, decoded from its IDX files, every value checked."""
+"""MNIST and its relatives: found or downloaded, decoded from their IDX files, every value checked."""
 
 import gzip
 import hashlib
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,29 +29,45 @@ MNIST_DIGESTS: Mapping[str, str] = {
 """SHA-256 of each file's values (what follows the header), taken from the files with torchvision's MD5s."""
 
 
-def load(data_dir: str | None) -> Dataset:
-    """MNIST from the first folder that holds all its files; see `data.load` for where they are looked for."""
+def load(name: str, data_dir: str | None) -> Dataset:
+    """A dataset from the first folder that holds all its files; see `data.load` for where they are looked for."""
+    kind = KINDS[name]
     roots = [root for root in (data_dir, "data", "../shared/data") if root]
-    root = next((root for root in roots if _holds_mnist(root)), None)
+    root = next((root for root in roots if kind.lies_in(root)), None)
     try:
-        train, test = (MNIST(root or "data", train=is_train, download=root is None) for is_train in (True, False))
+        train, test = (kind(root or "data", train=is_train, download=root is None) for is_train in (True, False))
     except Failure:
         raise
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DatasetMissing(f"MNIST is not in {', '.join(roots)} and cannot be downloaded: {reason}") from None
-    return with_digest("mnist", os.path.abspath(root or "data"), train.data, train.targets, test.data, test.targets)
+        where = ", ".join(roots)
+        raise DatasetMissing(f"{kind.__name__} is not in {where} and cannot be downloaded: {reason}") from None
+    return with_digest(name, os.path.abspath(root or "data"), train.data, train.targets, test.data, test.targets)
 
 
-def _holds_mnist(root: str) -> bool:
-    return all(_find_idx(Path(root, "MNIST", "raw"), name) for name in MNIST_DIGESTS)
+class _ReadInPlace:
+    """What our classes do otherwise than torchvision's, after which they are named: files are read in place."""
 
+    root: str
+    train: bool
+    raw_folder: str
+    resources: Sequence[tuple[str, str]]
+    """Names and MD5s of the gzipped files, as torchvision publishes them."""
 
-class MNIST(torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision ships no types
-    """torchvision's MNIST, its files read in place, gzipped or not, and every value checked."""
+    @classmethod
+    def lies_in(cls, root: str) -> bool:
+        """Whether a folder holds all files."""
+        folder = Path(root, cls.__name__, "raw")
+        return all(cls.find(folder, name.removesuffix(".gz")) for name, _ in cls.resources)
+
+    @classmethod
+    def find(cls, folder: Path, name: str) -> Path | None:
+        """The file of a name. It must be gzipped, for the published MD5 is that of the gzipped file."""
+        path = folder / f"{name}.gz"
+        return path if path.is_file() else None
 
     def _check_exists(self) -> bool:
-        return _holds_mnist(str(self.root))
+        return self.lies_in(str(self.root))
 
     def _load_data(self) -> tuple[Tensor, Tensor]:
         prefix, num = ("train", 60_000) if self.train else ("t10k", 10_000)
@@ -60,13 +76,50 @@ class MNIST(torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision sh
         return images, labels.long()
 
     def _read(self, name: str, magic: int, shape: tuple[int, ...]) -> Tensor:
-        path = _find_idx(Path(self.raw_folder), name)
+        path = self.find(Path(self.raw_folder), name)
         assert path is not None, "torchvision calls _check_exists first"
+        return self._read_checked(path, name, magic, shape)
+
+    def _read_checked(self, path: Path, name: str, magic: int, shape: tuple[int, ...]) -> Tensor:
+        expected = dict(self.resources)[f"{name}.gz"]
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
+        if found != expected:
+            raise Failure(f"{path} is damaged or another file: expected MD5 {expected}, found {found}")
+        return read_idx(path, magic, shape, None)
+
+
+class MNIST(_ReadInPlace, torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision ships no types
+    """MNIST; its files may be unpacked, for the digests of their values are known."""
+
+    @classmethod
+    def find(cls, folder: Path, name: str) -> Path | None:
+        """The file of a name, plain or else gzipped."""
+        return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+    def _read_checked(self, path: Path, name: str, magic: int, shape: tuple[int, ...]) -> Tensor:
         return read_idx(path, magic, shape, MNIST_DIGESTS[name])
 
 
-def read_idx(path: Path, magic: int, shape: tuple[int, ...], digest: str) -> Tensor:
+class FashionMNIST(_ReadInPlace, torchvision.datasets.FashionMNIST):  # type: ignore[misc]  # likewise
+    """Fashion-MNIST (Xiao et al. 2017)."""
+
+
+class KMNIST(_ReadInPlace, torchvision.datasets.KMNIST):  # type: ignore[misc]  # likewise
+    """Kuzushiji-MNIST (Clanuwat et al. 2018)."""
+
+
+KINDS: Mapping[str, type[MNIST | FashionMNIST | KMNIST]] = {
+    "mnist": MNIST,
+    "fashion-mnist": FashionMNIST,
+    "kmnist": KMNIST,
+}
+
+
+def read_idx(path: Path, magic: int, shape: tuple[int, ...], digest: str | None) -> Tensor:
     """The values of an IDX file of unsigned bytes, gzipped or not, as uint8 of `shape`.
+
+    `digest` is the SHA-256 that they must have, where it is known.
 
     Raises `Failure`, naming the file, what was expected and what was found. Never reads more than `shape` needs,
     whatever the file's header or its compression claims.
@@ -91,11 +144,6 @@ def read_idx(path: Path, magic: int, shape: tuple[int, ...], digest: str) -> Ten
         more = "more than that" if len(content) > num_header + num_values else f"{len(content) - num_header:,}"
         reject(f"{num_values:,} values", more)
     found_digest = hashlib.sha256(memoryview(content)[num_header:]).hexdigest()
-    if found_digest != digest:
+    if digest is not None and found_digest != digest:
         reject(f"values with SHA-256 {digest[:12]}…", f"{found_digest[:12]}…")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=num_header).reshape(shape)
-
-
-def _find_idx(folder: Path, name: str) -> Path | None:
-    """The file of a name, plain or else gzipped."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)

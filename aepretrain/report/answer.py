@@ -155,8 +155,8 @@ def sentences(answer: Answer) -> str:
         f"{'seed' if counts == [1] else 'seeds'}: {found}. "
         f"This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
         f"{100 * stats.ALPHA:.0f} % of any false gain or loss among the four experiments, and takes differences within "
-        f"±{answer.smallest_effect:g} ({answer.smallest_effect * answer.num_images:.0f} of {answer.num_images:,} images) "
-        "for negligible."
+        f"±{answer.smallest_effect:g} ({answer.smallest_effect * answer.num_images:.0f} of {answer.num_images:,} "
+        "images) for negligible."
     )
 
 
