@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aepretrain import stats
 from aepretrain.records import Predictions, Record
-from aepretrain.report.grid import DATASET_TITLES, Cell, Grid, Table, signed
+from aepretrain.report.grid import DATASET_TITLES, Cell, Grid, Score, Table, signed
 from aepretrain.spec import format_seeds
 from aepretrain.stats import Comparison, CrossedInterval, Estimate, Verdict
 
@@ -50,6 +50,16 @@ class Reproduced:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What a cell's classifiers think of their own predictions on the test images, one number for each seed."""
+
+    nll_S: NDArray[np.float64]
+    """Mean negative logarithm of the probability of the true class, in nats."""
+    error_S: NDArray[np.float64]
+    """Expected calibration error."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """All comparisons of a grid. The primary ones alone have verdicts."""
 
@@ -60,6 +70,7 @@ class Answer:
     """Finetune minus scratch in macro-F1, frozen minus scratch in accuracy; by what is compared and experiment."""
     new_images: Mapping[Experiment, NewImages]
     reproduced: Sequence[Reproduced]
+    calibration: Mapping[tuple[str, str, str], Calibration]
     num_images: int
     smallest_effect: float
 
@@ -84,13 +95,19 @@ def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: floa
             first_S, second_S = paired(grid, experiment, first, second, metric)
             if len(first_S):
                 secondary[name, experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
-    right = {experiment: _right(grid, experiment, predictions) for experiment in primary}
+    of_runs = {record.run_id: predictions(record) for cell in grid.cells.values() for record in cell.records}
+    right = {experiment: _right(grid, experiment, of_runs) for experiment in primary}
     return Answer(
         grid=grid,
         primary=stats.judge(primary),
         secondary=secondary,
         new_images={experiment: _new_images(*found, draw) for experiment, found in right.items()},
         reproduced=list(_reproduced(grid)),
+        calibration={
+            name: _calibration([of_runs[record.run_id] for record in cell.records])
+            for name, cell in grid.cells.items()
+            if cell.records
+        },
         num_images=next((found[0].shape[1] for found in right.values()), 0),
         smallest_effect=smallest_effect,
     )
@@ -113,12 +130,12 @@ def _pairs(grid: Grid, experiment: Experiment, first: str, second: str) -> tuple
 
 
 def _right(
-    grid: Grid, experiment: Experiment, predictions: ReadPredictions
+    grid: Grid, experiment: Experiment, of_runs: Mapping[str, Predictions]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which test images finetune and scratch classify rightly, [S, N] each."""
     sides = []
     for records in _pairs(grid, experiment, "finetune", "scratch"):
-        found = map(predictions, records)
+        found = [of_runs[record.run_id] for record in records]
         sides.append(np.stack([one.predicted_N == one.labels_N for one in found]))
     return sides[0], sides[1]
 
@@ -131,6 +148,16 @@ def _new_images(finetune_SN: NDArray[np.bool_], scratch_SN: NDArray[np.bool_], d
         bootstrap=stats.crossed_bootstrap(differences_SN, 0.95, draw),
         num_mcnemar=sum(p_value < stats.ALPHA for p_value in p_values),
     )
+
+
+def _calibration(of_seeds: Sequence[Predictions]) -> Calibration:
+    """Probabilities are kept as half-precision logarithms: three significant digits."""
+    errors = [
+        stats.calibration_error(np.exp(-one.nll_predicted_N.astype(np.float64)), one.predicted_N == one.labels_N)
+        for one in of_seeds
+    ]
+    nll = [float(np.mean(one.nll_label_N, dtype=np.float64)) for one in of_seeds]
+    return Calibration(np.array(nll), np.array(errors))
 
 
 def _reproduced(grid: Grid) -> Iterable[Reproduced]:
@@ -187,6 +214,7 @@ def answer_tables(answer: Answer) -> list[Table]:
         ("Finetune − scratch, test accuracy, new trainings and new images too", _new_images_rows(answer)),
         ("Secondary comparisons: intervals and unadjusted p-values, no verdicts", _secondary_rows(answer)),
     ]
+    tables.append(("Calibration on the test images: mean ± standard deviation over seeds", _calibration_rows(answer)))
     if answer.reproduced:
         tables.append(("Published numbers against the 95 % prediction interval of one run", _reproduction_rows(answer)))
     return tables
@@ -251,6 +279,19 @@ def _secondary_rows(answer: Answer) -> list[list[str]]:
     return [["comparison", "experiment", "difference (95 % interval)", "p, unadjusted"]] + [
         [name, title(experiment), interval_text(one.difference), f"{one.p_value:.4f}"]
         for (name, experiment), one in answer.secondary.items()
+    ]
+
+
+def _calibration_rows(answer: Answer) -> list[list[str]]:
+    heading = ["experiment", "variant", "negative log-likelihood (nats)", "expected calibration error (15 bins)"]
+    return [heading] + [
+        [
+            title((network, augmentation)),
+            variant,
+            str(Score.of(one.nll_S.tolist())),
+            str(Score.of(one.error_S.tolist())),
+        ]
+        for (network, augmentation, variant), one in answer.calibration.items()
     ]
 
 
