@@ -183,7 +183,8 @@ def paired_differences(
 def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
     """Validation loss by epoch, a panel for each experiment: the median over seeds and the middle half as a band.
 
-    `losses` maps experiment and variant to each seed's losses. A curve ends where fewer than half of its seeds go on.
+    `losses` maps experiment and variant to each seed's losses. An epoch's median is that of the seeds still training;
+    a curve ends where fewer than half of them are.
     """
     num_rows = (len(losses) + 1) // 2
     figure = Figure(figsize=(8.2, 3.3 * num_rows), layout="constrained")
@@ -192,10 +193,13 @@ def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]
         for variant, of_seeds in of_variants.items():
             if of_seeds:
                 _draw_band(axes, variant, of_seeds)
+        if not any(of_variants.values()):
+            axes.annotate("missing", (0.5, 0.5), xycoords="axes fraction", color=PALE, ha="center")
         axes.set(title=experiment, xlabel="epoch", ylabel="validation loss", yscale="log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if any(of_variants.values()):
+            axes.legend(frameon=False)
     for axes in panels[len(losses) :]:
         axes.set_visible(False)
     return figure

@@ -4,12 +4,15 @@ Shapes: N test images, E epochs, K classes.
 """
 
 import io
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aepretrain.spec import Failure
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,6 @@ class EpochResult:
     elapsed_s: float
     images_per_s: float
 
-    @classmethod
-    def of(cls, epoch: int, metrics: Mapping[str, float]) -> "EpochResult":
-        """The epoch that `metrics` came from."""
-        losses = (metrics["train_loss"], metrics["val_loss"])
-        return cls(epoch, *losses, metrics.get("val_accuracy"), metrics["elapsed_s"], metrics["images_per_s"])
-
     def metrics(self) -> dict[str, float]:
         """Everything but the epoch's number, by name; what does not apply is left out."""
         return {name: value for name, value in vars(self).items() if name != "epoch" and value is not None}
@@ -36,6 +33,25 @@ class EpochResult:
 
 EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name != "epoch")
 """The names under which an epoch's numbers are logged."""
+
+
+def history_of(numbers: Iterable[tuple[str, int, float]]) -> list[EpochResult]:
+    """The epochs, in order, from logged numbers: name, step and value each; what belongs to no epoch is left out."""
+    epochs: dict[int, dict[str, float]] = {}
+    for name, step, value in numbers:
+        if name in EPOCH_METRICS:
+            epochs.setdefault(step, {})[name] = value
+    return [
+        EpochResult(
+            epoch=epoch,
+            train_loss=found["train_loss"],
+            val_loss=found["val_loss"],
+            val_accuracy=found.get("val_accuracy"),
+            elapsed_s=found["elapsed_s"],
+            images_per_s=found["images_per_s"],
+        )
+        for epoch, found in sorted(epochs.items())
+    ]
 
 
 @dataclass(frozen=True)
@@ -92,9 +108,12 @@ class Predictions:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
-        """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
+        """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects. Raises `Failure`."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise Failure(f"predictions are damaged: {' '.join(str(error).split())[:200]}") from None
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,7 @@ class Archive(Protocol):
         """A training's epochs, in order."""
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's files. Raises `Failure` where it is not there."""
+        """The content of one of a run's files. Raises `NotKept` where it was left out, `Failure` where it is lost."""
 
     def link(self, record: Record) -> str:
         """Where a run can be looked at, or its id."""

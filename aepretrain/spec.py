@@ -44,6 +44,10 @@ class Failure(RuntimeError):
     """Something that a user can cause went wrong, told in one line. The command ends with exit code 1."""
 
 
+class NotKept(Failure):
+    """What is asked for was left out on purpose, as a bundle leaves out most weights and figures."""
+
+
 def _option(
     default: Any, help: str, allowed: str, check: Callable[[Any], bool] | tuple[str, ...], part: str = "all"
 ) -> Any:
@@ -188,14 +192,7 @@ class TrainingSpec:
 
         `definitions` are digests of what a user registered under a name used here ({} for what is built in).
         """
-        return _sha256(
-            {
-                "schema": SCHEMA,
-                "dataset_digest": dataset_digest,
-                "definitions": dict(definitions),
-                "spec": self.identity(),
-            }
-        )
+        return identity_key(self.identity(), dataset_digest, definitions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +223,18 @@ def grid_specs(
         for augmentation in augmentations
         for seed in seeds
         for variant in VARIANTS
+    )
+
+
+def identity_key(identity: Mapping[str, Any], dataset_digest: str, definitions: Mapping[str, str]) -> str:
+    """The key of a training from its identity (`TrainingSpec.key`)."""
+    return _sha256(
+        {
+            "schema": SCHEMA,
+            "dataset_digest": dataset_digest,
+            "definitions": dict(definitions),
+            "spec": dict(identity),
+        }
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -12,7 +12,7 @@ import pytest
 from aepretrain import report
 from aepretrain.records import EpochResult, Predictions, Record
 from aepretrain.report.answer import answer_tables
-from aepretrain.spec import Failure, Settings, TrainingSpec, grid_specs
+from aepretrain.spec import NotKept, Settings, TrainingSpec, grid_specs
 
 NUM_IMAGES = 1000
 EFFECTS = {("fc", "none"): 0, ("fc", "erasing"): 20, ("conv", "none"): -20, ("conv", "erasing"): 0}
@@ -58,7 +58,7 @@ class Archive:
 
     def artifact(self, run_id: str, path: str) -> bytes:
         if (run_id, path) not in self.files:
-            raise Failure(f"no {path}")
+            raise NotKept(f"no {path}")
         return self.files[run_id, path]
 
     def link(self, record: Record) -> str:
@@ -128,8 +128,38 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     )
     assert answer_of(some).primary["fc", "none"].num_seeds == 9
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
+    words = report.sentences(answer_of(alone))
+    assert words.count("missing") == 2
+    assert "conv, none: missing" in words
+    report.build_page(answer_of(alone), alone, [])  # draws what there is, without a warning
+    kept = answer_of(ten)
+    for experiment, one in answer_of(alone).primary.items():  # what is drawn does not depend on the others
+        assert one.p_value == kept.primary[experiment].p_value
+        assert answer_of(alone).new_images[experiment].bootstrap == kept.new_images[experiment].bootstrap
     assert set(answer_of(alone).primary) == {("fc", "none"), ("fc", "erasing")}
     assert answer_of(alone).primary["fc", "erasing"].adjusted_p == pytest.approx(4 * 2 / 2**10)  # of four, two missing
+
+
+def test_another_network_is_compared_but_not_judged(ten: Archive) -> None:
+    wide = {
+        name.replace("fc", "wide"): replace(one, key="wide" + name, identity={**one.identity, "network": "wide"})
+        for name, one in ten.found.items()
+        if one.cell[0] == "fc"
+    }
+    more = Archive(ten.found | wide, ten.files)
+    answer = answer_of(more)
+    assert answer.primary["wide", "erasing"].num_seeds == 10
+    assert answer.primary["wide", "erasing"].adjusted_p is None
+    assert "wide, erasing: not judged" in report.sentences(answer)
+    for experiment, one in answer_of(ten).primary.items():
+        assert answer.primary[experiment].adjusted_p == one.adjusted_p
+
+
+def test_one_seed_says_nothing_of_the_spread() -> None:
+    answer = answer_of(archive(1))
+    rows = dict(answer_tables(answer))["Finetune − scratch, test accuracy, these images and new trainings (primary)"]
+    assert {row[-1] for row in rows[1:]} == {"unknown"}
+    assert all(not np.isfinite(one.bootstrap.low) for one in answer.new_images.values())
 
 
 def test_published_numbers_are_held_against_single_runs(ten: Archive) -> None:
@@ -165,7 +195,7 @@ def test_the_page_needs_nothing_else_and_says_the_same_as_its_markdown(ten: Arch
     assert not {"script", "link", "iframe"} & set(page.tags)
     pictures = {name for name in files if name.endswith(".png")}
     assert {f"report/{name}" for name in re.findall(r"\]\(report/(.+?)\)", text)} == pictures
-    assert files["report/fc-none-pretrain-reconstructions.png"] == b"\x89PNG picture"
+    assert files["report/fc-none-pretrain-s0-reconstructions.png"] == b"\x89PNG picture"
     shown = unescape(html)
     for _, rows in answer_tables(answer):
         for row in rows:

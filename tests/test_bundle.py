@@ -3,7 +3,12 @@
 import hashlib
 import re
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +16,8 @@ import pytest
 
 from aepretrain import suite, tracking
 from aepretrain.records import Record
-from aepretrain.spec import Execution, Failure, Settings, TrainingSpec
-from tests.conftest import Command
+from aepretrain.spec import SCHEMA, Execution, Failure, Settings, TrainingSpec
+from tests.conftest import ROOT, Command
 
 EXECUTION = Execution(jobs=1)
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=2)
@@ -93,8 +98,10 @@ def test_importing_twice_adds_nothing(filled: tracking.Store, store: tracking.St
     export(filled, tmp_path / "bundle")
     tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))
     known = {one.run_id for one in store.records().values()}
+    num_runs = len(list(store.search({})))
     assert tracking.restore(store, tracking.read_bundle(tmp_path / "bundle")) == 0
     assert {one.run_id for one in store.records().values()} == known
+    assert len(list(store.search({}))) == num_runs
 
 
 def test_what_is_restored_is_done_but_pretraining_without_weights_is_trained_where_it_is_needed(
@@ -131,37 +138,139 @@ def test_a_grid_on_a_restored_store_trains_only_what_it_needs(
 
 
 @pytest.mark.parametrize("name", ["records.parquet", "histories.parquet", "artifacts.parquet"])
-def test_a_damaged_bundle_is_one_line_and_writes_nothing(
-    filled: tracking.Store, store: tracking.Store, tmp_path: Path, name: str
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+def test_a_damaged_bundle_is_one_line(filled: tracking.Store, tmp_path: Path, name: str, damage: str) -> None:
+    export(filled, tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    if damage == "missing":
+        (tmp_path / name).unlink()
+    else:
+        content[len(content) // 2] ^= 0xFF
+        (tmp_path / name).write_bytes(content[:-100] if damage == "cut" else content)
+    with pytest.raises(Failure) as error:
+        tracking.read_bundle(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def rewrite(folder: Path, name: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change a table's rows, as somebody with Parquet at hand could, and make the digests fit again."""
+    table = pq.read_table(folder / name)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / name)
+    if name != "records.parquet":
+        records = pq.read_table(folder / "records.parquet")
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        metadata = dict(records.schema.metadata) | {name.encode(): digest.encode()}
+        pq.write_table(records.replace_schema_metadata(metadata), folder / "records.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("artifacts.parquet", {"path": "../../outside"}, "no path"),
+        ("artifacts.parquet", {"path": "/outside"}, "no path"),
+        ("artifacts.parquet", {"key": "0" * 64}, "KeyError"),
+        ("records.parquet", {"key": "../../x"}, "KeyError|no key"),
+        ("records.parquet", {"spec": "{}"}, "KeyError"),
+        ("records.parquet", {"tags": "not JSON"}, "JSONDecodeError"),
+    ],
+)
+def test_a_bundle_that_was_tampered_with_is_refused(
+    filled: tracking.Store, tmp_path: Path, name: str, change: dict[str, Any], told: str
 ) -> None:
     export(filled, tmp_path)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
-    with pytest.raises(Failure, match=re.escape(name)):
+    rewrite(tmp_path, name, lambda rows: rows[0].update(change))
+    with pytest.raises(Failure, match=told):
         tracking.read_bundle(tmp_path)
-    assert not list(store.search({}))
 
 
-def test_a_file_that_is_not_as_written_or_leads_elsewhere_is_refused(
+def test_another_spec_under_a_known_key_is_refused(filled: tracking.Store, tmp_path: Path) -> None:
+    export(filled, tmp_path)
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0]["spec"] = rows[0]["spec"].replace('"lr":0.001', '"lr":0.01')
+
+    rewrite(tmp_path, "records.parquet", change)
+    with pytest.raises(Failure, match="not what its key stands for"):
+        tracking.read_bundle(tmp_path)
+
+
+def test_a_bundle_of_another_schema_can_be_read_but_not_imported(
     filled: tracking.Store, store: tracking.Store, tmp_path: Path
 ) -> None:
     export(filled, tmp_path)
-    rows = pq.read_table(tmp_path / "artifacts.parquet").to_pylist()
-    elsewhere = {"path": "../../outside", "content": b"x", "sha256": hashlib.sha256(b"x").hexdigest()}
-    for change in ({"content": rows[0]["content"] + b"x"}, elsewhere):
-        pq.write_table(pa.Table.from_pylist([rows[0] | change, *rows[1:]]), tmp_path / "artifacts.parquet")
-        with pytest.raises(Failure, match="not as written"):
-            tracking.read_bundle(tmp_path)
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["tags"] = row["tags"].replace(f'"schema":"{SCHEMA}"', '"schema":"1"')
+
+    rewrite(tmp_path, "records.parquet", change)
+    bundle = tracking.read_bundle(tmp_path)
+    assert len(bundle.records()) == 4
+    with pytest.raises(Failure, match="schema 1"):
+        tracking.restore(store, bundle)
     assert not list(store.search({}))
 
 
-def test_commands(filled: tracking.Store, store: tracking.Store, command: Command) -> None:
+def test_the_records_alone_have_the_final_figures(filled: tracking.Store, tmp_path: Path) -> None:
+    records = export(filled, tmp_path)
+    rows = {row["key"]: row for row in pq.read_table(tmp_path / "records.parquet").to_pylist()}
+    for key, record in records.items():
+        assert {name: rows[key][name] for name in record.metrics} == record.metrics
+    assert any("test_accuracy" in record.metrics for record in records.values())
+
+
+def test_an_import_that_was_killed_is_continued(filled: tracking.Store, store: tracking.Store, tmp_path: Path) -> None:
+    export(filled, tmp_path / "bundle")
+    code = f"""
+import os, signal
+from pathlib import Path
+from aepretrain import tracking
+from aepretrain.tracking import bundle, runs
+log, calls = runs.Run.log_bytes, []
+def log_bytes(self, path, content):
+    calls.append(path)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    log(self, path, content)
+runs.Run.log_bytes = log_bytes
+store = tracking.open_store({store.uri!r}, "own")
+tracking.restore(store, tracking.read_bundle(Path({str(tmp_path / "bundle")!r})))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    there = len(store.records())
+    assert there < 4
+    bundle = tracking.read_bundle(tmp_path / "bundle")
+    assert tracking.restore(store, bundle) == 4 - there
+    assert {key: comparable(one) for key, one in store.records().items()} == {
+        key: comparable(one) for key, one in bundle.records().items()
+    }
+    assert not list(store.search({}, "attributes.status = 'RUNNING'"))
+    assert len(list(store.search({"kind": "import"}))) == 1
+
+
+def test_commands(filled: tracking.Store, store: tracking.Store, tmp_path: Path, command: Command) -> None:
     done = command("export", "bundle", uri=filled.uri)
     assert done.returncode == 0, done.stderr
     assert re.search(r"4 trainings, 2 of them whole, written to bundle \(\d+\.\d MB\)", done.stdout)
     done = command("import", "bundle", uri=store.uri)
     assert done.returncode == 0, done.stderr
     assert "4 of 4 trainings of bundle were new" in done.stdout
-    done = command("import", "nowhere", uri=store.uri)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    done = command("export", "bundle", "--dataset", "mnist", uri=filled.uri)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    for name, arguments in {"store": [], "bundle": ["--bundle", "bundle"]}.items():
+        done = command("report", *arguments, "--out", name, uri=filled.uri)
+        assert done.returncode == 0, done.stderr
+        assert "There is no verdict" in done.stdout
+        assert "report.html" in done.stdout
+    pages = [(tmp_path / name / "report.md").read_text() for name in ("store", "bundle")]
+    run_ids = {record.run_id for record in filled.records().values() if record.cell[2] == "finetune"}
+    assert all(run_id in page for page in pages for run_id in run_ids)
+    assert re.sub(r"http://127.0.0.1:5000/#/experiments/\d+/runs/", "", pages[0]) == pages[1]
+    pictures = [
+        {file.name: file.read_bytes() for file in (tmp_path / name / "report").iterdir()}
+        for name in ("store", "bundle")
+    ]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == 4  # the grid, the curves, and what the shown run and its pretraining brought with them

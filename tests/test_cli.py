@@ -25,7 +25,7 @@ from aepretrain.spec import VARIANTS
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ["grid", *VARIANTS, "compare"]
+COMMANDS = ["grid", *VARIANTS, "compare", "report", "export", "import"]
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -56,6 +56,13 @@ BAD = [
     (["grid", "--epochs", "abc"], 2, "--epochs"),
     (["grid", "--erase-scale", "0.2"], 2, "two numbers"),
     (["scratch"], 2, "--network"),
+    (["report", "--smallest-effect", "0"], 2, "smallest_effect=0.0"),
+    (["report", "--bundle", "nowhere"], 2, "bundle='nowhere' is not a folder"),
+    (["report", "--bundle", "."], 1, "no readable bundle in ."),
+    (["report"], 1, "no finished classifier"),
+    (["export", "bundle"], 1, "nothing is finished"),
+    (["import", "nowhere"], 2, "folder='nowhere' is not a folder"),
+    (["import", "."], 1, "no readable bundle in ."),
     (["scratch", "--network", "fc", "--batch-size", "0"], 2, "batch_size=0"),
     (["scratch", "--network", "fc", "--lr", "nan"], 2, "lr=nan"),
     (["scratch", "--network", "fc", "--seed", "-1"], 2, "seed=-1"),

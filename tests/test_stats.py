@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 
 from aepretrain import stats
 from aepretrain.stats import Verdict
+from benchmarks import coverage
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -94,6 +95,10 @@ def test_required_seeds_is_the_textbooks() -> None:
     assert [stats.required_seeds(1.0, effect, 0.05, 0.8) for effect in (0.5, 0.8, 1.0)] == [34, 15, 10]
     assert stats.required_seeds(1.0, 1e-6, 0.05, 0.8) is None
     assert stats.required_seeds(0.0, 0.001, 0.05, 0.8) == 2
+    assert stats.required_seeds(1e-17, 0.001, 0.05, 0.8) == 2
+    assert stats.required_seeds(1.0, 0.0029, 0.05, 0.8) == pytest.approx(
+        (1.959964 + 0.841621) ** 2 / 0.0029**2, rel=1e-4
+    )
 
 
 def test_holm_by_hand() -> None:
@@ -185,6 +190,41 @@ def test_calibrated_predictions_have_a_small_error() -> None:
     right_N = draw.uniform(0, 1, 200_000) < confidence_N
     assert stats.calibration_error(confidence_N, right_N) < 0.01
     assert stats.calibration_error(confidence_N, draw.uniform(0, 1, 200_000) < 0.5) > 0.2
+
+
+def test_intervals_without_enough_rows_have_no_end() -> None:
+    for found in (
+        stats.two_way_interval(np.ones((1, 5)), 0.95),
+        stats.two_way_interval(np.ones((5, 1)), 0.95),
+        stats.crossed_bootstrap(np.ones((1, 5)), 0.95, generator()),
+    ):
+        assert (found.value, found.low, found.high) == (1, -math.inf, math.inf)
+
+
+def test_two_way_interval_stays_on_the_safe_side_where_the_rest_outweighs_a_side() -> None:
+    differences_SN = np.array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.5, 0.5, 0.5]])  # columns' means are alike
+    found = stats.two_way_interval(differences_SN, 0.95)
+    expected = stats.mean_interval(differences_SN.mean(1), 0.95)  # then only the spread between seeds counts
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_family_has_four_members() -> None:
+    pair = differences(0.003, 0.001, 20)
+    with pytest.raises(ValueError, match="4 experiments"):
+        stats.judge({place: stats.compare(*pair, generator(), 0.001) for place in range(5)})
+
+
+@pytest.mark.parametrize("num_seeds", [8, 20])
+def test_false_claims_are_as_rare_as_promised(num_seeds: int) -> None:
+    share = coverage.any_claim(num_seeds, 250)
+    assert share.value <= 0.065 + 2 * share.error
+
+
+def test_true_effects_are_found_and_intervals_hold_the_truth() -> None:
+    assert coverage.gains(20, 0.003, 0.001, 25).value >= 0.95
+    for share in (coverage.mean_coverage(8, 2000), coverage.prediction_coverage(8, 2000)):
+        assert abs(share.value - 0.95) <= 3 * share.error
+    assert coverage.crossed_coverage(coverage.two_way, 8, 200, 150).value >= 0.9
 
 
 def test_mcnemar_by_hand() -> None:

@@ -52,8 +52,9 @@ def show(grid: "report.Grid", folder: Path) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    write_files(folder, report.files(grid))
-    console.print(f"Written to {folder}: {', '.join(report.files(grid))}", highlight=False)
+    files = report.files(grid)
+    write_files(folder, files)
+    console.print(f"Written to {folder}: {', '.join(files)}", highlight=False)
 
 
 def write_files(folder: Path, files: "Mapping[str, bytes]") -> None:

@@ -27,7 +27,7 @@ def convolve_pool_relu(maps_CHWN: Tensor, layer: nn.Conv2d) -> Tensor:
 
 
 def _convolve(maps_CHWN: Tensor, layer: nn.Conv2d, *, pooled: bool) -> Tensor:
-    assert layer.stride == (1, 1)
+    assert (layer.stride, layer.dilation, layer.groups) == ((1, 1), (1, 1), 1)
     return _correlate(maps_CHWN, layer.weight, layer.bias, _side(layer.padding), pooled=pooled)
 
 
@@ -36,6 +36,7 @@ def convolve_transposed(maps_CHWN: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 
     With stride 1 this is a convolution with the mirrored kernel.
     """
+    assert (layer.output_padding, layer.dilation, layer.groups) == ((0, 0), (1, 1), 1)
     size, padding, stride = _side(layer.kernel_size), _side(layer.padding), _side(layer.stride)
     if stride == 1:
         mirrored_OCKK = layer.weight.transpose(0, 1).flip(2, 3)

@@ -1,7 +1,7 @@
 """The loops, in NumPy arrays, compiled by Numba when first called and kept on disk.
 
-Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel, K the same;
-X = W·N, a row of maps as one axis.
+Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; X = W·N, a row
+of maps as one axis; F = 2 rows of maps where they are pooled, else 1.
 
 All goes row by row, so that what a row needs stays in the cache: so many rows of the input as the kernel has are
 padded with zeros at a time, and where 2×2 max-pooling and ReLU follow, maps are never written in full but pooled two

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from aepretrain import stats
 from aepretrain.records import Predictions, Record
-from aepretrain.report.grid import DATASET_TITLES, Cell, Grid, Score, Table, signed
-from aepretrain.spec import format_seeds
+from aepretrain.report.grid import DATASET_TITLES, EXPERIMENTS, MISSING, Cell, Grid, Score, Table, signed
+from aepretrain.spec import derive_seed, format_seeds
 from aepretrain.stats import Comparison, CrossedInterval, Estimate, Verdict
 
 RANDOM_STATE = 20_240_229
@@ -82,26 +82,31 @@ SECONDARY = {
 
 
 def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: float) -> Answer:
-    """Compare what is paired by seed in each experiment of the grid; what is missing is left out."""
-    draw = np.random.default_rng(RANDOM_STATE)
+    """Compare what is paired by seed in each experiment of the grid; what is missing is left out.
+
+    The four published experiments are judged; those of other networks are compared without a verdict.
+    """
     primary = {}
     for experiment in grid.experiments:
         first_S, second_S = paired(grid, experiment, "finetune", "scratch", "test_accuracy")
         if len(first_S):
-            primary[experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
+            primary[experiment] = stats.compare(first_S, second_S, _draw("primary", experiment), smallest_effect)
     secondary = {}
     for name, (first, second, metric) in SECONDARY.items():
         for experiment in grid.experiments:
             first_S, second_S = paired(grid, experiment, first, second, metric)
             if len(first_S):
+                draw = _draw(name, experiment)
                 secondary[name, experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
     of_runs = {record.run_id: predictions(record) for cell in grid.cells.values() for record in cell.records}
     right = {experiment: _right(grid, experiment, of_runs) for experiment in primary}
     return Answer(
         grid=grid,
-        primary=stats.judge(primary),
+        primary=primary | stats.judge({name: one for name, one in primary.items() if name in EXPERIMENTS}),
         secondary=secondary,
-        new_images={experiment: _new_images(*found, draw) for experiment, found in right.items()},
+        new_images={
+            experiment: _new_images(*found, _draw("images", experiment)) for experiment, found in right.items()
+        },
         reproduced=list(_reproduced(grid)),
         calibration={
             name: _calibration([of_runs[record.run_id] for record in cell.records])
@@ -111,6 +116,11 @@ def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: floa
         num_images=next((found[0].shape[1] for found in right.values()), 0),
         smallest_effect=smallest_effect,
     )
+
+
+def _draw(purpose: str, experiment: Experiment) -> np.random.Generator:
+    """A stream of random numbers of its own, so that no experiment's figures depend on which others there are."""
+    return np.random.default_rng(derive_seed(RANDOM_STATE, f"{purpose}/{'/'.join(experiment)}"))
 
 
 def paired(
@@ -174,16 +184,23 @@ def sentences(answer: Answer) -> str:
     dataset = DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
-    found = "; ".join(f"{title(experiment)}: {verdict(one)}" for experiment, one in answer.primary.items())
+    experiments = [*EXPERIMENTS, *(one for one in answer.primary if one not in EXPERIMENTS)]
+    found = "; ".join(
+        f"{title(one)}: {verdict(answer.primary[one]) if one in answer.primary else 'missing'}" for one in experiments
+    )
     counts = sorted({one.num_seeds for one in answer.primary.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return (
+    first = (
         f"Fine-tuning a pretrained encoder against training from scratch on {dataset}, {seeds} "
-        f"{'seed' if counts == [1] else 'seeds'}: {found}. "
-        f"This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
+        f"{'seed' if counts == [1] else 'seeds'}: {found}."
+    )
+    if all(one.verdict is Verdict.NONE for one in answer.primary.values()):
+        return f"{first} Nothing can be said yet; more seeds make it possible."
+    return (
+        f"{first} This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
         f"{100 * stats.ALPHA:.0f} % of any false gain or loss among the four experiments, and takes differences within "
-        f"±{answer.smallest_effect:g} ({answer.smallest_effect * answer.num_images:.0f} of {answer.num_images:,} "
-        "images) for negligible."
+        f"±{answer.smallest_effect:g} ({round(answer.smallest_effect * answer.num_images, 1):g} of "
+        f"{answer.num_images:,} images) for negligible."
     )
 
 
@@ -194,9 +211,15 @@ def title(experiment: Experiment) -> str:
 
 def verdict(comparison: Comparison) -> str:
     """The verdict with the difference it is about."""
-    if comparison.verdict is Verdict.NONE:
+    words = verdict_words(comparison)
+    return words if comparison.verdict is Verdict.NONE else f"{words} ({signed(comparison.difference.value)})"
+
+
+def verdict_words(comparison: Comparison) -> str:
+    """The verdict, or why there is none."""
+    if comparison.num_seeds < stats.MIN_SEEDS:
         return f"no verdict: {comparison.num_seeds} seeds, at least {stats.MIN_SEEDS} needed"
-    return f"{comparison.verdict} ({signed(comparison.difference.value)})"
+    return "not judged: not among the four" if comparison.adjusted_p is None else str(comparison.verdict)
 
 
 def interval_text(estimate: Estimate) -> str:
@@ -221,19 +244,25 @@ def answer_tables(answer: Answer) -> list[Table]:
 
 
 def _primary_rows(answer: Answer) -> list[list[str]]:
-    heading = ["experiment", "seeds", "difference (95 % interval)", "p", "p, Holm", "verdict", "seeds needed"]
-    return [heading] + [
+    effect = f"seeds to find ±{answer.smallest_effect:g}"
+    return [["experiment", "seeds", "difference (95 % interval)", "p", "p, Holm", "verdict", effect]] + [
         [
             title(experiment),
             _seeds(answer, experiment),
             interval_text(one.difference),
             f"{one.p_value:.4f}",
             "" if one.adjusted_p is None else f"{one.adjusted_p:.4f}",
-            f"no verdict: at least {stats.MIN_SEEDS} seeds needed" if one.verdict is Verdict.NONE else str(one.verdict),
-            "more than a million" if one.num_seeds_needed is None else f"{one.num_seeds_needed:,}",
+            verdict_words(one),
+            _needed(one),
         ]
         for experiment, one in answer.primary.items()
     ]
+
+
+def _needed(comparison: Comparison) -> str:
+    if comparison.num_seeds < 2:
+        return "unknown"
+    return "more than a million" if comparison.num_seeds_needed is None else f"{comparison.num_seeds_needed:,}"
 
 
 def _seeds(answer: Answer, experiment: Experiment) -> str:
@@ -242,17 +271,27 @@ def _seeds(answer: Answer, experiment: Experiment) -> str:
 
 
 def _effect_rows(answer: Answer) -> list[list[str]]:
-    heading = ["experiment", "test images", "relative error reduction", "P(finetune > scratch)", "pairing correlation"]
+    heading = [
+        "experiment",
+        "test images",
+        "relative error reduction",
+        "P(finetune > scratch), ties half",
+        "pairing correlation",
+    ]
     return [heading] + [
         [
             title(experiment),
             f"{one.difference.value * answer.num_images:+.1f} of {answer.num_images:,}".replace("-", "−"),
-            f"{100 * one.relative_error_reduction:+.1f} %".replace("-", "−"),
+            _percent(one.relative_error_reduction),
             f"{one.superiority.value:.2f} ({one.superiority.low:.2f} to {one.superiority.high:.2f})",
             "undefined" if np.isnan(one.correlation) else f"{one.correlation:+.2f}".replace("-", "−"),
         ]
         for experiment, one in answer.primary.items()
     ]
+
+
+def _percent(share: float) -> str:
+    return "undefined" if np.isnan(share) else f"{100 * share:+.1f} %".replace("-", "−")
 
 
 def _new_images_rows(answer: Answer) -> list[list[str]]:
@@ -267,7 +306,7 @@ def _new_images_rows(answer: Answer) -> list[list[str]]:
         [
             title(experiment),
             interval_text(one.interval),
-            f"{signed(one.bootstrap.low)} to {signed(one.bootstrap.high)}",
+            interval_text(one.bootstrap),
             "undefined" if np.isnan(one.interval.seed_deviation) else f"{one.interval.seed_deviation:.4f}",
             f"{one.num_mcnemar} of {answer.primary[experiment].num_seeds}",
         ]
@@ -280,6 +319,23 @@ def _secondary_rows(answer: Answer) -> list[list[str]]:
         [name, title(experiment), interval_text(one.difference), f"{one.p_value:.4f}"]
         for (name, experiment), one in answer.secondary.items()
     ]
+
+
+def interval_table(answer: Answer) -> Table:
+    """The grid's accuracies with the 95 % intervals of their means, and how many seeds they are from."""
+    rows = [
+        [title((cell.network, cell.augmentation)), cell.variant, str(len(cell.records)), _mean_text(cell)]
+        for cell in answer.grid.cells.values()
+    ]
+    return "Test accuracy, mean and its 95 % interval", [["experiment", "variant", "seeds", "accuracy"], *rows]
+
+
+def _mean_text(cell: Cell) -> str:
+    if not cell.records:
+        return MISSING
+    found = stats.mean_interval(np.array([record.metrics["test_accuracy"] for record in cell.records]), 0.95)
+    spread = f" ({found.low:.4f} to {found.high:.4f})" if len(cell.records) > 1 else ""
+    return f"{found.value:.4f}{spread}"
 
 
 def _calibration_rows(answer: Answer) -> list[list[str]]:

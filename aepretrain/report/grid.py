@@ -235,7 +235,7 @@ def markdown_table(table: Table) -> str:
 
 
 def _markdown_row(texts: Iterable[str]) -> str:
-    return "| " + " | ".join(texts) + " |"
+    return "| " + " | ".join(text.replace("|", "\\|").replace("<", "&lt;") for text in texts) + " |"
 
 
 def rows(grid: Grid) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
 from aepretrain.records import Archive, Record
-from aepretrain.report.answer import Answer, answer_tables, paired, sentences, title
+from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
 from aepretrain.report.grid import Table, figure, markdown_table, tables
-from aepretrain.spec import Failure, format_seeds
+from aepretrain.spec import NotKept, format_seeds
 
 TITLE = "Does pretraining an autoencoder help classification?"
 
@@ -46,7 +46,12 @@ def build_page(answer: Answer, archive: Archive, shown: Sequence[Record]) -> lis
     """The panels of the page, in order. `shown` are the runs whose own pictures stand in it."""
     grid = answer.grid
     return [
-        Panel("The grid", GRID_TEXT, tables(grid), [_picture("grid", figure(grid), GRID_CAPTION)]),
+        Panel(
+            "The grid",
+            GRID_TEXT,
+            [*tables(grid), interval_table(answer)],
+            [_picture("grid", figure(grid), GRID_CAPTION)],
+        ),
         Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
         Panel("Learning curves", CURVES_TEXT, (), [_curves(answer, archive)]),
         Panel("The shown runs", SHOWN_TEXT, (), [one for record in shown for one in _own_pictures(record, archive)]),
@@ -61,14 +66,18 @@ PAIRED_TEXT = (
     "one difference. The p-value is that of a two-sided sign-flip test, adjusted by Holm's method over the four "
     "experiments; the rule for the verdict was fixed beforehand."
 )
-CURVES_TEXT = "Validation loss by epoch: the median over seeds, and the band that holds the middle half of them."
+CURVES_TEXT = (
+    "Validation loss by epoch: the median over the seeds still training, and the band that holds the middle half of "
+    "them. A curve ends where fewer than half of the seeds go on."
+)
 SHOWN_TEXT = (
-    "What autoencoders give back, and where classifiers err on the test images. Of each cell the seed with the lowest "
-    "validation loss is shown; test images select nothing."
+    "What autoencoders give back, and where classifiers err on the test images. Of each classifier's cell the seed "
+    "with the lowest validation loss is shown, with the pretraining it started from; test images select nothing."
 )
 MADE_TEXT = "The same command on the same runs makes this page again."
 OWN_PICTURES = {
     "pretrain": ("reconstructions", "validation images and what the autoencoder gives back"),
+    "frozen": ("confusion_matrix", "test images by true and predicted class"),
     "finetune": ("confusion_matrix", "test images by true and predicted class"),
     "scratch": ("confusion_matrix", "test images by true and predicted class"),
 }
@@ -124,10 +133,10 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
     name, what = OWN_PICTURES[variant]
     try:
         content = archive.artifact(record.run_id, f"figures/{name}.png")
-    except Failure:  # a bundle keeps the figures of the runs that were shown when it was made
+    except NotKept:  # a bundle keeps the figures of the runs that were shown when it was made
         return []
-    cell = "-".join(record.cell)
-    return [Picture(f"{cell}-{name}", content, f"{cell}, seed {record.seed}: {what}.")]
+    run = f"{'-'.join(record.cell)}-s{record.seed}"
+    return [Picture(f"{run}-{name}", content, f"{run}: {what}.")]
 
 
 def _picture(name: str, drawn: Figure, caption: str) -> Picture:

@@ -63,9 +63,11 @@ def crossed_bootstrap(
     """The mean and its percentile interval when seeds and images are resampled independently of each other.
 
     The pigeonhole bootstrap (Owen 2007), whose variance is on the safe side: it counts what is neither the seed's nor
-    the image's share up to three times.
+    the image's share up to three times. Without end for fewer than two seeds or images.
     """
     num_seeds, num_images = differences_SN.shape
+    if num_seeds < 2 or num_images < 2:
+        return Estimate(float(differences_SN.mean()), -math.inf, math.inf)
     values_SN = differences_SN.astype(np.float32)
     means = []
     for start in range(0, num_resamples, RESAMPLED_AT_ONCE):

@@ -16,6 +16,12 @@ Floats = NDArray[np.floating[Any]]
 EXACT_SEEDS = 20
 """Up to so many seeds the sign-flip test goes through all 2^S flips."""
 
+MAX_REQUIRED = 1_000_000
+"""More seeds than this nobody will train."""
+
+ROUNDING = 1e-12
+"""Deviations of accuracies below this are rounding errors."""
+
 NUM_FLIPS = 100_000
 """Beyond, it draws so many at random."""
 
@@ -119,17 +125,17 @@ def required_seeds(deviation: float, effect: float, alpha: float, power: float) 
 
     From the non-central t distribution (Cohen 1988, section 2.5); None beyond a million.
     """
-    if deviation == 0:
+    if deviation < ROUNDING:
         return 2
     low, high = 1, 2
     while _power(high, effect / deviation, alpha) < power:
         low, high = high, 2 * high
-        if high > 1_000_000:
+        if low > MAX_REQUIRED:
             return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _power(middle, effect / deviation, alpha) >= power else (middle, high)
-    return high
+    return high if high <= MAX_REQUIRED else None
 
 
 def _power(num: int, standardised: float, alpha: float) -> float:

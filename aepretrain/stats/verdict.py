@@ -3,6 +3,7 @@
 Shapes: S seeds that have both sides of the pair.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -64,7 +65,10 @@ class Comparison:
     relative_error_reduction: float
     correlation: float
     num_seeds_needed: int | None
-    """To find the smallest effect of interest in the strictest step of Holm's procedure, with 80 % power."""
+    """To find the smallest effect of interest in the strictest step of Holm's procedure, with 80 % power.
+
+    None beyond a million, and where one seed says nothing of the spread.
+    """
     smallest_effect: float
     adjusted_p: float | None = None
     """Set by `judge`; None for what is not among the four."""
@@ -87,7 +91,7 @@ def compare(first_S: Floats, second_S: Floats, generator: np.random.Generator, s
     if len(first_S) == 0 or len(first_S) != len(second_S):
         raise ValueError(f"pairs are needed, not {len(first_S)} and {len(second_S)} values")
     differences_S = first_S - second_S
-    deviation = float(np.std(differences_S, ddof=1)) if len(differences_S) > 1 else float("nan")
+    deviation = float(np.std(differences_S, ddof=1)) if len(differences_S) > 1 else math.nan
     return Comparison(
         num_seeds=len(differences_S),
         difference=mean_interval(differences_S, 0.95),
@@ -97,16 +101,26 @@ def compare(first_S: Floats, second_S: Floats, generator: np.random.Generator, s
         superiority=superiority(differences_S, 0.95),
         relative_error_reduction=relative_error_reduction(first_S, second_S),
         correlation=pairing_correlation(first_S, second_S),
-        num_seeds_needed=required_seeds(deviation, smallest_effect, ALPHA / NUM_EXPERIMENTS, POWER)
-        if deviation >= 0
-        else None,
+        num_seeds_needed=_needed(deviation, smallest_effect),
         smallest_effect=smallest_effect,
     )
 
 
+def _needed(deviation: float, smallest_effect: float) -> int | None:
+    if math.isnan(deviation):
+        return None
+    num_seeds = required_seeds(deviation, smallest_effect, ALPHA / NUM_EXPERIMENTS, POWER)
+    return None if num_seeds is None else max(num_seeds, MIN_SEEDS)
+
+
 def judge(comparisons: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
-    """The same comparisons with p-values adjusted over the four experiments, so that each has its verdict."""
-    adjusted = holm([one.p_value for one in comparisons.values()], max(NUM_EXPERIMENTS, len(comparisons)))
+    """The same comparisons with p-values adjusted over the four experiments, so that each has its verdict.
+
+    Raises `ValueError` for more than four.
+    """
+    if len(comparisons) > NUM_EXPERIMENTS:
+        raise ValueError(f"the family has {NUM_EXPERIMENTS} experiments, not {len(comparisons)}")
+    adjusted = holm([one.p_value for one in comparisons.values()], NUM_EXPERIMENTS)
     return {
         key: replace(one, adjusted_p=p_value) for (key, one), p_value in zip(comparisons.items(), adjusted, strict=True)
     }

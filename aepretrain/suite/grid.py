@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from aepretrain import tracking, variants
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
-from aepretrain.spec import CLASSIFIERS, Execution, Failure, TrainingSpec, grid_key, grid_options
+from aepretrain.spec import CLASSIFIERS, Execution, Failure, TrainingSpec, canonical_json, grid_key, grid_options
 from aepretrain.suite.pool import Pool, local_pool, stack_size, train_in_worker
 from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_model, make_work
 
@@ -166,10 +166,13 @@ def _finished(store: tracking.Store, dataset: Dataset, works: Iterable[str]) -> 
 
 
 def select(records: Iterable[Record]) -> list[Record]:
-    """Of each classifier's cell the seed that is shown and served: lowest validation loss, ties to the lowest seed."""
-    best: dict[tuple[str, str, str], Record] = {}
+    """Of each classifier's cell the seed that is shown and served: lowest validation loss, ties to the lowest seed.
+
+    Cells of different settings are different cells.
+    """
+    best: dict[str, Record] = {}
     for record in sorted(records, key=lambda record: (record.metrics["best_val_loss"], record.seed)):
-        best.setdefault(record.cell, record)
+        best.setdefault(canonical_json(dict(record.identity) | {"seed": None}), record)
     return [record for record in best.values() if record.cell[2] in CLASSIFIERS]
 
 

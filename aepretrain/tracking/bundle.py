@@ -1,12 +1,13 @@
 """Finished trainings as a few Parquet files, from which any other store can be filled again.
 
-``records.parquet`` has one row a training: its cell and seed, its final figures, and the rest as JSON.
-``histories.parquet`` has every number that was logged, with its step. ``artifacts.parquet`` has files: the evidence of
-every training, and all that the selected ones have (weights and figures).
+``records.parquet`` has one row a training: its cell and seed, its final figures, and the rest as JSON; it names the
+digests of the other two. ``histories.parquet`` has every number that was logged, with its step. ``artifacts.parquet``
+has files: the evidence of every training, and the weights and figures of the selected ones.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,82 +19,131 @@ from mlflow.entities import Metric
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
-from aepretrain.records import EPOCH_METRICS, EpochResult, Record
-from aepretrain.spec import Failure, canonical_json
-from aepretrain.tracking.runs import MAX_METRICS, DatasetReference, Run, ending, open_import
+from aepretrain.records import EpochResult, Record, history_of
+from aepretrain.spec import NETWORKS, SCHEMA, Failure, NotKept, canonical_json, identity_key
+from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
 
 RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
-EVIDENCE = "evidence"
-"""The folder of artifacts that every training keeps in a bundle."""
 
-KEPT = ("weights.pt", "figures", EVIDENCE)
-"""What a selected training keeps; its MLflow model can be made again from its weights."""
+KEPT = ("evidence",)
+"""What every training keeps of its artifacts."""
+
+KEPT_OF_SELECTED = (*KEPT, "figures", "weights.pt")
+"""What a selected one keeps; its MLflow model can be made again from its weights."""
 
 OF_THE_STORE = ("done", "model", "pid")
 """Tags that are written anew or mean nothing elsewhere."""
 
+FIXED = {
+    "key": pa.string(),
+    "name": pa.string(),
+    "network": pa.string(),
+    "augmentation": pa.string(),
+    "variant": pa.string(),
+    "seed": pa.int64(),
+    "spec": pa.string(),
+    "tags": pa.string(),
+    "params": pa.string(),
+    "note": pa.string(),
+    "run_id": pa.string(),
+    "start_ms": pa.int64(),
+    "end_ms": pa.int64(),
+}
+"""The columns of records that are not final figures."""
+
+OF_HISTORIES = {
+    "key": pa.string(),
+    "name": pa.string(),
+    "step": pa.int64(),
+    "value": pa.float64(),
+    "timestamp_ms": pa.int64(),
+}
+OF_ARTIFACTS = {"key": pa.string(), "path": pa.string(), "content": pa.binary()}
+
 Row = dict[str, Any]
 
 
-def export(store: Store, records: Sequence[Record], whole: Collection[str], folder: Path) -> None:
-    """Write these trainings into a folder; those whose run ids are in `whole` with all their files.
+def export(store: Store, records: Sequence[Record], selected: Collection[str], folder: Path) -> None:
+    """Write these trainings into a folder; those whose run ids are in `selected` with their weights and figures.
 
-    Files that are there are replaced at the end, each at once. Raises `Failure` where the folder cannot be written and
-    `StoreError` where a run cannot be read.
+    Files that are there are replaced at the end, the records last. Raises `Failure` where the folder cannot be written
+    and `StoreError` where a run cannot be read.
     """
-    runs = {record.key: store.client.get_run(record.run_id) for record in records}
-    tables = {
-        ARTIFACTS: [row for key, run in runs.items() for row in _artifact_rows(store, key, run, whole)],
-        HISTORIES: [row for key, run in runs.items() for row in _history_rows(store, key, run)],
-        RECORDS: [_record_row(record, runs[record.key]) for record in records],
-    }
+    runs = [(record, store.client.get_run(record.run_id)) for record in records]
+    artifacts = [row for record, _ in runs for row in _artifact_rows(store, record, record.run_id in selected)]
+    histories = [row for record, run in runs for row in _history_rows(store, record, run)]
+    figures = sorted({name for record in records for name in record.metrics})
+    rows = [_record_row(record, run, record.run_id in selected) for record, run in runs]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in tables.items():
-            pq.write_table(pa.Table.from_pylist(rows), folder / f".{name}.partial", compression="zstd")
-        for name in tables:
-            (folder / f".{name}.partial").replace(folder / name)
+        digests = {
+            name: _write_table(folder, name, content, columns, {})
+            for name, content, columns in ((ARTIFACTS, artifacts, OF_ARTIFACTS), (HISTORIES, histories, OF_HISTORIES))
+        }
+        _write_table(folder, RECORDS, rows, FIXED | dict.fromkeys(figures, pa.float64()), digests)
+        for name in (ARTIFACTS, HISTORIES, RECORDS):
+            _partial(folder, name).replace(folder / name)
     except OSError as error:
         raise Failure(f"the bundle cannot be written to {folder}: {error.strerror or error}") from None
 
 
-def _record_row(record: Record, run: StoredRun) -> Row:
+def _write_table(
+    folder: Path, name: str, rows: Sequence[Row], columns: Mapping[str, pa.DataType], metadata: Mapping[str, str]
+) -> str:
+    """Write a table beside its final place; gives the SHA-256 of the file."""
+    table = pa.Table.from_pylist(rows, pa.schema(list(columns.items()), metadata))
+    pq.write_table(table, _partial(folder, name), compression="zstd", write_page_checksum=True)
+    return _digest(_partial(folder, name))
+
+
+def _partial(folder: Path, name: str) -> Path:
+    return folder / f".{name}.partial"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _record_row(record: Record, run: StoredRun, selected: bool) -> Row:
+    left_out = OF_THE_STORE if selected else (*OF_THE_STORE, "weights_sha256")
     network, augmentation, variant = record.cell
-    cell = {"network": network, "augmentation": augmentation, "variant": variant, "seed": record.seed}
-    tags = {name: value for name, value in record.tags.items() if name not in OF_THE_STORE}
-    rest = {
+    return dict(record.metrics) | {
+        "key": record.key,
+        "name": run.info.run_name,
+        "network": network,
+        "augmentation": augmentation,
+        "variant": variant,
+        "seed": record.seed,
         "spec": canonical_json(dict(record.identity)),
-        "tags": canonical_json(tags),
+        "tags": canonical_json({name: value for name, value in record.tags.items() if name not in left_out}),
         "params": canonical_json(run.data.params),
         "note": run.data.tags.get(MLFLOW_RUN_NOTE, ""),
         "run_id": record.run_id,
         "start_ms": run.info.start_time,
         "end_ms": run.info.end_time,
     }
-    final = {name: float(value) for name, value in sorted(record.metrics.items())}
-    return {"key": record.key, "name": run.info.run_name} | cell | final | rest
 
 
-def _history_rows(store: Store, key: str, run: StoredRun) -> Iterator[Row]:
+def _history_rows(store: Store, record: Record, run: StoredRun) -> Iterator[Row]:
     for name in sorted(run.data.metrics):
-        for one in store.client.get_metric_history(run.info.run_id, name):
-            yield {"key": key, "name": name, "step": one.step, "value": one.value, "timestamp_ms": one.timestamp}
+        for one in store.client.get_metric_history(record.run_id, name):
+            yield {
+                "key": record.key,
+                "name": name,
+                "step": one.step,
+                "value": one.value,
+                "timestamp_ms": one.timestamp,
+            }
 
 
-def _artifact_rows(store: Store, key: str, run: StoredRun, whole: Collection[str]) -> Iterator[Row]:
-    run_id = run.info.run_id
-    for path in _files(store, run_id, KEPT if run_id in whole else (EVIDENCE,)):
-        content = store.artifact(run_id, path)
-        yield {"key": key, "path": path, "content": content, "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _files(store: Store, run_id: str, kept: Collection[str]) -> Iterator[str]:
-    """The paths of a run's artifacts that are, or lie in, what is kept."""
-    for one in store.client.list_artifacts(run_id):
-        if one.path in kept:
-            inside = store.client.list_artifacts(run_id, one.path) if one.is_dir else [one]
-            yield from (file.path for file in inside)
+def _artifact_rows(store: Store, record: Record, selected: bool) -> Iterator[Row]:
+    for one in store.client.list_artifacts(record.run_id):
+        if one.path in (KEPT_OF_SELECTED if selected else KEPT):
+            files = store.client.list_artifacts(record.run_id, one.path) if one.is_dir else [one]
+            for file in files:
+                yield {"key": record.key, "path": file.path, "content": store.artifact(record.run_id, file.path)}
 
 
 @dataclass(frozen=True)
@@ -104,38 +154,45 @@ class Training:
     numbers: list[Row]
     files: dict[str, bytes]
 
+    @property
+    def record(self) -> Record:
+        """The training as a record; its run id is that of the store it comes from."""
+        tags = json.loads(self.row["tags"])
+        figures = {name: value for name, value in self.row.items() if name not in FIXED and value is not None}
+        return Record(
+            run_id=self.row["run_id"],
+            parent_run_id=None,
+            key=self.row["key"],
+            attempt=int(tags["attempt"]),
+            identity=json.loads(self.row["spec"]),
+            metrics=figures,
+            tags=tags,
+        )
+
 
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that has been read; its trainings by the ids of their runs, pretraining before what depends on it."""
 
     name: str
+    digest: str
     trainings: Mapping[str, Training]
 
     def records(self) -> dict[str, Record]:
         """All finished trainings by key."""
-        found = {}
-        for run_id, one in self.trainings.items():
-            tags = json.loads(one.row["tags"])
-            metrics = {number["name"]: number["value"] for number in one.numbers}  # of each name the last step's
-            spec = json.loads(one.row["spec"])
-            found[one.row["key"]] = Record(run_id, None, one.row["key"], int(tags["attempt"]), spec, metrics, tags)
-        return found
+        return {one.row["key"]: one.record for one in self.trainings.values()}
 
     def history(self, record: Record) -> list[EpochResult]:
         """A training's epochs, in order."""
-        epochs: dict[int, dict[str, float]] = {}
-        for one in self.trainings[record.run_id].numbers:
-            if one["name"] in EPOCH_METRICS:
-                epochs.setdefault(one["step"], {})[one["name"]] = one["value"]
-        return [EpochResult.of(epoch, epochs[epoch]) for epoch in sorted(epochs)]
+        numbers = self.trainings[record.run_id].numbers
+        return history_of((one["name"], one["step"], one["value"]) for one in numbers)
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's files. Raises `Failure` where the bundle does not have it."""
+        """The content of one of a run's files. Raises `NotKept` where the bundle does not have it."""
         try:
             return self.trainings[run_id].files[path]
         except KeyError:
-            raise Failure(f"run {run_id} has no {path} in bundle {self.name}") from None
+            raise NotKept(f"run {run_id} has no {path} in bundle {self.name}") from None
 
     def link(self, record: Record) -> str:
         """A run's id: it is in no store that could be linked to."""
@@ -145,69 +202,94 @@ class Bundle:
 def restore(store: Store, bundle: Bundle) -> int:
     """Fill the store with the trainings of a bundle that it does not have; gives how many those were.
 
-    What comes without its weights counts as done, but is trained again where something else has to start from it.
+    What comes without its weights counts as done, but is trained again where something else has to start from it. An
+    import that was interrupted is continued by another. Raises `Failure` for a bundle of another schema.
     """
-    run_ids: dict[str, str] = {}
+    schemas = {one.record.tags.get("schema") for one in bundle.trainings.values()}
+    if schemas != {str(SCHEMA)}:
+        found = ", ".join(sorted(map(str, schemas)))
+        raise Failure(f"bundle {bundle.name} has trainings of schema {found}, which this version ({SCHEMA}) cannot use")
+    known = store.records()
+    run_ids = {
+        one.row["run_id"]: known[one.row["key"]].run_id for one in bundle.trainings.values() if one.row["key"] in known
+    }
     """Where each run of the bundle is in this store."""
-    parent = open_import(store, f"import {bundle.name}")
+    new = {run_id: one for run_id, one in bundle.trainings.items() if run_id not in run_ids}
+    if not new:
+        return 0
+    parent = open_import(store, f"import {bundle.name}", bundle.digest)
     with ending(parent):
-        num_new = 0
-        for run_id, one in bundle.trainings.items():
+        for run_id, one in new.items():
             with store.lock(one.row["key"], lambda: None):
-                known = store.done(one.row["key"])
-                run_ids[run_id] = known.run_id if known else _write(store, parent.run_id, one, run_ids)
-            num_new += known is None
-        parent.describe(f"{num_new} of {len(bundle.trainings)} trainings of the bundle {bundle.name} were new.")
+                run_ids[run_id] = _write(store, parent.run_id, one, run_ids)
+        parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
         parent.end("FINISHED")
-    return num_new
+    return len(new)
 
 
 def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mapping[str, str]) -> str:
     """A run with all that a training of the bundle has; gives its id."""
-    row = training.row
-    tags = json.loads(row["tags"]) | {"imported_run": row["run_id"]}
-    if "weights.pt" not in training.files:
-        tags.pop("weights_sha256", None)
-    if "pretraining_run" in tags:
-        tags["pretraining_run"] = run_ids.get(tags["pretraining_run"], tags["pretraining_run"])
-    of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: row["note"]}
+    row, tags = training.row, dict(training.record.tags)
+    note, source = row["note"], tags.get("pretraining_run")
+    if source is not None and source in run_ids:
+        tags["pretraining_run"] = run_ids[source]
+        note = note.replace(source, run_ids[source])
+    of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
     stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
     run = Run(store, stored.info.run_id)
-    with ending(run) as open_runs:
-        run.tag(**tags)
+    with ending(run):
+        run.tag(**tags, imported_run=row["run_id"])
         run.log_params(json.loads(row["params"]))
-        run.log_dataset(DatasetReference(json.loads(row["spec"])["dataset"], tags["dataset_digest"], "bundle"))
-        metrics = [Metric(one["name"], one["value"], one["timestamp_ms"], one["step"]) for one in training.numbers]
-        for start in range(0, len(metrics), MAX_METRICS):
-            store.client.log_batch(run.run_id, metrics=metrics[start : start + MAX_METRICS])
+        run.log_dataset(DatasetReference(training.record.identity["dataset"], tags["dataset_digest"], "bundle"))
+        run.log_numbers(
+            [Metric(one["name"], one["value"], one["timestamp_ms"], one["step"]) for one in training.numbers]
+        )
         for path, content in training.files.items():
             run.log_bytes(path, content)
         run.tag(done="true")
         store.client.set_terminated(run.run_id, "FINISHED", row["end_ms"])
-        open_runs.remove(run)
     return run.run_id
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """The bundle in a folder. Raises `Failure` where it is damaged, in one line."""
-    rows, numbers, artifacts = (_read_table(folder / name) for name in (RECORDS, HISTORIES, ARTIFACTS))
-    trainings = {
-        row["key"]: Training(row, [], {}) for row in sorted(rows, key=lambda row: row["variant"] != "pretrain")
-    }
-    for one in numbers:
-        trainings[one["key"]].numbers.append(one)
-    for one in artifacts:
-        path, content = Path(one["path"]), one["content"]
-        intact = hashlib.sha256(content).hexdigest() == one["sha256"]
-        if not intact or path.is_absolute() or ".." in path.parts:
-            raise Failure(f"{folder / ARTIFACTS} is damaged: {path} of training {one['key'][:12]} is not as written")
-        trainings[one["key"]].files[one["path"]] = content
-    return Bundle(folder.resolve().name, {one.row["run_id"]: one for one in trainings.values()})
-
-
-def _read_table(path: Path) -> list[Row]:
+    """The bundle in a folder. Raises `Failure` where it is damaged or made by something else, in one line."""
     try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise Failure(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-    return rows
+        records = pq.read_table(folder / RECORDS, page_checksum_verification=True)
+        trainings = {row["key"]: Training(row, [], {}) for row in _in_order(records.to_pylist())}
+        metadata = records.schema.metadata or {}
+        for name in (HISTORIES, ARTIFACTS):
+            if metadata.get(name.encode(), b"").decode() != _digest(folder / name):
+                raise Failure(f"{folder / name} is damaged, or not the one that {RECORDS} was written with")
+        for one in pq.read_table(folder / HISTORIES).to_pylist():
+            trainings[one["key"]].numbers.append(one)
+        for one in pq.read_table(folder / ARTIFACTS).to_pylist():
+            trainings[one["key"]].files[_inside(one["path"])] = one["content"]
+        for training in trainings.values():
+            _check_key(training.record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        told = " ".join(str(error).split())[:200]
+        raise Failure(f"there is no readable bundle in {folder}: {type(error).__name__}: {told}") from None
+    return Bundle(
+        folder.resolve().name, _digest(folder / RECORDS), {one.row["run_id"]: one for one in trainings.values()}
+    )
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row["variant"] != "pretrain")
+
+
+def _inside(path: str) -> str:
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", path):
+        raise ValueError(f"{path!r} is no path of an artifact")
+    return path
+
+
+def _check_key(record: Record) -> None:
+    """See that a key is the one that belongs to the training, as far as this can be known without plugins."""
+    if not re.fullmatch("[0-9a-f]{64}", record.key):
+        raise ValueError(f"{record.key!r} is no key")
+    current = record.tags["schema"] == str(SCHEMA)
+    if current and record.cell[0] in NETWORKS:
+        expected = identity_key(record.identity, record.tags["dataset_digest"], {})
+        if record.key != expected:
+            raise ValueError(f"training {record.key[:12]} is not what its key stands for")

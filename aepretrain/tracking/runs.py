@@ -56,20 +56,22 @@ class Run:
     store: Store
     run_id: str
 
+    def log_numbers(self, rows: Sequence[Metric]) -> None:
+        """Numbers of any steps, in as few requests as the store takes."""
+        for start in range(0, len(rows), MAX_METRICS):
+            self.store.client.log_batch(self.run_id, metrics=rows[start : start + MAX_METRICS])
+
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers of one step, in one request."""
         now_ms = time.time_ns() // 1_000_000
-        rows = [Metric(name, float(value), now_ms, step) for name, value in metrics.items()]
-        self.store.client.log_batch(self.run_id, metrics=rows)
+        self.log_numbers([Metric(name, float(value), now_ms, step) for name, value in metrics.items()])
 
     def log_history(self, history: Sequence[EpochResult]) -> None:
-        """The numbers of these epochs, in as few requests as the store takes."""
+        """The numbers of these epochs."""
         now_ms = time.time_ns() // 1_000_000
-        rows = [
-            Metric(name, value, now_ms, result.epoch) for result in history for name, value in result.metrics().items()
-        ]
-        for start in range(0, len(rows), MAX_METRICS):
-            self.store.client.log_batch(self.run_id, metrics=rows[start : start + MAX_METRICS])
+        self.log_numbers(
+            [Metric(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()]
+        )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters, except those that ``mlflow run`` has written already, as text of its own."""
@@ -178,9 +180,18 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
     return _open(store, name, None, run_id, {"kind": "grid", "grid": key})
 
 
-def open_import(store: Store, name: str) -> Run:
-    """A new parent run for trainings that come from elsewhere."""
-    return _open(store, name, None, None, {"kind": "import"})
+def open_import(store: Store, name: str, digest: str) -> Run:
+    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one.
+
+    What an earlier import, whose process was killed, left RUNNING is ended.
+    """
+    earlier = list(store.search({"bundle": digest, "kind": "import"}))
+    if not earlier:
+        return _open(store, name, None, None, {"kind": "import", "bundle": digest})
+    run = Run(store, earlier[-1].info.run_id)
+    store.client.update_run(run.run_id, status="RUNNING")
+    end_orphans(store, run.run_id)
+    return run
 
 
 def end_orphans(store: Store, parent_run_id: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -21,7 +22,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from aepretrain.records import EPOCH_METRICS, EpochResult, Record
+from aepretrain.records import EPOCH_METRICS, EpochResult, Record, history_of
 from aepretrain.spec import SCHEMA, Failure
 
 EXPERIMENT = "aepretrain"
@@ -103,16 +104,18 @@ class Store:
 
     def history(self, record: Record) -> list[EpochResult]:
         """A training's epochs, in order."""
-        epochs: dict[int, dict[str, float]] = {}
-        for name in sorted(EPOCH_METRICS & record.metrics.keys()):
-            for one in self.client.get_metric_history(record.run_id, name):
-                epochs.setdefault(one.step, {})[name] = one.value
-        return [EpochResult.of(epoch, epochs[epoch]) for epoch in sorted(epochs)]
+        names = sorted(EPOCH_METRICS & record.metrics.keys())
+        return history_of(
+            (name, one.step, one.value) for name in names for one in self.client.get_metric_history(record.run_id, name)
+        )
 
     def link(self, record: Record) -> str:
-        """Where a run can be looked at: on the server, or with ``mlflow ui`` at its usual address."""
-        server = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{server}/#/experiments/{self.experiment_id}/runs/{record.run_id}"
+        """Where a run can be looked at: on the server (never with a password), or with ``mlflow ui`` at its address."""
+        server = "http://127.0.0.1:5000"
+        if self.uri.startswith("http"):
+            parts = urlsplit(self.uri)
+            server = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+        return f"{server}/#/experiments/{self.client.get_run(record.run_id).info.experiment_id}/runs/{record.run_id}"
 
     def weights(self, record: Record) -> bytes:
         """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""
