@@ -154,8 +154,8 @@ def draw(results: Results) -> Figure:
     }
     handles = panels[0].containers
     figure.legend(handles, [names.get(name, name) for name in bars], loc="outside lower center", ncols=5, frameon=False)
-    cores = results.facts["cores"]
-    figure.suptitle(f"Seconds of one epoch of each training (obvious, lightning and skorch use all {cores} cores)")
+    others = ", ".join(one.name for one in results.programs if one.name != "suite")
+    figure.suptitle(f"Seconds of one epoch of each training ({others}: all {results.facts['cores']} cores)")
     return figure
 
 

@@ -199,7 +199,7 @@ def test_the_page_needs_nothing_else_and_says_the_same_as_its_markdown(ten: Arch
     shown = unescape(html)
     for _, rows in answer_tables(answer):
         for row in rows:
-            assert f"| {' | '.join(row)} |" in text
+            assert f"| {' | '.join(row)} |" in unescape(text)
             assert all(f">{cell}<" in shown for cell in row)
     assert 'href="http://127.0.0.1:5000/#/runs/run-fc-none-scratch-s1"' in html
 

@@ -1,8 +1,9 @@
 """Finished trainings as a few Parquet files, from which any other store can be filled again.
 
-``records.parquet`` has one row a training: its cell and seed, its final figures, and the rest as JSON; it names the
-digests of the other two. ``histories.parquet`` has every number that was logged, with its step. ``artifacts.parquet``
-has files: the evidence of every training, and the weights and figures of the selected ones.
+``records.parquet`` has one row a training: its cell and seed, its final figures, and the rest as JSON.
+``histories.parquet`` has every number that was logged, with its step. ``artifacts.parquet`` has files: the evidence of
+every training, and the weights and figures of the selected ones. ``SHA256SUMS`` has the digests of the three, as
+``sha256sum --check`` takes them.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
 
 RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
+SUMS = "SHA256SUMS"
 
 KEPT = ("evidence",)
 """What every training keeps of its artifacts."""
@@ -67,34 +69,30 @@ Row = dict[str, Any]
 def export(store: Store, records: Sequence[Record], selected: Collection[str], folder: Path) -> None:
     """Write these trainings into a folder; those whose run ids are in `selected` with their weights and figures.
 
-    Files that are there are replaced at the end, the records last. Raises `Failure` where the folder cannot be written
-    and `StoreError` where a run cannot be read.
+    Files that are there are replaced at the end, their digests last. Raises `Failure` where the folder cannot be
+    written and `StoreError` where a run cannot be read.
     """
     runs = [(record, store.client.get_run(record.run_id)) for record in records]
     artifacts = [row for record, _ in runs for row in _artifact_rows(store, record, record.run_id in selected)]
     histories = [row for record, run in runs for row in _history_rows(store, record, run)]
     figures = sorted({name for record in records for name in record.metrics})
     rows = [_record_row(record, run, record.run_id in selected) for record, run in runs]
+    tables = {
+        ARTIFACTS: (artifacts, OF_ARTIFACTS),
+        HISTORIES: (histories, OF_HISTORIES),
+        RECORDS: (rows, FIXED | dict.fromkeys(figures, pa.float64())),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        digests = {
-            name: _write_table(folder, name, content, columns, {})
-            for name, content, columns in ((ARTIFACTS, artifacts, OF_ARTIFACTS), (HISTORIES, histories, OF_HISTORIES))
-        }
-        _write_table(folder, RECORDS, rows, FIXED | dict.fromkeys(figures, pa.float64()), digests)
-        for name in (ARTIFACTS, HISTORIES, RECORDS):
+        for name, (content, columns) in tables.items():
+            table = pa.Table.from_pylist(content, pa.schema(list(columns.items())))
+            pq.write_table(table, _partial(folder, name), compression="zstd")
+        sums = "".join(f"{_digest(_partial(folder, name))}  {name}\n" for name in tables)
+        _partial(folder, SUMS).write_text(sums)
+        for name in (*tables, SUMS):
             _partial(folder, name).replace(folder / name)
     except OSError as error:
         raise Failure(f"the bundle cannot be written to {folder}: {error.strerror or error}") from None
-
-
-def _write_table(
-    folder: Path, name: str, rows: Sequence[Row], columns: Mapping[str, pa.DataType], metadata: Mapping[str, str]
-) -> str:
-    """Write a table beside its final place; gives the SHA-256 of the file."""
-    table = pa.Table.from_pylist(rows, pa.schema(list(columns.items()), metadata))
-    pq.write_table(table, _partial(folder, name), compression="zstd", write_page_checksum=True)
-    return _digest(_partial(folder, name))
 
 
 def _partial(folder: Path, name: str) -> Path:
@@ -254,12 +252,12 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in a folder. Raises `Failure` where it is damaged or made by something else, in one line."""
     try:
-        records = pq.read_table(folder / RECORDS, page_checksum_verification=True)
-        trainings = {row["key"]: Training(row, [], {}) for row in _in_order(records.to_pylist())}
-        metadata = records.schema.metadata or {}
-        for name in (HISTORIES, ARTIFACTS):
-            if metadata.get(name.encode(), b"").decode() != _digest(folder / name):
-                raise Failure(f"{folder / name} is damaged, or not the one that {RECORDS} was written with")
+        sums = (folder / SUMS).read_text()
+        for digest, name in (line.split() for line in sums.splitlines()):
+            if name not in (RECORDS, HISTORIES, ARTIFACTS) or _digest(folder / name) != digest:
+                raise ValueError(f"{name} is not what {SUMS} says")
+        rows = sorted(pq.read_table(folder / RECORDS).to_pylist(), key=lambda row: row["variant"] != "pretrain")
+        trainings = {row["key"]: Training(row, [], {}) for row in rows}
         for one in pq.read_table(folder / HISTORIES).to_pylist():
             trainings[one["key"]].numbers.append(one)
         for one in pq.read_table(folder / ARTIFACTS).to_pylist():
@@ -269,13 +267,8 @@ def read_bundle(folder: Path) -> Bundle:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         told = " ".join(str(error).split())[:200]
         raise Failure(f"there is no readable bundle in {folder}: {type(error).__name__}: {told}") from None
-    return Bundle(
-        folder.resolve().name, _digest(folder / RECORDS), {one.row["run_id"]: one for one in trainings.values()}
-    )
-
-
-def _in_order(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: row["variant"] != "pretrain")
+    digest = hashlib.sha256(sums.encode()).hexdigest()
+    return Bundle(folder.resolve().name, digest, {one.row["run_id"]: one for one in trainings.values()})
 
 
 def _inside(path: str) -> str:
