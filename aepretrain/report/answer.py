@@ -218,7 +218,8 @@ def verdict(comparison: Comparison) -> str:
 def verdict_words(comparison: Comparison) -> str:
     """The verdict, or why there is none."""
     if comparison.num_seeds < stats.MIN_SEEDS:
-        return f"no verdict: {comparison.num_seeds} seeds, at least {stats.MIN_SEEDS} needed"
+        unit = "seed" if comparison.num_seeds == 1 else "seeds"
+        return f"no verdict: {comparison.num_seeds} {unit}, at least {stats.MIN_SEEDS} needed"
     return "not judged: not among the four" if comparison.adjusted_p is None else str(comparison.verdict)
 
 
