@@ -13,11 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from aepretrain import suite, tracking
+from aepretrain.cli.commands import cli
 from aepretrain.records import Record
 from aepretrain.spec import SCHEMA, Execution, Failure, Settings, TrainingSpec
-from tests.conftest import ROOT, Command
+from tests.conftest import ROOT
 
 EXECUTION = Execution(jobs=1)
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=2)
@@ -252,18 +254,23 @@ tracking.restore(store, tracking.read_bundle(Path({str(tmp_path / "bundle")!r}))
     assert len(list(store.search({"kind": "import"}))) == 1
 
 
-def test_commands(filled: tracking.Store, store: tracking.Store, tmp_path: Path, command: Command) -> None:
-    done = command("export", "bundle", uri=filled.uri)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"4 trainings, 2 of them whole, written to bundle \(\d+\.\d MB\)", done.stdout)
-    done = command("import", "bundle", uri=store.uri)
-    assert done.returncode == 0, done.stderr
-    assert "4 of 4 trainings of bundle were new" in done.stdout
+def test_commands(
+    filled: tracking.Store, store: tracking.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def run(uri: str, *arguments: str) -> str:
+        done = CliRunner().invoke(cli, [*arguments, "--tracking-uri", uri], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    printed = run(filled.uri, "export", "bundle")
+    assert re.search(r"4 trainings, 2 of them whole, written to bundle \(\d+\.\d MB\)", printed)
+    assert "4 of 4 trainings of bundle were new" in run(store.uri, "import", "bundle")
     for name, arguments in {"store": [], "bundle": ["--bundle", "bundle"]}.items():
-        done = command("report", *arguments, "--out", name, uri=filled.uri)
-        assert done.returncode == 0, done.stderr
-        assert "There is no verdict" in done.stdout
-        assert "report.html" in done.stdout
+        printed = run(filled.uri, "report", *arguments, "--out", name)
+        assert "There is no verdict" in printed
+        assert "report.html" in printed
     pages = [(tmp_path / name / "report.md").read_text() for name in ("store", "bundle")]
     run_ids = {record.run_id for record in filled.records().values() if record.cell[2] == "finetune"}
     assert all(run_id in page for page in pages for run_id in run_ids)
