@@ -4,6 +4,7 @@ Colours are Okabe and Ito's (2008), which colour-blind people can tell apart; a 
 Shapes: N images, K classes.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,13 @@ def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
     if evidence.class_counts is not None:
         found["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
     return found
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG, at 150 dots an inch."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    return image.getvalue()
 
 
 def loss_curve(title: str, history: Sequence[EpochResult]) -> Figure:

@@ -101,7 +101,7 @@ class Predictions:
     nll_predicted_N: NDArray[np.float16]
 
     def to_bytes(self) -> bytes:
-        """A compressed NumPy archive of the four arrays; about 30 KB for 10,000 images."""
+        """A compressed NumPy archive of the four arrays; 30 to 50 KB for 10,000 images."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **vars(self))
         return buffer.getvalue()

@@ -142,7 +142,7 @@ def test_a_grid_on_a_restored_store_trains_only_what_it_needs(
 
 
 @pytest.mark.parametrize("name", ["records.parquet", "histories.parquet", "artifacts.parquet", "SHA256SUMS"])
-@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "missing"])
 def test_a_damaged_bundle_is_one_line(filled: tracking.Store, tmp_path: Path, name: str, damage: str) -> None:
     export(filled, tmp_path)
     content = bytearray((tmp_path / name).read_bytes())
@@ -150,7 +150,8 @@ def test_a_damaged_bundle_is_one_line(filled: tracking.Store, tmp_path: Path, na
         (tmp_path / name).unlink()
     else:
         content[len(content) // 2] ^= 0xFF
-        (tmp_path / name).write_bytes(content[:-100] if damage == "cut" else content)
+        changed = {"cut": bytes(content[:-100]), "flipped": bytes(content), "emptied": b""}
+        (tmp_path / name).write_bytes(changed[damage])
     with pytest.raises(Failure) as error:
         tracking.read_bundle(tmp_path)
     assert str(tmp_path) in str(error.value)

@@ -195,7 +195,7 @@ def sentences(answer: Answer) -> str:
         f"{'seed' if counts == [1] else 'seeds'}: {found}."
     )
     if all(one.verdict is Verdict.NONE for one in answer.primary.values()):
-        return f"{first} Nothing can be said yet; more seeds make it possible."
+        return f"{first} So far there is no verdict."
     return (
         f"{first} This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
         f"{100 * stats.ALPHA:.0f} % of any false gain or loss among the four experiments, and takes differences within "
@@ -237,8 +237,8 @@ def answer_tables(answer: Answer) -> list[Table]:
         ("What that means", _effect_rows(answer)),
         ("Finetune − scratch, test accuracy, new trainings and new images too", _new_images_rows(answer)),
         ("Secondary comparisons: intervals and unadjusted p-values, no verdicts", _secondary_rows(answer)),
+        ("Calibration on the test images: mean ± standard deviation over seeds", _calibration_rows(answer)),
     ]
-    tables.append(("Calibration on the test images: mean ± standard deviation over seeds", _calibration_rows(answer)))
     if answer.reproduced:
         tables.append(("Published numbers against the 95 % prediction interval of one run", _reproduction_rows(answer)))
     return tables

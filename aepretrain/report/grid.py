@@ -271,13 +271,11 @@ def files(grid: Grid) -> dict[str, bytes]:
     writer.writeheader()
     writer.writerows(rows(grid))
     content = {"title": grid.title, "dataset": grid.dataset, "settings": dict(grid.settings), "cells": rows(grid)}
-    image = io.BytesIO()
-    figure(grid).savefig(image, format="png", dpi=150)
     return {
         "grid.md": markdown(grid).encode(),
         "grid.csv": table.getvalue().encode(),
         "grid.json": (json.dumps(content, indent=2) + "\n").encode(),
-        "grid.png": image.getvalue(),
+        "grid.png": figures.png(figure(grid)),
     }
 
 

@@ -1,7 +1,6 @@
 """The whole answer as one page: HTML that needs nothing else, and the same as Markdown."""
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from aepretrain import figures, stats
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
 from aepretrain.report.grid import Table, figure, markdown_table, tables
-from aepretrain.spec import NotKept, format_seeds
+from aepretrain.spec import CLASSIFIERS, NotKept, format_seeds
 
 TITLE = "Does pretraining an autoencoder help classification?"
 
@@ -77,9 +76,7 @@ SHOWN_TEXT = (
 MADE_TEXT = "The same command on the same runs makes this page again."
 OWN_PICTURES = {
     "pretrain": ("reconstructions", "validation images and what the autoencoder gives back"),
-    "frozen": ("confusion_matrix", "test images by true and predicted class"),
-    "finetune": ("confusion_matrix", "test images by true and predicted class"),
-    "scratch": ("confusion_matrix", "test images by true and predicted class"),
+    **dict.fromkeys(CLASSIFIERS, ("confusion_matrix", "test images by true and predicted class")),
 }
 """The figure of a run that stands in the page, by variant, and what it shows."""
 
@@ -127,10 +124,7 @@ def _curves(answer: Answer, archive: Archive) -> Picture:
 
 
 def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
-    variant = record.cell[2]
-    if variant not in OWN_PICTURES:
-        return []
-    name, what = OWN_PICTURES[variant]
+    name, what = OWN_PICTURES[record.cell[2]]
     try:
         content = archive.artifact(record.run_id, f"figures/{name}.png")
     except NotKept:  # a bundle keeps the figures of the runs that were shown when it was made
@@ -140,9 +134,7 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
 
 
 def _picture(name: str, drawn: Figure, caption: str) -> Picture:
-    image = io.BytesIO()
-    drawn.savefig(image, format="png", dpi=160)
-    return Picture(name, image.getvalue(), caption)
+    return Picture(name, figures.png(drawn), caption)
 
 
 def _settings(answer: Answer) -> Table:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ class Training:
     numbers: list[Row]
     files: dict[str, bytes]
 
-    @property
+    @cached_property
     def record(self) -> Record:
         """The training as a record; its run id is that of the store it comes from."""
         tags = json.loads(self.row["tags"])
@@ -207,22 +208,29 @@ def restore(store: Store, bundle: Bundle) -> int:
     if schemas != {str(SCHEMA)}:
         found = ", ".join(sorted(map(str, schemas)))
         raise Failure(f"bundle {bundle.name} has trainings of schema {found}, which this version ({SCHEMA}) cannot use")
-    known = store.records()
-    run_ids = {
-        one.row["run_id"]: known[one.row["key"]].run_id for one in bundle.trainings.values() if one.row["key"] in known
-    }
+    with store.lock(f"import-{bundle.digest}", lambda: None):
+        known = store.records()
+        if bundle.records().keys() <= known.keys():
+            return 0
+        parent = open_import(store, f"import {bundle.name}", bundle.digest)
+        with ending(parent):
+            num_new = _restore_missing(store, parent.run_id, bundle)
+            parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
+            parent.end("FINISHED")
+    return num_new
+
+
+def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
+    """Write what no run of the store has; gives how many that were."""
+    num_new = 0
+    run_ids: dict[str, str] = {}
     """Where each run of the bundle is in this store."""
-    new = {run_id: one for run_id, one in bundle.trainings.items() if run_id not in run_ids}
-    if not new:
-        return 0
-    parent = open_import(store, f"import {bundle.name}", bundle.digest)
-    with ending(parent):
-        for run_id, one in new.items():
-            with store.lock(one.row["key"], lambda: None):
-                run_ids[run_id] = _write(store, parent.run_id, one, run_ids)
-        parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
-        parent.end("FINISHED")
-    return len(new)
+    for run_id, one in bundle.trainings.items():
+        with store.lock(one.row["key"], lambda: None):
+            there = store.done(one.row["key"])
+            run_ids[run_id] = there.run_id if there else _write(store, parent_run_id, one, run_ids)
+        num_new += there is None
+    return num_new
 
 
 def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mapping[str, str]) -> str:
@@ -253,8 +261,9 @@ def read_bundle(folder: Path) -> Bundle:
     """The bundle in a folder. Raises `Failure` where it is damaged or made by something else, in one line."""
     try:
         sums = (folder / SUMS).read_text()
-        for digest, name in (line.split() for line in sums.splitlines()):
-            if name not in (RECORDS, HISTORIES, ARTIFACTS) or _digest(folder / name) != digest:
+        listed = {name: digest for digest, name in (line.split() for line in sums.splitlines())}
+        for name in (RECORDS, HISTORIES, ARTIFACTS):
+            if listed[name] != _digest(folder / name):
                 raise ValueError(f"{name} is not what {SUMS} says")
         rows = sorted(pq.read_table(folder / RECORDS).to_pylist(), key=lambda row: row["variant"] != "pretrain")
         trainings = {row["key"]: Training(row, [], {}) for row in rows}
