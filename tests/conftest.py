@@ -1,9 +1,6 @@
-"""What tests share: a store of their own, small settings, and the command as a process."""
+"""What tests share: a store of their own and small settings."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +12,6 @@ from aepretrain.data import Dataset
 from aepretrain.spec import Settings
 
 ROOT = Path(__file__).parent.parent
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -80,25 +75,3 @@ def store(uri: str) -> tracking.Store:
 def small() -> Settings:
     """Two epochs on the digits."""
     return Settings(dataset="digits", ae_epochs=2, cls_epochs=2)
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """``aepretrain`` as a process in an empty folder: give it arguments, get what it printed and its exit code."""
-
-    def run(
-        *arguments: str, uri: str | None = None, timeout_s: float = 120, **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        known = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        added = {"PYTHONPATH": str(ROOT), **({"MLFLOW_TRACKING_URI": uri} if uri else {}), **environment}
-        return subprocess.run(
-            [sys.executable, "-m", "aepretrain", *arguments],
-            cwd=tmp_path,
-            env=known | added,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-
-    return run

@@ -168,22 +168,22 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "run", run)
 
 
-@pytest.mark.parametrize("num_epochs", [1, 10])
+@pytest.mark.parametrize("num_epochs", [1, 6])
 def test_an_interrupted_grid_goes_on_where_it_stopped(
     specs: tuple[TrainingSpec, ...], store: Store, num_epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
         interrupt_after(num_epochs, context)
         with pytest.raises(KeyboardInterrupt):
-            grid(specs, store)
+            grid(specs[:8], store)
     states = [run.info.status for run in store.search({"kind": "training"})]
     assert states.count("KILLED") == 1
     assert "RUNNING" not in states
     (parent,) = store.search({"kind": "grid"})
     assert parent.info.status == "KILLED"
-    result, events = grid(specs, store)
+    result, events = grid(specs[:8], store)
     done_before = (num_epochs - 1) // 2
-    assert kinds(events) == {"finished": 16 - done_before, "reused": done_before, "failed": 0}
+    assert kinds(events) == {"finished": 8 - done_before, "reused": done_before, "failed": 0}
     assert result.run_id == parent.info.run_id
     assert store.client.get_run(result.run_id).info.status == "FINISHED"
 
@@ -214,11 +214,11 @@ def test_a_training_that_fails_leaves_the_others(
         return original(specs, *rest)
 
     monkeypatch.setattr(variants, "run", run)
-    result, events = grid(specs, store)
+    result, events = grid(specs[:8], store)
     assert set(result.failures) == {f"fc-none-{variant}-s1" for variant in ("pretrain", "frozen", "finetune")}
     assert "not finite" in result.failures["fc-none-pretrain-s1"]
     assert "pretraining fc-none-pretrain-s1 failed" in result.failures["fc-none-frozen-s1"]
-    assert kinds(events) == {"finished": 13, "reused": 0, "failed": 3}
+    assert kinds(events) == {"finished": 5, "reused": 0, "failed": 3}
     (failed,) = store.search({"variant": "pretrain", "seed": "1", "augmentation": "none"})
     assert failed.info.status == "FAILED"
     assert "not finite" in failed.data.tags["aepretrain.error"]
@@ -247,9 +247,9 @@ def test_plugins_that_cannot_be_imported_are_named() -> None:
 
 
 def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...], store: Store) -> None:
-    one, _ = grid(specs, store)
-    two, events = grid(specs, store, replace(EXECUTION, force=True, jobs=2), make_pool=suite.local_pool)
-    assert kinds(events)["finished"] == 16
+    one, _ = grid(specs[:8], store)
+    two, events = grid(specs[:8], store, replace(EXECUTION, force=True, jobs=2), make_pool=suite.local_pool)
+    assert kinds(events)["finished"] == 8
     assert any(event.kind == "epoch" for event in events)
     assert len({record.tags["pid"] for record in two.records}) == 2
     for a, b in zip(one.records, two.records, strict=True):
@@ -361,9 +361,9 @@ def test_a_single_training_takes_over_mlflows_run_or_points_from_it(small: Setti
 
 
 def test_a_stack_of_seeds_is_a_run_for_each(specs: tuple[TrainingSpec, ...], store: Store) -> None:
-    single, _ = grid(specs, store)
-    stacked, events = grid(specs, store, replace(EXECUTION, force=True, stack=2))
-    assert kinds(events) == {"finished": 16, "reused": 0, "failed": 0}
+    single, _ = grid(specs[:8], store)
+    stacked, events = grid(specs[:8], store, replace(EXECUTION, force=True, stack=2))
+    assert kinds(events) == {"finished": 8, "reused": 0, "failed": 0}
     for a, b in zip(single.records, stacked.records, strict=True):
         assert (a.key, a.cell, a.seed) == (b.key, b.cell, b.seed)
         assert (a.tags["stack"], b.tags["stack"]) == ("1", "2")
@@ -379,19 +379,19 @@ def test_a_seed_of_a_stack_fails_alone(
 
     def run(specs: Any, *rest: Any) -> Any:
         outcomes = original(specs, *rest)
-        failing = {"fc-none-pretrain-s1", "fc-erasing-scratch-s0"}
+        failing = {"fc-none-pretrain-s1", "fc-none-scratch-s0"}
         return [
             Failure("the loss is not finite in epoch 2") if spec.name in failing else outcome
             for spec, outcome in zip(specs, outcomes, strict=True)
         ]
 
     monkeypatch.setattr(variants, "run", run)
-    result, events = grid(specs, store, replace(EXECUTION, stack=2))
+    result, events = grid(specs[:8], store, replace(EXECUTION, stack=2))
     dependents = {f"fc-none-{variant}-s1" for variant in ("pretrain", "frozen", "finetune")}
-    assert set(result.failures) == dependents | {"fc-erasing-scratch-s0"}
-    assert kinds(events) == {"finished": 12, "reused": 0, "failed": 4}
+    assert set(result.failures) == dependents | {"fc-none-scratch-s0"}
+    assert kinds(events) == {"finished": 4, "reused": 0, "failed": 4}
     states = [run.info.status for run in store.search({"kind": "training"})]
-    assert {state: states.count(state) for state in states} == {"FINISHED": 12, "FAILED": 2}
+    assert {state: states.count(state) for state in states} == {"FINISHED": 4, "FAILED": 2}
 
 
 def test_an_interrupted_stack_ends_all_its_runs(
@@ -400,10 +400,10 @@ def test_an_interrupted_stack_ends_all_its_runs(
     with monkeypatch.context() as context:
         interrupt_after(3, context)
         with pytest.raises(KeyboardInterrupt):
-            grid(specs, store, replace(EXECUTION, stack=2))
+            grid(specs[:8], store, replace(EXECUTION, stack=2))
     assert [run.info.status for run in store.search({"kind": "training"})] == ["KILLED", "KILLED"]
-    _, events = grid(specs, store, replace(EXECUTION, stack=2))
-    assert kinds(events) == {"finished": 16, "reused": 0, "failed": 0}
+    _, events = grid(specs[:8], store, replace(EXECUTION, stack=2))
+    assert kinds(events) == {"finished": 8, "reused": 0, "failed": 0}
 
 
 def test_by_default_a_cpu_trains_one_seed_at_a_time_and_a_gpu_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from aepretrain.spec import (
     grid_specs,
     parse_seeds,
 )
+from aepretrain.stopping import stop_on
 
 if TYPE_CHECKING:
     from aepretrain import tracking
@@ -194,8 +195,8 @@ def main() -> NoReturn:
     """Run the command line. Exit code 0, 1 (failure), 2 (usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGINT, _interrupt)  # explicitly, for a script's background job would ignore it
+    stop_on(signal.SIGTERM, _terminate)
+    stop_on(signal.SIGINT, _interrupt)  # explicitly, for a script's background job would ignore it
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -220,14 +221,12 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _interrupt(_signum: int, _frame: Any) -> NoReturn:
-    """Unwind on Ctrl-C, once: runs are ended as KILLED on the way, which a second Ctrl-C shall not disturb."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupt() -> NoReturn:
+    """Unwind on Ctrl-C: runs are ended as KILLED on the way."""
     raise KeyboardInterrupt
 
 
-def _terminate(signum: int, _frame: Any) -> NoReturn:
-    """Unwind on SIGTERM, once: runs are ended as KILLED on the way."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _terminate() -> NoReturn:
+    """Unwind on SIGTERM: runs are ended as KILLED on the way."""
     click.echo("aepretrain: terminated; what is finished is kept, the same command goes on from there", err=True)
-    sys.exit(128 + signum)
+    sys.exit(128 + signal.SIGTERM)

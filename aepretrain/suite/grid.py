@@ -11,6 +11,7 @@ from aepretrain import tracking, variants
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.spec import CLASSIFIERS, Execution, Failure, TrainingSpec, canonical_json, grid_key, grid_options
+from aepretrain.stopping import whole
 from aepretrain.suite.pool import Pool, local_pool, stack_size, train_in_worker
 from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_model, make_work
 
@@ -49,8 +50,10 @@ def run_grid(
     with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))):
         done = {} if execution.force else _settled(store, dataset, works)
         name = f"grid {dataset.name}, seeds {grid_options(specs)['seeds']}"
-        parent = tracking.open_grid(store, name, key, run_id=run_id, again=execution.force)
-        with tracking.ending(parent):
+        with tracking.ending() as open_runs:
+            with whole():
+                parent = tracking.open_grid(store, name, key, run_id=run_id, again=execution.force)
+                open_runs.append(parent)
             parent.log_params(grid_options(specs))
             children = {key: replace(work, parent_run_id=parent.run_id) for key, work in works.items()}
             schedule = _Schedule(children, listen, stack_size(execution))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.queues import Queue
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import joblib
 
@@ -21,10 +21,14 @@ from aepretrain import variants
 from aepretrain.data import Dataset, adopt
 from aepretrain.records import Record
 from aepretrain.spec import Execution, Failure
+from aepretrain.stopping import stop_on
 from aepretrain.suite.training import Event, Work, load_plugins, perform
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Never a plain fork: the parent has threads. A fork server has imported everything once for all workers."""
+
+PRELOADED = ["aepretrain.suite"]
+"""What that server imports."""
 
 MAX_STACK = 100
 """The most seeds that an accelerator carries at once unless told otherwise."""
@@ -70,6 +74,7 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
     When it is left by an exception (Ctrl-C, SIGTERM), workers are told to stop: they end their runs as KILLED.
     """
     context = multiprocessing.get_context(START_METHOD)
+    context.set_forkserver_preload(PRELOADED)  # without effect where the server runs already
     events: Queue[Event] = context.Queue()
     jobs = num_jobs(execution)
     executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
@@ -111,16 +116,15 @@ def _begin_worker(events: "Queue[Event]", execution: Execution, dataset: Dataset
     adopt(dataset, execution.data_dir)
     events.cancel_join_thread()  # a worker that ends does not wait until its news are read
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, _stop)
+    stop_on(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     variants.prepare_process(execution.threads)
     load_plugins(execution)
 
 
-def _stop(signum: int, _frame: Any) -> NoReturn:
-    """Unwind, so that the run at hand is ended as KILLED; a second signal does not disturb that."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(128 + signum)
+def _stop() -> NoReturn:
+    """Unwind, so that the run at hand is ended as KILLED."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _end_with_parent() -> None:

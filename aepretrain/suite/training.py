@@ -14,6 +14,7 @@ from aepretrain import figures, tracking, variants
 from aepretrain.data import Dataset, load
 from aepretrain.records import EpochResult, Record
 from aepretrain.spec import Execution, Failure, TrainingSpec, UsageError
+from aepretrain.stopping import whole
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,9 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
     with tracking.ending() as open_runs:
         runs = []
         for work, pretraining in zip(works, pretrainings, strict=True):
-            runs.append(_open_run(work, dataset, device, len(works), pretraining))
-            open_runs.append(runs[-1])
+            with whole():
+                runs.append(_open_run(work, dataset, device, len(works), pretraining))
+                open_runs.append(runs[-1])
 
         def log_epoch(place: int, result: EpochResult) -> None:
             if len(works) == 1:  # a stack's epochs are written at its end, or they would keep it waiting

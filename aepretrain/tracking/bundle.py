@@ -23,6 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aepretrain.records import EpochResult, Record, history_of
 from aepretrain.spec import NETWORKS, SCHEMA, Failure, NotKept, canonical_json, identity_key
+from aepretrain.stopping import whole
 from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
 
@@ -212,8 +213,10 @@ def restore(store: Store, bundle: Bundle) -> int:
         known = store.records()
         if bundle.records().keys() <= known.keys():
             return 0
-        parent = open_import(store, f"import {bundle.name}", bundle.digest)
-        with ending(parent):
+        with ending() as open_runs:
+            with whole():
+                parent = open_import(store, f"import {bundle.name}", bundle.digest)
+                open_runs.append(parent)
             num_new = _restore_missing(store, parent.run_id, bundle)
             parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
             parent.end("FINISHED")
@@ -241,9 +244,11 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
         tags["pretraining_run"] = run_ids[source]
         note = note.replace(source, run_ids[source])
     of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
-    stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
-    run = Run(store, stored.info.run_id)
-    with ending(run):
+    with ending() as open_runs:
+        with whole():
+            stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
+            run = Run(store, stored.info.run_id)
+            open_runs.append(run)
         run.tag(**tags, imported_run=row["run_id"])
         run.log_params(json.loads(row["params"]))
         run.log_dataset(DatasetReference(training.record.identity["dataset"], tags["dataset_digest"], "bundle"))

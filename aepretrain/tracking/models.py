@@ -9,6 +9,7 @@ import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from aepretrain.stopping import whole
 from aepretrain.tracking.store import TAG, Store
 
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
@@ -22,6 +23,7 @@ SIGNATURE = ModelSignature(
 )
 
 
+@whole()
 def log_model(
     store: Store, run_id: str, module: "nn.Module", example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ) -> None:

@@ -30,6 +30,7 @@ from mlflow.utils.mlflow_tags import (
 
 from aepretrain.records import EpochResult
 from aepretrain.spec import SCHEMA, TrainingSpec, canonical_json
+from aepretrain.stopping import whole
 from aepretrain.tracking.store import TAG, Store, one_line
 
 MAX_TAG_LENGTH = 5000
@@ -56,6 +57,7 @@ class Run:
     store: Store
     run_id: str
 
+    @whole()
     def log_numbers(self, rows: Sequence[Metric]) -> None:
         """Numbers of any steps, in as few requests as the store takes."""
         for start in range(0, len(rows), MAX_METRICS):
@@ -73,12 +75,14 @@ class Run:
             [Metric(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()]
         )
 
+    @whole()
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters, except those that ``mlflow run`` has written already, as text of its own."""
         known = self.store.client.get_run(self.run_id).data.params
         rows = [Param(name, _text(value)) for name, value in params.items() if name not in known]
         self.store.client.log_batch(self.run_id, params=rows)
 
+    @whole()
     def log_bytes(self, path: str, content: bytes) -> None:
         """An artifact of this content at ``name`` or ``folder/name``."""
         folder, _, name = path.rpartition("/")
@@ -97,10 +101,12 @@ class Run:
         self.log_bytes("weights.pt", content)
         self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
 
+    @whole()
     def log_figure(self, path: str, figure: Figure) -> None:
         """A figure as an image artifact."""
         self.store.client.log_figure(self.run_id, figure, path)
 
+    @whole()
     def log_dataset(self, dataset: DatasetReference) -> None:
         """The dataset as an input of the run, as MLflow shows it."""
         entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
@@ -110,11 +116,13 @@ class Run:
         except MlflowException:  # it looks first and inserts then: of two first-comers one fails, who now finds the row
             self.store.client.log_inputs(self.run_id, inputs)
 
+    @whole()
     def tag(self, **values: object) -> None:
         """Tags of ours, in one request."""
         rows = [RunTag(TAG + name, _text(value)[:MAX_TAG_LENGTH]) for name, value in values.items()]
         self.store.client.log_batch(self.run_id, tags=rows)
 
+    @whole()
     def describe(self, note: str) -> None:
         """The description that the UI shows above the run, in Markdown."""
         self.store.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, note)
@@ -129,6 +137,7 @@ class Run:
         self.tag(error=one_line(error))
         self.end("FAILED")
 
+    @whole()
     def end(self, status: str) -> None:
         """End the run with one of MLflow's final states: FINISHED, FAILED or KILLED."""
         self.store.client.set_terminated(self.run_id, status)
@@ -212,7 +221,8 @@ def ending(*runs: Run) -> Iterator[list[Run]]:
     """See that these runs, and those added to the list it gives, are ended whatever happens.
 
     An exception ends those in the list as FAILED, with the error as a tag; being told to stop ends them as KILLED.
-    What the caller has ended itself, it takes out.
+    A run is opened and added as a `whole`, or it would stay RUNNING if it is told to stop between. What the caller has
+    ended itself, it takes out.
     """
     open_runs = list(runs)
     try:

@@ -1,0 +1,117 @@
+"""Signals that stop the work: at once, but never in the middle of what must be whole."""
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
+
+from aepretrain import tracking
+from aepretrain.spec import TrainingSpec
+from aepretrain.stopping import _state, stop_on, whole
+from aepretrain.tracking import DatasetReference, Store
+
+
+class Stop(BaseException):
+    """What the signal raises here."""
+
+
+@pytest.fixture(autouse=True)
+def stopping() -> Iterator[None]:
+    def stop() -> NoReturn:
+        raise Stop
+
+    before = signal.getsignal(signal.SIGTERM)
+    stop_on(signal.SIGTERM, stop)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    _state.pending = None
+
+
+def send() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_outside_it_stops_at_once() -> None:
+    with pytest.raises(Stop):
+        send()
+
+
+def test_what_is_whole_is_done_to_its_end() -> None:
+    done = []
+
+    @whole()
+    def inner() -> None:
+        send()
+        done.append("inner")
+
+    @whole()
+    def outer() -> None:
+        inner()
+        done.append("outer")
+
+    with pytest.raises(Stop):
+        outer()
+    assert done == ["inner", "outer"]
+
+
+def test_a_second_signal_does_not_disturb() -> None:
+    with pytest.raises(Stop):
+        send()
+    send()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_is_lost_comes_again() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            send()
+
+    @whole()
+    def write() -> None:
+        pass
+
+    Finalized()
+    with pytest.raises(Stop):
+        write()
+
+
+def test_unwinding_is_not_stopped() -> None:
+    ended = []
+    try:
+        send()
+    except Stop:
+        with whole():
+            ended.append("run")
+    assert ended == ["run"]
+
+
+def test_it_stops_after_an_error_too() -> None:
+    @whole()
+    def fail() -> None:
+        send()
+        raise ValueError
+
+    with pytest.raises(Stop) as stop:
+        fail()
+    assert isinstance(stop.value.__context__, ValueError)
+
+
+def test_a_run_that_is_stopped_while_it_is_written_is_killed(store: Store) -> None:
+    """An exception in the middle of a database session ends as an error of SQLAlchemy's, and the run as FAILED."""
+    spec = TrainingSpec(variant="scratch", network="fc")
+    reference = DatasetReference("digits", "d" * 64, "here")
+    run = tracking.open_training(store, spec, "k", reference, parent_run_id=None, run_id=None)
+
+    def log() -> None:
+        with tracking.ending(run):
+            run.log_metrics({"val_loss": 0.5})
+
+    sqlalchemy.event.listen(Session, "before_commit", lambda _: send(), once=True)
+    with pytest.raises(Stop):
+        log()
+    found = store.client.get_run(run.run_id)
+    assert (found.info.status, found.data.metrics) == ("KILLED", {"val_loss": 0.5})
