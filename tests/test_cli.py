@@ -122,7 +122,8 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not (tmp_path / "results").exists()
 
 
-def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path) -> None:
+def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
     options = ["--dataset", "digits", "--network", "fc", "--augmentation", "none", "--epochs", "2"]
     done = here("grid", *options, "--seeds", "0-1", "--jobs", "2")
     assert done.code == 0, done.err

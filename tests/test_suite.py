@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from aepretrain import data, suite, tracking, variants
+from aepretrain import data, figures, suite, tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
@@ -43,10 +43,17 @@ def models() -> None:
     """Asked for by tests that look at MLflow models; the others do without them, for exporting takes seconds."""
 
 
+@pytest.fixture
+def pictures() -> None:
+    """Asked for by tests that look at figures; the others do without them, for drawing takes longer than training."""
+
+
 @pytest.fixture(autouse=True)
-def without_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def only_what_is_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "models" not in request.fixturenames:
         monkeypatch.setattr(tracking, "log_model", lambda *_: None)
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(figures, "training_figures", lambda *_: {})
 
 
 @pytest.fixture
@@ -99,6 +106,7 @@ def test_a_grid_from_beginning_to_end(specs: tuple[TrainingSpec, ...], store: St
     assert "pretraining_run" not in by_name["fc-erasing-scratch-s1"].tags
 
 
+@pytest.mark.usefixtures("pictures")
 def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset) -> None:
     result, _ = grid(specs[:4], store)
     for record in result.records:
