@@ -10,7 +10,7 @@ Shapes: S seeds of the stack, B batch, M items of a seed, T steps, K classes.
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -45,12 +45,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class Phase:
-    """How long and how fast to learn; the fields are those of `spec.Settings`."""
+    """How long and how fast to learn; the first fields are those of `spec.Settings`.
+
+    An epoch ends with a validation. It is one pass over the training items, or several where they are few; the last
+    one is cut short where `updates`, the number of all steps, is reached.
+    """
 
     epochs: int
     batch_size: int
     lr: float
     patience: int
+    passes: int = 1
+    updates: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Trained:
 
     history: tuple[EpochResult, ...]
     best_epoch: int
+    last_weights: Mapping[str, Tensor]
+    """The weights after the last epoch, as `set_weights` takes them."""
 
 
 def train(task: Task, on_epoch: Callable[[int, EpochResult], None]) -> list[Trained | Failure]:
@@ -102,6 +110,7 @@ class _Progress:
 
     history: list[EpochResult] = field(default_factory=list)
     best_epoch: int = 0
+    last_weights: Mapping[str, Tensor] = field(default_factory=dict)
     failure: Failure | None = None
 
     @property
@@ -129,7 +138,7 @@ class _Run:
     def epoch(self, epoch: int) -> list[tuple[int, EpochResult]]:
         """One pass over the training items and one over the validation items; the numbers of each seed that has any."""
         started = time.perf_counter()
-        train_losses = self._learn(epoch)
+        train_losses, num_items = self._learn(epoch)
         learned_s = time.perf_counter() - started
         val_losses, val_accuracies = self._validate()
         share_s = (time.perf_counter() - started) / len(self.members)
@@ -141,7 +150,7 @@ class _Run:
                 val_loss=val_losses[i],
                 val_accuracy=val_accuracies[i] if val_accuracies else None,
                 elapsed_s=share_s,
-                images_per_s=self.task.train.num * len(self.members) / learned_s,
+                images_per_s=num_items * len(self.members) / learned_s,
             )
             progress = self.progress[place]
             if not (math.isfinite(result.train_loss) and math.isfinite(result.val_loss)):
@@ -165,7 +174,10 @@ class _Run:
         ends = [self.progress[place].ends(epoch, self.task.phase) for place in self.members]
         for i, place in enumerate(self.members):
             if ends[i] and self.progress[place].failure is None:
-                _set_weights(self.task.models[place], {name: best[i] for name, best in self.best.items()})
+                self.progress[place].last_weights = {
+                    name: weight[i].clone() for name, weight in self.stack.state().items()
+                }
+                set_weights(self.task.models[place], {name: best[i] for name, best in self.best.items()})
         rows = [i for i, end in enumerate(ends) if not end]
         if len(rows) == len(ends):
             return
@@ -178,29 +190,43 @@ class _Run:
 
     def outcomes(self) -> list[Trained | Failure]:
         """Each seed's history, or why it failed."""
-        return [one.failure or Trained(tuple(one.history), one.best_epoch) for one in self.progress]
+        return [one.failure or Trained(tuple(one.history), one.best_epoch, one.last_weights) for one in self.progress]
 
-    def _learn(self, epoch: int) -> list[float]:
-        """One pass over the training items in each seed's order; the mean losses as they were met on the way."""
-        task = self.task
+    def _learn(self, epoch: int) -> tuple[list[float], int]:
+        """An epoch's passes over the training items.
+
+        Gives each seed's mean loss as it was met on the way, and the number of its items that were learned from.
+        """
         self.stack.model.train()
+        passes = self.task.phase.passes
+        losses: list[Tensor] = []
+        sizes: list[int] = []
+        for number in range((epoch - 1) * passes + 1, epoch * passes + 1):
+            for loss_S, size in self._pass(number):
+                losses.append(loss_S)
+                sizes.append(size)
+        return _mean(losses, sizes), sum(sizes)
+
+    def _pass(self, number: int) -> Iterator[tuple[Tensor, int]]:
+        """One pass over the training items in each seed's order: each step's losses, [S], and its number of items."""
+        task = self.task
         orders = [
             torch.randperm(
-                task.train.num, generator=torch.Generator().manual_seed(derive_seed(task.seeds[i], task.order, epoch))
+                task.train.num, generator=torch.Generator().manual_seed(derive_seed(task.seeds[i], task.order, number))
             )
             for i in self.members
         ]
         batches = torch.stack(orders).to(task.train.device).split(task.phase.batch_size, dim=1)
-        select = task.train.at_epoch(epoch, self.members)
+        select = task.train.at_epoch(number, self.members)
         recorded: _Recorded | None = None
-        losses = []
         for index_SB in batches:
+            if self.num_steps == task.phase.updates:
+                return
             if recorded is None and self._worth_recording(index_SB, batches):
                 recorded = _Recorded(lambda index_SB: self._step(select, index_SB), index_SB)
             fits = recorded is not None and index_SB.shape == recorded.index_SB.shape
-            losses.append(recorded(index_SB) if recorded and fits else self._step(select, index_SB))
+            yield (recorded(index_SB) if recorded and fits else self._step(select, index_SB)), index_SB.shape[1]
             self.num_steps += 1
-        return _mean(losses, [index_SB.shape[1] for index_SB in batches])
 
     def _worth_recording(self, index_SB: Tensor, batches: Sequence[Tensor]) -> bool:
         """On CUDA, launching a step's kernels one by one takes longer than running them."""
@@ -297,7 +323,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+def set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Give a model these weights and buffers, by name."""
     for name, weight in _weights(model).items():
         weight.copy_(values[name])
 

@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 from aepretrain.records import EpochResult, Evidence, Reconstructions
 from aepretrain.stats import Estimate
 
-COLOURS = {"pretrain": "#CC79A7", "frozen": "#E69F00", "finetune": "#0072B2", "scratch": "#009E73"}
 INK, PALE = "#222222", "#999999"
+COLOURS = {
+    "pretrain": "#CC79A7",
+    "frozen": "#E69F00",
+    "finetune": "#0072B2",
+    "scratch": "#009E73",
+    "random": "#56B4E9",
+    "pixels": "#D55E00",
+    "pca": INK,
+}
 
 
 def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
     """The figures of one training by name, as far as its evidence reaches."""
-    found = {"loss_curve": loss_curve(f"{title}: loss", evidence.history)}
+    found = {"loss_curve": loss_curve(f"{title}: loss", evidence.history)} if evidence.history else {}
     if evidence.confusion_KK is not None:
         found["confusion_matrix"] = confusion_matrix(f"{title}: test images", evidence.confusion_KK)
     if evidence.reconstructions is not None:
@@ -150,6 +158,117 @@ def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[floa
     if len(accuracies) > 1:
         axes.plot([place - 0.08, place + 0.08], [mean, mean], color=COLOURS[variant], lw=2)
     axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=COLOURS[variant], mec="none")
+
+
+def accuracies(
+    title: str, of_experiments: Mapping[str, Mapping[str, Sequence[float]]], names: Mapping[str, str]
+) -> Figure:
+    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean.
+
+    `of_experiments` maps experiment and variant to one accuracy for each seed, `names` variants to other words.
+    """
+    figure, axes = _figure(title, 8.2, 4.2)
+    for place, of_variants in enumerate(of_experiments.values()):
+        for index, (variant, of_seeds) in enumerate(of_variants.items()):
+            if of_seeds:
+                _draw_cell(axes, place + (index - (len(of_variants) - 1) / 2) * 0.2, variant, of_seeds)
+    for variant in dict.fromkeys(variant for of_variants in of_experiments.values() for variant in of_variants):
+        axes.plot([], [], "o", color=COLOURS[variant], label=names.get(variant, variant))
+    axes.set_xticks(range(len(of_experiments)), list(of_experiments))
+    axes.set_xlim(-0.5, len(of_experiments) - 0.5)
+    axes.set_ylabel("test accuracy")
+    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4)
+    return figure
+
+
+def label_curves(
+    curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]],
+    differences: Mapping[str, Mapping[int, Estimate]],
+    negligible: float,
+    names: Mapping[str, str],
+) -> Figure:
+    """Test accuracy against labels above, finetune − scratch below, a column for each experiment.
+
+    `curves` maps experiment, variant and the number of labelled training images to a mean accuracy with its interval,
+    `differences` likewise to a mean difference; `names` maps variants to what they are called.
+    """
+    figure = Figure(figsize=(max(4.4, 4.1 * len(curves)), 6.4), layout="constrained")
+    grid = figure.subplots(2, len(curves), squeeze=False, sharex="col", height_ratios=(3, 2))
+    for (upper, lower), (experiment, of_variants) in zip(grid.T, curves.items(), strict=True):
+        for variant, of_labels in of_variants.items():
+            _draw_estimates(upper, of_labels, COLOURS[variant], names.get(variant, variant))
+        lower.axhspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0)
+        lower.axhline(0, color=PALE, lw=0.8)
+        in_points = {
+            num: Estimate(100 * one.value, 100 * one.low, 100 * one.high)
+            for num, one in differences[experiment].items()
+        }
+        _draw_estimates(lower, in_points, COLOURS["finetune"], "finetune − scratch")
+        upper.set(title=experiment, xscale="log", ylabel="test accuracy")
+        lower.set(
+            ylabel="difference (points)", xlabel="labels to train on\n(a fifth as many, at least 10, to validate)"
+        )
+        for axes in (upper, lower):
+            axes.spines[["top", "right"]].set_visible(False)
+        upper.legend(frameon=False)
+    return figure
+
+
+def curves(of_experiments: Mapping[str, Mapping[str, Mapping[int, Estimate]]], x_label: str, y_label: str) -> Figure:
+    """A mean with its interval against a number, by variant, a panel for each experiment."""
+    num_rows = (len(of_experiments) + 1) // 2
+    figure = Figure(figsize=(8.2, 3.3 * num_rows), layout="constrained")
+    panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
+    for axes, (experiment, of_variants) in zip(panels, of_experiments.items(), strict=False):
+        for variant, estimates in of_variants.items():
+            _draw_estimates(axes, estimates, COLOURS[variant], variant)
+        axes.set(title=experiment, xlabel=x_label, ylabel=y_label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    for axes in panels[len(of_experiments) :]:
+        axes.set_visible(False)
+    return figure
+
+
+PAIR_COLOURS = ("#CC79A7", "#D55E00", "#56B4E9", "#0072B2", "#E69F00", "#009E73", PALE)
+
+
+def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
+    """CKA of pairs of encoders by layer, a panel for each experiment: a dot for each seed, a bar for their mean.
+
+    `of_experiments` maps experiment and pair to one value a seed for each layer.
+    """
+    num_rows = (len(of_experiments) + 1) // 2
+    figure = Figure(figsize=(8.2, 3.0 * num_rows + 0.7), layout="constrained")
+    panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
+    for axes, (experiment, of_pairs) in zip(panels, of_experiments.items(), strict=False):
+        for index, (layers, colour) in enumerate(zip(of_pairs.values(), PAIR_COLOURS, strict=True)):
+            for layer, of_seeds in enumerate(layers, 1):
+                place, mean = layer + (index - 3) * 0.12, float(np.mean(of_seeds))
+                axes.plot([place] * len(of_seeds), of_seeds, "o", ms=4, alpha=0.6, color=colour, mec="none")
+                axes.plot([place - 0.05, place + 0.05], [mean, mean], color=colour, lw=2)
+        num_layers = max(map(len, of_pairs.values()))
+        axes.set(title=experiment, ylabel="CKA", ylim=(0, 1.04))
+        axes.set_xticks(range(1, num_layers + 1), [f"layer {layer}" for layer in range(1, num_layers + 1)])
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(of_experiments) :]:
+        axes.set_visible(False)
+    names = next(iter(of_experiments.values()))
+    for name, colour in zip(names, PAIR_COLOURS, strict=True):
+        panels[0].plot([], [], "o", color=colour, label=name)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_estimates(axes: Axes, of_labels: Mapping[int, Estimate], colour: str, name: str) -> None:
+    """Means as a line over the numbers of labels, their intervals as a band, where several seeds give one."""
+    numbers, estimates = list(of_labels), list(of_labels.values())
+    axes.plot(numbers, [one.value for one in estimates], "o-", ms=4, color=colour, label=name)
+    axes.fill_between(
+        numbers, [one.low for one in estimates], [one.high for one in estimates], color=colour, alpha=0.2, lw=0
+    )
 
 
 def paired_differences(

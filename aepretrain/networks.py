@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aepretrain.spec import Failure, UsageError, derive_seed
+from aepretrain.spec import FROZEN, Failure, UsageError, derive_seed
 
 NUM_CLASSES = 10
 
@@ -37,6 +37,10 @@ class Network(nn.Module):
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
         """Codes, [N, D]."""
+        return self.encode_by_layers(images_NCHW)
+
+    def encode_by_layers(self, images_NCHW: Tensor) -> Tensor:
+        """The same, with every layer called in the order of listing: what hooks on layers rely on."""
         codes_ND: Tensor = self.encoder(images_NCHW).flatten(1)
         return codes_ND
 
@@ -47,7 +51,7 @@ class Network(nn.Module):
 
     def head_name(self, variant: str) -> str:
         """The attribute name of the head that a variant trains."""
-        return self.frozen_head if variant == "frozen" else self.trained_head
+        return self.frozen_head if variant in FROZEN else self.trained_head
 
 
 class FullyConnected(Network):
@@ -63,7 +67,7 @@ class FullyConnected(Network):
         self.classifier = nn.Linear(128, NUM_CLASSES)
         self.classifier2 = nn.Linear(128, NUM_CLASSES)
 
-    def encode(self, images_NCHW: Tensor) -> Tensor:
+    def encode_by_layers(self, images_NCHW: Tensor) -> Tensor:
         """Codes, [N, 128]."""
         codes_ND: Tensor = self.encoder(images_NCHW.flatten(1))
         return codes_ND
@@ -109,7 +113,7 @@ class Convolutional(Network):
         quarter of the elements.
         """
         if not _runs_compiled_loops(images_NCHW):
-            return super().encode(images_NCHW)
+            return self.encode_by_layers(images_NCHW)
         from aepretrain.convolution import convolve, convolve_pool_relu
 
         conv1, _, _, conv2, _, _, conv3, relu3 = cast(Iterable[Any], self.encoder)
@@ -130,6 +134,18 @@ class Convolutional(Network):
         maps_CHWN = relu1(convolve_transposed(maps_NCHW.permute(1, 2, 3, 0), conv1))
         maps_CHWN = relu2(convolve_transposed(maps_CHWN, conv2))
         return convolve_transposed(maps_CHWN, conv3).permute(3, 0, 1, 2)
+
+
+class Probe(Network):
+    """A head on a fixed linear map of the pixels, or on the pixels themselves: what any encoder has to beat."""
+
+    frozen_head = trained_head = "classifier"
+
+    def __init__(self, linear_map: nn.Linear | None) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), *([] if linear_map is None else [linear_map]))
+        self.decoder = nn.Identity()
+        self.classifier = nn.Linear(784 if linear_map is None else linear_map.out_features, NUM_CLASSES)
 
 
 def _runs_compiled_loops(inputs: Tensor) -> bool:
@@ -183,13 +199,25 @@ def build(name: str, seed: int) -> Network:
     """
     with _drawing_from(seed, "initial encoder"):
         network = look_up(name)()
-    heads = [getattr(network, head) for head in (network.frozen_head, network.trained_head)]
-    for part, purpose in [(network.decoder, "initial decoder"), *((head, "initial head") for head in heads)]:
-        with _drawing_from(seed, purpose):
-            part.apply(_reset)
+    with _drawing_from(seed, "initial decoder"):
+        network.decoder.apply(_reset)
+    _draw_heads(network, seed)
     with _drawing_from(seed, "initial encoder"):
         network.encoder.apply(_reset)
     return network
+
+
+def build_probe(linear_map: nn.Linear | None, seed: int) -> Probe:
+    """A probe whose head has initial weights drawn for this seed; its map, or None for the pixels, stays as given."""
+    probe = Probe(linear_map)
+    _draw_heads(probe, seed)
+    return probe
+
+
+def _draw_heads(network: Network, seed: int) -> None:
+    for head in (network.frozen_head, network.trained_head):
+        with _drawing_from(seed, "initial head"):
+            getattr(network, head).apply(_reset)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import Failure
+from aepretrain.spec import PHASES, Failure, Settings
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,20 @@ class Record:
     def has_weights(self) -> bool:
         """Whether its weights are kept; trainings that come from a bundle may be without."""
         return "weights_sha256" in self.tags
+
+    def setting(self, name: str) -> Any:
+        """A field of `Settings` as it is in the identity, where one that is silent has its default.
+
+        None where the training does not depend on it.
+        """
+        (one,) = (one for one in fields(Settings) if one.name == name)
+        applies = one.metadata["silent"] and one.metadata["part"] in PHASES[self.cell[2]]
+        return self.identity.get(name, one.default if applies else None)
+
+    @property
+    def study(self) -> str | None:
+        """The study that it was trained for; None where it belongs to a grid or stands alone."""
+        return self.tags.get("study") or None
 
     @property
     def seed(self) -> int:

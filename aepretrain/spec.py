@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 SCHEMA = 3
@@ -17,7 +17,21 @@ SCHEMA = 3
 
 CLASSIFIERS = ("frozen", "finetune", "scratch")
 VARIANTS = ("pretrain", *CLASSIFIERS)
+PROBES = ("random", "pixels", "pca")
+"""Controls of the frozen variant: the same head on an encoder that was never trained, on the pixels, and on as many
+principal components of the training images as the code has features."""
+
+FROZEN = ("frozen", *PROBES)
+"""The variants that train a head alone."""
+
+EVALUATIONS = ("robustness", "similarity")
+"""What trains nothing, but looks at what one seed's other variants have learned."""
+
 AUGMENTATIONS = ("none", "erasing")
+STUDIES = ("controls", "labels", "robustness", "similarity")
+LABELS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 0)
+"""Numbers of labelled training images in the study of labels; 0 = all."""
+
 NETWORKS = ("fc", "conv")
 """The two networks of the published grid; others are added to the registry in `networks`."""
 
@@ -32,6 +46,8 @@ PHASES: Mapping[str, frozenset[str]] = {
     "frozen": frozenset({"ae", "cls"}),
     "finetune": frozenset({"ae", "cls"}),
     "scratch": frozenset({"cls"}),
+    **dict.fromkeys(PROBES, frozenset({"cls"})),
+    **dict.fromkeys(EVALUATIONS, frozenset({"ae", "cls"})),
 }
 """The phases of training that each variant's result depends on."""
 
@@ -49,10 +65,21 @@ class NotKept(Failure):
 
 
 def _option(
-    default: Any, help: str, allowed: str, check: Callable[[Any], bool] | tuple[str, ...], part: str = "all"
+    default: Any,
+    help: str,
+    allowed: str,
+    check: Callable[[Any], bool] | tuple[str, ...],
+    part: str = "all",
+    *,
+    silent: bool = False,
 ) -> Any:
-    """A dataclass field that knows its help text, what is allowed, and the part of the experiment it belongs to."""
-    return field(default=default, metadata={"help": help, "allowed": allowed, "check": check, "part": part})
+    """A dataclass field that knows its help text, what is allowed, and the part of the experiment it belongs to.
+
+    An option that came later is `silent`: it is part of an identity only where it is not at its default, at which the
+    result is what it was before there was the option.
+    """
+    known = {"help": help, "allowed": allowed, "check": check, "part": part, "silent": silent}
+    return field(default=default, metadata=known)
 
 
 def _choice(default: str, help: str, choices: tuple[str, ...], part: str = "all") -> Any:
@@ -109,6 +136,24 @@ class Settings:
     )
     ae_epochs: int = _option(50, "Epochs of pretraining at most.", "an integer > 0", lambda value: value > 0, "ae")
     cls_epochs: int = _option(50, "Epochs of a classifier at most.", "an integer > 0", lambda value: value > 0, "cls")
+    labels: int = _option(
+        0,
+        "Training images with a label, class-balanced and drawn from the seed; 0 = all. Validated on a fifth as many "
+        "further images, at least 10. Pretraining uses all images anyway.",
+        "0 or an integer >= 10",
+        lambda value: value == 0 or value >= 10,
+        "cls",
+        silent=True,
+    )
+    updates: int = _option(
+        0,
+        "Train a classifier for exactly so many steps, whatever the number of labels, instead of for epochs and with "
+        "patience; 0 = by epochs.",
+        "an integer >= 0",
+        lambda value: value >= 0,
+        "cls",
+        silent=True,
+    )
     ae_target: str = _choice(
         "input",
         "What the autoencoder has to reproduce: its input as augmented, or the clean image.",
@@ -149,14 +194,15 @@ class TrainingSpec:
     settings: Settings = Settings()
 
     def __post_init__(self) -> None:
-        _check("variant", self.variant, VARIANTS, "one of " + ", ".join(VARIANTS))
+        _check("variant", self.variant, tuple(PHASES), "one of " + ", ".join(PHASES))
         _check("augmentation", self.augmentation, AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS))
         _check("seed", self.seed, lambda value: value >= 0, "an integer >= 0")
 
     @property
     def name(self) -> str:
-        """For people: ``fc-erasing-finetune-s0``."""
-        return f"{self.network}-{self.augmentation}-{self.variant}-s{self.seed}"
+        """For people: ``fc-erasing-finetune-s0``, and ``fc-none-scratch-100labels-s0`` where they are few."""
+        labels = f"-{self.settings.labels}labels" if self.phase == "cls" and self.settings.labels else ""
+        return f"{self.network}-{self.augmentation}-{self.variant}{labels}-s{self.seed}"
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -175,17 +221,38 @@ class TrainingSpec:
 
     @property
     def pretraining(self) -> "TrainingSpec | None":
-        """The training whose encoder this one starts from; none for pretrain and scratch."""
+        """The training whose encoder this one starts from; none for what starts from random weights."""
         return replace(self, variant="pretrain") if self.variant in ("frozen", "finetune") else None
+
+    @property
+    def sources(self) -> "dict[str, TrainingSpec]":
+        """The trainings whose weights this one needs, by name; ``other`` is the next seed's training from scratch."""
+        if self.variant == "robustness":
+            return {variant: replace(self, variant=variant) for variant in CLASSIFIERS}
+        if self.variant == "similarity":
+            own = {variant: replace(self, variant=variant) for variant in ("pretrain", "finetune", "scratch")}
+            return own | {"other": replace(self, variant="scratch", seed=self.seed + 1)}
+        return {} if self.pretraining is None else {"pretrain": self.pretraining}
 
     def identity(self) -> dict[str, Any]:
         """Exactly the fields that the result depends on, flat, by the names of their options."""
         parts = {"all"} | PHASES[self.variant] | ({"erasing"} if self.augmentation == "erasing" else set())
         cell = {name: getattr(self, name) for name in ("variant", "network", "augmentation", "seed")}
         shared = {
-            one.name: getattr(self.settings, one.name) for one in fields(Settings) if one.metadata["part"] in parts
+            one.name: getattr(self.settings, one.name)
+            for one in fields(Settings)
+            if one.metadata["part"] in parts and not self._says_nothing(one)
         }
         return cell | shared
+
+    def _says_nothing(self, one: Field[Any]) -> bool:
+        """Whether the result does not depend on this setting because of what others are."""
+        if one.metadata["silent"] and getattr(self.settings, one.name) == one.default:
+            return True
+        by_updates = self.phase == "cls" and self.settings.updates > 0
+        return by_updates and (
+            one.name == "cls_epochs" or (one.name == "patience" and "ae" not in PHASES[self.variant])
+        )
 
     def key(self, dataset_digest: str, definitions: Mapping[str, str]) -> str:
         """SHA-256, in hexadecimal, of the identity, the dataset's digest and the schema number.
@@ -238,9 +305,12 @@ def identity_key(identity: Mapping[str, Any], dataset_digest: str, definitions: 
     )
 
 
-def grid_key(keys: tuple[str, ...]) -> str:
-    """SHA-256, in hexadecimal, that identifies a grid by the keys of its trainings, whatever their order."""
-    return _sha256({"grid": sorted(keys)})
+def grid_key(keys: tuple[str, ...], study: str | None = None) -> str:
+    """SHA-256, in hexadecimal, that identifies a grid by the keys of its trainings, whatever their order.
+
+    Or a study, by its name and the keys of the grid's trainings that it builds on.
+    """
+    return _sha256({"grid": sorted(keys)} | ({"study": study} if study else {}))
 
 
 def grid_options(specs: Sequence[TrainingSpec]) -> dict[str, Any]:

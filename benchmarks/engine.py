@@ -41,13 +41,13 @@ def train_chunk(
     specs: Sequence[TrainingSpec],
     dataset: Dataset,
     device: torch.device,
-    pretrained: Sequence[Mapping[str, Tensor]],
+    sources: Sequence[Mapping[str, Mapping[str, Tensor]]],
     measured: Measured,
 ) -> list[Mapping[str, Tensor]]:
     """Train one stack and note what it took; gives the weights of each. Raises the failure of one that fails."""
     synchronise(device)
     started = time.perf_counter()
-    outcomes = variants.run(specs, dataset, device, pretrained, lambda _place, _result: None)
+    outcomes = variants.run(specs, dataset, device, sources, lambda _place, _result: None)
     synchronise(device)
     measured.elapsed_s += time.perf_counter() - started
     weights = []
@@ -72,7 +72,7 @@ def train_all(
                 TrainingSpec(network=network, augmentation=augmentation, variant=variant, seed=seed, settings=settings)
                 for seed in seeds[start : start + stack]
             ]
-            given = encoders if specs[0].pretraining else []
+            given = [{"pretrain": one} for one in encoders] if specs[0].pretraining else [{}] * len(specs)
             weights = train_chunk(specs, dataset, device, given, measured)
             if variant == "pretrain":
                 encoders = weights

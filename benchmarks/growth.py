@@ -80,7 +80,7 @@ def _train(network: str, num_seeds: int, dataset: Dataset, epochs: int, device: 
     settings = Settings(ae_epochs=epochs, cls_epochs=epochs, patience=0)
     specs = [TrainingSpec(variant="scratch", network=network, seed=i, settings=settings) for i in range(num_seeds)]
     histories = []
-    for outcome in variants.run(specs, dataset, device, [], lambda _place, _result: None):
+    for outcome in variants.run(specs, dataset, device, [{}] * len(specs), lambda _place, _result: None):
         if not isinstance(outcome, variants.Outcome):
             raise outcome
         histories.append([result.elapsed_s for result in outcome.evidence.history])

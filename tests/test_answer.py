@@ -12,6 +12,7 @@ import pytest
 from aepretrain import report
 from aepretrain.records import EpochResult, Predictions, Record
 from aepretrain.report.answer import answer_tables
+from aepretrain.report.page import _speed_text
 from aepretrain.spec import NotKept, Settings, TrainingSpec, grid_specs
 
 NUM_IMAGES = 1000
@@ -28,6 +29,18 @@ def predictions(num_right: int, seed: int) -> Predictions:
     return Predictions(labels_N, predicted_N, nll_N, nll_N)
 
 
+def record_of(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
+    metrics |= {"test_accuracy": accuracy, "test_macro_f1": accuracy - 0.001}
+    metrics |= {"best_val_loss": 0.1 + 0.01 * spec.seed, "num_epochs": 20 + spec.seed}
+    identity = json.loads(json.dumps(spec.identity()))
+    tags = {
+        "commit": "abc",
+        "device": "cpu",
+        "pretraining_key": f"{spec.pretraining.name}" if spec.pretraining else "",
+    }
+    return Record(f"run-{spec.name}", None, spec.name, 1, identity, metrics, tags)
+
+
 @dataclass
 class Archive:
     """An archive in memory."""
@@ -39,15 +52,7 @@ class Archive:
         num_right = 950 + (spec.seed * 7) % 5
         if spec.variant == "finetune":
             num_right += EFFECTS[spec.network, spec.augmentation] + (spec.seed * 3) % 4 - 1
-        metrics = {"test_accuracy": num_right / NUM_IMAGES, "test_macro_f1": num_right / NUM_IMAGES - 0.001}
-        metrics["best_val_loss"] = 0.1 + 0.01 * spec.seed
-        identity = json.loads(json.dumps(spec.identity()))
-        tags = {
-            "commit": "abc",
-            "device": "cpu",
-            "pretraining_key": f"{spec.pretraining.name}" if spec.pretraining else "",
-        }
-        self.found[spec.name] = Record(f"run-{spec.name}", None, spec.name, 1, identity, metrics, tags)
+        self.found[spec.name] = record_of(spec, num_right / NUM_IMAGES)
         self.files[f"run-{spec.name}", "evidence/predictions.npz"] = predictions(num_right, spec.seed).to_bytes()
 
     def records(self) -> dict[str, Record]:
@@ -220,3 +225,13 @@ def test_text_from_runs_is_escaped() -> None:
     html = report.page_files(answer, report.build_page(answer, source, []))["report.html"].decode()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_learning_speed_counts_seeds_that_never_arrive() -> None:
+    def seed(*accuracies: float) -> list[EpochResult]:
+        return [EpochResult(epoch, 1.0, 1.0, one, 1.0, 1.0) for epoch, one in enumerate(accuracies, 1)]
+
+    of_seeds = [seed(0.9, 0.96, 0.99), seed(0.96), seed(0.9, 0.9, 0.9, 0.98)]
+    assert _speed_text(of_seeds, 0.95) == "2 (3 of 3)"
+    assert _speed_text(of_seeds, 0.98) == "4 (2 of 3)"
+    assert _speed_text(of_seeds, 0.99) == "not by half (1 of 3)"

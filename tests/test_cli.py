@@ -22,10 +22,10 @@ from aepretrain import data, networks, report, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
 from aepretrain.data import mnist
-from aepretrain.spec import VARIANTS
+from aepretrain.spec import STUDIES, VARIANTS
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["grid", *VARIANTS, "compare", "report", "export", "import"]
+COMMANDS = ["grid", *VARIANTS, "study", "compare", "report", "export", "import"]
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -71,6 +71,9 @@ BAD = [
     (["scratch", "--network", "fc", "--dataset", "digits", "--data-dir", "file"], 2, "is not a folder"),
     (["pretrain", "--network", "fc", "--ae-loss", "bce", "--normalize", "mnist"], 2, "bce"),
     (["pretrain", "--network", "fc", "--cls-epochs", "3"], 2, "--cls-epochs"),
+    (["study", "nonsense"], 2, "nonsense"),
+    (["study", "labels", "--labels", "3"], 2, "labels=3"),
+    (["scratch", "--network", "fc", "--updates", "-1"], 2, "updates=-1"),
     (["nonsense"], 2, "nonsense"),
     (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
     (["compare"], 1, "no finished classifier"),
@@ -271,13 +274,14 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 
 def test_mlproject_has_every_command() -> None:
-    assert set(entry_points()) == {"main", *VARIANTS, "compare", "report"}
+    assert set(entry_points()) == {"main", *VARIANTS, *STUDIES, "studies", "compare", "report"}
 
 
-@pytest.mark.parametrize("name", ["main", *VARIANTS, "report"])
+@pytest.mark.parametrize("name", ["main", *VARIANTS, *STUDIES, "studies", "report"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
-    options = {option.name: option for option in cli.commands["grid" if name == "main" else name].params}
+    commands = {"main": "grid", "studies": "study", **dict.fromkeys(STUDIES, "study")}
+    options = {option.name: option for option in cli.commands[commands.get(name, name)].params}
     text = str(entry["command"])
     assert isinstance(entry["parameters"], dict)
     for parameter, given in entry["parameters"].items():
@@ -308,7 +312,9 @@ def test_the_readmes_table_is_the_commands_own() -> None:
 
 
 @pytest.mark.project
-@pytest.mark.parametrize("name", ["pretrain", "frozen", "finetune", "scratch", "compare", "report", "main"])
+@pytest.mark.parametrize(
+    "name", ["pretrain", "frozen", "finetune", "scratch", "compare", "report", "main", *STUDIES, "studies"]
+)
 def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every entry point through ``mlflow run``, in this environment; all share one project folder and store."""
     folder = tmp_path_factory.getbasetemp() / "project"
@@ -317,6 +323,7 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     cell = [] if name in ("main", "compare", "report") else ["-P", "network=fc", "-P", "augmentation=none"]
     work = [] if name in ("compare", "report") else ["-P", "dataset=digits", "-P", "epochs=2"]
+    work += ["-P", "updates=20"] if name in ("labels", "studies") else []  # which MLproject does not list
     done = subprocess.run(
         [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *cell, *work],
         cwd=folder,

@@ -65,7 +65,9 @@ def test_damaged_idx_files_are_told_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(CONTENT)[:-9], b"no gzip at all", gzip.compress(CONTENT)[:20] + b"\0" * 20]
+    "content",
+    [gzip.compress(CONTENT)[:-9], b"no gzip at all", gzip.compress(CONTENT)[:20] + b"\0" * 20],
+    ids=["cut", "plain", "overwritten"],  # a gzip file holds the time: workers of the tests would not agree on names
 )
 def test_damaged_gzip_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.gz"
@@ -201,3 +203,24 @@ def test_stratified_splits_keep_class_shares(digits: Dataset) -> None:
     share = torch.bincount(digits.labels_N[drawn.validation_N]) / torch.bincount(digits.labels_N)
     assert share.min() > 0.16
     assert share.max() < 0.175
+
+
+def test_few_labels_are_balanced_nested_and_apart_from_validation(digits: Dataset) -> None:
+    whole = data.split(digits, "random", 3)
+    earlier: set[int] = set()
+    for num in (10, 30, 100, 800):
+        few = data.labelled(digits, whole, num, 3)
+        chosen, validation = set(few.train_N.tolist()), set(few.validation_N.tolist())
+        assert (len(chosen), len(validation)) == (num, max(10, num // 5))
+        assert digits.labels_N[few.train_N].bincount().tolist() == [num // 10] * 10
+        assert digits.labels_N[few.validation_N].bincount().tolist() == [len(validation) // 10] * 10
+        assert earlier < chosen <= set(whole.train_N.tolist())
+        assert validation <= set(whole.validation_N.tolist())
+        earlier = chosen
+    assert earlier != set(data.labelled(digits, data.split(digits, "random", 4), 800, 4).train_N.tolist())
+    assert digits.labels_N[data.labelled(digits, whole, 13, 3).train_N].bincount().tolist() == [2, 2, 2] + [1] * 7
+
+
+def test_more_labels_than_there_are_is_told(digits: Dataset) -> None:
+    with pytest.raises(UsageError, match="labels=3000 is not allowed for digits: 300 images of class 0 are needed"):
+        data.labelled(digits, data.split(digits, "random", 0), 3_000, 0)

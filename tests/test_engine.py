@@ -305,6 +305,55 @@ def test_each_epoch_has_an_order_of_its_own_and_sees_every_item_once() -> None:
     assert len({tuple(order) for order in orders[1:]}) == 3
 
 
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_several_passes_an_epoch_are_the_same_steps(num_seeds: int) -> None:
+    def trained(passes: int, epochs: int) -> list[Trained]:
+        one = task(*(make("fc", "classifier", seed) for seed in range(num_seeds)), epochs=epochs)
+        found = train(replace(one, phase=replace(one.phase, passes=passes)), lambda *_: None)
+        return [result for result in found if isinstance(result, Trained)]
+
+    for plain, long in zip(trained(1, 6), trained(3, 2), strict=True):
+        assert len(long.history) == 2
+        assert all(torch.equal(weight, long.last_weights[name]) for name, weight in plain.last_weights.items())
+        assert [one.val_loss for one in long.history] == [plain.history[2].val_loss, plain.history[5].val_loss]
+        means = [sum(one.train_loss for one in plain.history[i : i + 3]) / 3 for i in (0, 3)]
+        assert [one.train_loss for one in long.history] == pytest.approx(means, rel=1e-6)
+
+
+@pytest.mark.parametrize("updates", [1, 11, 25])
+def test_updates_are_counted_exactly(updates: int) -> None:
+    one = task(make("fc", "classifier"), epochs=math.ceil(updates / 11))
+    sizes: list[int] = []
+
+    def at_epoch(epoch: int, members: Sequence[int]) -> Select:
+        select = one.train.at_epoch(epoch, members)
+
+        def counted(index_SB: Tensor) -> tuple[Tensor, Tensor]:
+            sizes.append(index_SB.shape[1])
+            return select(index_SB)
+
+        return counted
+
+    source = replace(one.train, at_epoch=at_epoch)
+    result = train_one(replace(one, train=source, phase=replace(one.phase, updates=updates)))
+    assert (len(sizes), len(result.history)) == (updates, math.ceil(updates / 11))
+
+
+def test_the_last_weights_are_those_of_the_last_epoch() -> None:
+    one = task(make("fc", "classifier"), epochs=12, lr=0.02)
+    seen: list[dict[str, Tensor]] = []
+
+    def look(*_: object) -> None:
+        seen.append({name: weight.detach().clone() for name, weight in one.models[0].named_parameters()})
+
+    (result,) = train(one, look)
+    assert isinstance(result, Trained)
+    assert all(torch.equal(weight, result.last_weights[name]) for name, weight in seen[-1].items())
+    assert all(
+        torch.equal(weight, seen[result.best_epoch - 1][name]) for name, weight in one.models[0].named_parameters()
+    )
+
+
 def test_evaluate_gives_all_outputs_in_order() -> None:
     inputs = torch.arange(2.0 * EVALUATION_BATCH + 3).view(1, -1, 1)
     outputs, targets = evaluate(lambda x: 2 * x, examples(inputs, inputs))

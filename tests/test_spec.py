@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aepretrain.spec import (
+    PROBES,
     VARIANTS,
     Execution,
     Settings,
@@ -56,6 +57,28 @@ def test_key_depends_on_what_the_result_depends_on() -> None:
     assert spec("finetune", ae_target="clean").key("a", {}) != spec("finetune").key("a", {})
     assert spec("finetune", erase_value=1.0).key("a", {}) == spec("finetune").key("a", {})
     assert spec("finetune", "erasing", erase_value=1.0).key("a", {}) != spec("finetune", "erasing").key("a", {})
+
+
+def test_later_options_are_silent_at_their_defaults() -> None:
+    assert spec("scratch", labels=0, updates=0).key("a", {}) == spec("scratch").key("a", {})
+    few = spec("finetune", labels=100, updates=50)
+    assert set(few.identity()) == set(spec("finetune").identity()) - {"cls_epochs"} | {"labels", "updates"}
+    assert few.pretraining == replace(few, variant="pretrain")
+    assert few.pretraining.key("a", {}) == spec("pretrain").key("a", {})
+    assert few.name == "fc-none-finetune-100labels-s0"
+
+
+def test_training_by_updates_depends_on_neither_epochs_nor_patience() -> None:
+    by_updates = spec("scratch", updates=50)
+    assert "patience" not in by_updates.identity()
+    assert by_updates.key("a", {}) == spec("scratch", updates=50, cls_epochs=3, patience=1).key("a", {})
+    assert spec("finetune", updates=50, patience=1).key("a", {}) != spec("finetune", updates=50).key("a", {})
+
+
+@pytest.mark.parametrize("variant", PROBES)
+def test_probes_depend_on_no_pretraining(variant: str) -> None:
+    assert set(spec(variant).identity()) == SHARED | CLS
+    assert spec(variant).pretraining is None
 
 
 def test_pretraining_is_shared_by_what_depends_on_it() -> None:

@@ -210,7 +210,7 @@ def test_two_way_interval_stays_on_the_safe_side_where_the_rest_outweighs_a_side
 
 def test_the_family_has_four_members() -> None:
     pair = differences(0.003, 0.001, 20)
-    with pytest.raises(ValueError, match="4 experiments"):
+    with pytest.raises(ValueError, match="4 comparisons"):
         stats.judge({place: stats.compare(*pair, generator(), 0.001) for place in range(5)})
 
 

@@ -15,6 +15,7 @@ from aepretrain import data, figures, suite, tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
+from aepretrain.studies import STUDIES
 from aepretrain.suite import Event, GridResult, Pool, pool
 from aepretrain.tracking import Store
 
@@ -164,14 +165,14 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C be pressed when so many epochs have been trained."""
     original, left = variants.run, [num]
 
-    def run(specs: Any, dataset: Dataset, device: torch.device, pretrained: Any, on_epoch: Any) -> Any:
+    def run(specs: Any, dataset: Dataset, device: torch.device, sources: Any, on_epoch: Any) -> Any:
         def count(place: int, result: Any) -> None:
             on_epoch(place, result)
             left[0] -= 1
             if left[0] == 0:
                 raise KeyboardInterrupt
 
-        return original(specs, dataset, device, pretrained, count)
+        return original(specs, dataset, device, sources, count)
 
     monkeypatch.setattr(variants, "run", run)
 
@@ -225,7 +226,7 @@ def test_a_training_that_fails_leaves_the_others(
     result, events = grid(specs[:8], store)
     assert set(result.failures) == {f"fc-none-{variant}-s1" for variant in ("pretrain", "frozen", "finetune")}
     assert "not finite" in result.failures["fc-none-pretrain-s1"]
-    assert "pretraining fc-none-pretrain-s1 failed" in result.failures["fc-none-frozen-s1"]
+    assert "because fc-none-pretrain-s1, which it needs, failed" in result.failures["fc-none-frozen-s1"]
     assert kinds(events) == {"finished": 5, "reused": 0, "failed": 3}
     (failed,) = store.search({"variant": "pretrain", "seed": "1", "augmentation": "none"})
     assert failed.info.status == "FAILED"
@@ -420,3 +421,88 @@ def test_by_default_a_cpu_trains_one_seed_at_a_time_and_a_gpu_many(monkeypatch: 
     monkeypatch.setattr(variants, "resolve_device", lambda _: torch.device("cuda"))
     assert pool.stack_size(EXECUTION) == pool.MAX_STACK
     assert pool.num_jobs(EXECUTION) == 2
+
+
+def tiny(study: str) -> Settings:
+    return Settings(dataset="digits", ae_epochs=2, cls_epochs=2, updates=20 if study == "labels" else 0)
+
+
+def run_study(name: str, store: Store, **options: Any) -> tuple[GridResult, list[Event]]:
+    known = STUDIES[name]
+    asked = grid_specs(("fc",), ("none", "erasing") if name == "controls" else ("none",), (0, 1), tiny(name))
+    return grid([one for one in asked if one.variant in known.needs], store, study=known, **options)
+
+
+def test_controls_are_planned_from_what_the_grid_found(store: Store) -> None:
+    result, events = run_study("controls", store)
+    assert kinds(events) == {"finished": 16 + 12 + 4 + 6, "reused": 0, "failed": 0}
+    assert sum(event.kind == "planned" for event in events) == 22
+    own = [record for record in result.records if record.study == "controls"]
+    assert len(own) == 22
+    fair = [record for record in own if record.cell[2] == "scratch"]
+    assert [(record.setting("cls_epochs"), record.setting("patience")) for record in fair] == [(4, 0)] * 4
+    assert all("last_test_accuracy" in record.metrics for record in fair)
+    clean = [record for record in own if record.setting("ae_target") == "clean"]
+    assert {record.cell for record in clean} == {("fc", "erasing", v) for v in ("pretrain", "frozen", "finetune")}
+    (parent,) = store.search({"kind": "study"})
+    assert (parent.info.run_id, parent.info.run_name) == (result.run_id, "controls digits, seeds 0-1")
+    again, events = run_study("controls", store)
+    assert kinds(events) == {"finished": 0, "reused": 38, "failed": 0}
+    assert again == result
+
+
+def test_the_study_of_labels_takes_as_many_as_there_are(store: Store) -> None:
+    result, _ = run_study("labels", store)
+    own = [record for record in result.records if record.study]
+    tried = {record.setting("labels") for record in own}
+    assert {10, 30, 100, 300, 0} <= tried <= {10, 30, 100, 300, 1_000, 0}, "1,000 are not in every split of the digits"
+    assert {(record.setting("labels"), record.cell[2]) for record in own} == {
+        (num, variant) for num in tried for variant in (*CLASSIFIERS, "pixels")
+    }
+    assert {record.metrics["num_labels"] for record in own if record.setting("labels") == 0} == {1283}
+    assert {record.setting("updates") for record in own} == {20}
+
+
+def test_a_studys_stacks_hold_one_number_of_labels_each(store: Store) -> None:
+    result, events = run_study("labels", store, execution=replace(EXECUTION, stack=5))
+    assert kinds(events)["failed"] == 0
+    assert {record.tags["stack"] for record in result.records if record.setting("labels") != 1_000} == {"2"}
+
+
+def test_what_a_grid_asks_for_is_no_studys_any_more(store: Store) -> None:
+    run_study("controls", store)
+    settings = replace(tiny("controls"), ae_target="clean")
+    result, events = grid(grid_specs(("fc",), ("erasing",), (0, 1), settings), store)
+    assert kinds(events) == {"finished": 0, "reused": 8, "failed": 0}
+    assert [record.study for record in store.records().values() if record.setting("ae_target") == "clean"] == [None] * 6
+    assert len(result.records) == 8
+
+
+@pytest.mark.parametrize("name", ["robustness", "similarity"])
+def test_evaluations_are_runs_of_their_own(name: str, store: Store) -> None:
+    result, events = run_study(name, store)
+    assert kinds(events)["failed"] == 0
+    own = [record for record in result.records if record.study == name]
+    seeds = [0, 1] if name == "robustness" else [0]  # the last seed has no next one
+    assert [(record.cell, record.seed) for record in own] == [(("fc", "none", name), seed) for seed in seeds]
+    run = store.client.get_run(own[0].run_id)
+    assert artifacts(store, own[0].run_id) == set()
+    assert "an evaluation of " in run.data.tags["mlflow.note.content"]
+    assert not own[0].has_weights
+    _, events = run_study(name, store)
+    assert kinds(events)["finished"] == 0
+
+
+def test_weights_that_a_study_needs_are_trained_again_where_a_bundle_left_them_out(store: Store) -> None:
+    first, _ = run_study("labels", store)
+    for record in first.records:
+        store.client.delete_tag(record.run_id, "aepretrain.weights_sha256")
+    again, events = run_study("labels", store)
+    assert kinds(events)["finished"] == 0, "what is done needs no weights"
+    store.client.delete_tag(next(one.run_id for one in first.records if one.cell[2] == "frozen"), "aepretrain.done")
+    again, events = run_study("labels", store)
+    assert [(one.spec.variant, one.spec.seed) for one in events if one.kind == "finished"] == [
+        ("pretrain", 0),
+        ("frozen", 0),
+    ]
+    assert {record.attempt for record in again.records if record.cell[2] == "pretrain"} == {1, 2}

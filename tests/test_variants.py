@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
@@ -15,8 +16,8 @@ from aepretrain.augment import erase
 from aepretrain.data import Dataset, split
 from aepretrain.engine import Task, train
 from aepretrain.networks import build
-from aepretrain.spec import VARIANTS, Failure, Settings, TrainingSpec, UsageError
-from aepretrain.variants import Outcome, run, training
+from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError
+from aepretrain.variants import Outcome, evaluation, run, training
 from aepretrain.variants import images as images_module
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ def spec(variant: str, network: str = "fc", augmentation: str = "none", seed: in
 def outcome(one: TrainingSpec, dataset: Dataset, pretrained: Mapping[str, Tensor] | None = None) -> Outcome:
     if one.pretraining is not None and pretrained is None:
         pretrained = outcome(one.pretraining, dataset).weights
-    (found,) = run([one], dataset, CPU, [] if pretrained is None else [pretrained], lambda *_: None)
+    (found,) = run([one], dataset, CPU, [{} if pretrained is None else {"pretrain": pretrained}], lambda *_: None)
     assert isinstance(found, Outcome)
     return found
 
@@ -181,7 +182,7 @@ def test_test_images_are_read_once_and_after_training(images: Dataset, variant: 
     pretrained = None if one.pretraining is None else outcome(one.pretraining, images).weights
     counting = CountingDataset(images)
     reads: list[int] = []
-    weights = [] if pretrained is None else [pretrained]
+    weights = [{} if pretrained is None else {"pretrain": pretrained}]
     run([one], counting, CPU, weights, lambda *_: reads.append(counting.reads))  # type: ignore[arg-type]  # stands in
     assert reads == [0, 0]
     assert counting.reads == 1
@@ -288,7 +289,8 @@ def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, netw
     """16 steps; what parts them is the order in which a product sums."""
     specs = [spec(variant, network, augmentation, seed, ae_epochs=4, cls_epochs=4) for seed in (3, 8)]
     pretrained = [outcome(one.pretraining, images).weights for one in specs if one.pretraining]
-    stacked = run(specs, images, CPU, pretrained, lambda *_: None)
+    sources = [{"pretrain": weights} for weights in pretrained] or [{}] * len(specs)
+    stacked = run(specs, images, CPU, sources, lambda *_: None)
     for place, (one, found) in enumerate(zip(specs, stacked, strict=True)):
         assert isinstance(found, Outcome)
         single = outcome(one, images, pretrained[place] if pretrained else None)
@@ -300,9 +302,9 @@ def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, netw
 
 def test_one_seeds_failure_is_its_own(images: Dataset) -> None:
     specs = [spec("finetune", seed=seed) for seed in (0, 1, 2)]
-    pretrained = [outcome(one.pretraining, images).weights for one in specs if one.pretraining]
+    pretrained = [{"pretrain": outcome(one.pretraining, images).weights} for one in specs if one.pretraining]
     whole = run(specs, images, CPU, pretrained, lambda *_: None)
-    exploding = {name: weight * 1e38 for name, weight in pretrained[1].items()}
+    exploding = {"pretrain": {name: weight * 1e38 for name, weight in pretrained[1]["pretrain"].items()}}
     found = run(specs, images, CPU, [pretrained[0], exploding, pretrained[2]], lambda *_: None)
     assert isinstance(found[1], Failure)
     assert "not finite in epoch 1" in str(found[1])
@@ -327,7 +329,7 @@ def test_a_stack_that_memory_does_not_hold_is_halved(images: Dataset, monkeypatc
     single = outcome(specs[4], images)
     monkeypatch.setattr("aepretrain.variants.training.train", crowded)
     seen: list[tuple[int, int]] = []
-    found = run(specs, images, CPU, [], lambda place, result: seen.append((place, result.epoch)))
+    found = run(specs, images, CPU, [{}] * len(specs), lambda place, result: seen.append((place, result.epoch)))
     assert tried == [5, 2, 3, 1, 2]
     assert sorted(seen) == [(place, epoch) for place in range(5) for epoch in (1, 2)]
     last = found[4]
@@ -335,7 +337,7 @@ def test_a_stack_that_memory_does_not_hold_is_halved(images: Dataset, monkeypatc
     assert last.metrics["test_loss"] == pytest.approx(single.metrics["test_loss"], rel=1e-3)
     monkeypatch.setattr("aepretrain.variants.training.train", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(Failure, match="too little memory for fc-none-scratch-s0"):
-        run(specs, images, CPU, [], lambda *_: None)
+        run(specs, images, CPU, [{}] * len(specs), lambda *_: None)
 
 
 def test_devices_by_name() -> None:
@@ -345,3 +347,148 @@ def test_devices_by_name() -> None:
         variants.resolve_device("abacus")
     with pytest.raises(UsageError, match="not available"):
         variants.resolve_device("xpu")
+
+
+def tasks_of(one: TrainingSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> tuple[Task, Outcome]:
+    """The task that a training hands to the engine, and what comes out."""
+    seen: list[Task] = []
+
+    def watched(task: Task, *rest: Any) -> Any:
+        seen.append(task)
+        return train(task, *rest)
+
+    with monkeypatch.context() as context:
+        context.setattr(training, "train", watched)
+        found = outcome(one, dataset)
+    return seen[-1], found
+
+
+def test_few_labels_leave_pretraining_as_it_is(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = spec("scratch", labels=20, updates=250)
+    task, found = tasks_of(few, images, monkeypatch)
+    assert (task.train.num, task.validation.num) == (20, 10)
+    assert task.phase == replace(task.phase, batch_size=20, epochs=3, passes=100, updates=250, patience=0)
+    assert (found.metrics["num_labels"], found.metrics["num_epochs"]) == (20, 3)
+    pretraining, _ = tasks_of(replace(few, variant="pretrain"), images, monkeypatch)
+    assert (pretraining.train.num, pretraining.phase.updates) == (500, None)
+
+
+def test_all_labels_by_updates_are_seen_in_passes(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, _ = tasks_of(spec("scratch", updates=30), images, monkeypatch)
+    assert task.phase == replace(task.phase, batch_size=128, epochs=1, passes=25, updates=30)
+
+
+def test_without_patience_the_last_weights_are_judged_too(images: Dataset) -> None:
+    fixed = outcome(spec("scratch", cls_epochs=30, patience=0, lr=0.01), images)
+    assert fixed.metrics["best_epoch"] < 30, "else there is nothing to tell apart"
+    shorter = outcome(spec("scratch", cls_epochs=int(fixed.metrics["best_epoch"]), patience=0, lr=0.01), images)
+    assert fixed.metrics["test_loss"] == shorter.metrics["test_loss"] == shorter.metrics["last_test_loss"]
+    assert fixed.metrics["last_test_loss"] != fixed.metrics["test_loss"]
+    assert same(fixed.weights, shorter.weights)
+    assert "last_test_loss" not in outcome(spec("scratch"), images).metrics
+
+
+@pytest.mark.parametrize("network", ["fc", "conv"])
+def test_a_random_encoder_stays_what_it_was(images: Dataset, network: str) -> None:
+    found = outcome(spec("random", network), images)
+    initial = {f"encoder.{name}": weight for name, weight in build(network, 0).encoder.state_dict().items()}
+    assert same(found.weights, initial, "encoder")
+    head = build(network, 0).frozen_head
+    assert not torch.equal(found.weights[f"{head}.weight"], getattr(build(network, 0), head).weight)
+
+
+def test_pixels_are_a_code_of_784_features(images: Dataset) -> None:
+    found = outcome(spec("pixels"), images)
+    assert {name: tuple(weight.shape) for name, weight in found.weights.items()} == {
+        "classifier.weight": (10, 784),
+        "classifier.bias": (10,),
+    }
+    assert found.metrics["test_accuracy"] > 0.3
+
+
+@pytest.mark.parametrize(("network", "code_size"), [("fc", 128), ("conv", 196)])
+def test_principal_components_are_scikit_learns(images: Dataset, network: str, code_size: int) -> None:
+    found = outcome(spec("pca", network), images)
+    pixels_ND = images.images_NHW.flatten(1).float().div(255).numpy()
+    whole = PCA(code_size, svd_solver="full").fit(pixels_ND[split(images, "random", 0).train_N])
+    ours_NC = torch.from_numpy(pixels_ND) @ found.weights["encoder.1.weight"].T + found.weights["encoder.1.bias"]
+    assert ours_NC.shape[1] == code_size
+    leading = 20  # further ones explain nearly the same variance as their neighbours, and may come out turned
+    theirs_NC = whole.transform(pixels_ND)[:, :leading]
+    assert np.allclose(ours_NC[:, :leading].numpy(), theirs_NC, atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["random", "pca"])
+def test_probes_train_on_erased_images_too(images: Dataset, variant: str) -> None:
+    found = outcome(spec(variant, augmentation="erasing"), images)
+    assert found.metrics["test_loss"] != outcome(spec(variant), images).metrics["test_loss"]
+
+
+def three_classifiers(dataset: Dataset, seed: int = 0) -> dict[str, Mapping[str, Tensor]]:
+    pretrained = outcome(spec("pretrain", seed=seed), dataset).weights
+    own = {v: outcome(spec(v, seed=seed), dataset, pretrained).weights for v in ("frozen", "finetune")}
+    return own | {"pretrain": pretrained, "scratch": outcome(spec("scratch", seed=seed), dataset).weights}
+
+
+def look(variant: str, sources: Mapping[str, Mapping[str, Tensor]], dataset: Dataset) -> Mapping[str, float]:
+    (found,) = run([spec(variant)], dataset, CPU, [sources], lambda *_: None)
+    assert isinstance(found, Outcome)
+    assert not found.weights
+    return found.metrics
+
+
+def test_robustness_begins_with_the_whole_image(images: Dataset) -> None:
+    found = look("robustness", three_classifiers(images), images)
+    for variant in CLASSIFIERS:
+        assert 0 <= found[f"{variant}_ece_at_50"] <= 1
+        accuracies = [found[f"{variant}_accuracy_at_{percent}"] for percent in evaluation.ERASED_PERCENT]
+        assert accuracies[-1] != accuracies[0]
+    scratch = outcome(spec("scratch"), images)
+    assert found["scratch_accuracy_at_0"] == scratch.metrics["test_accuracy"]
+    assert found["scratch_nll_at_0"] == pytest.approx(scratch.metrics["test_loss"], rel=1e-5)
+    again = look("robustness", three_classifiers(images), images)
+    assert {name: one for name, one in again.items() if name != "training_s"} == {
+        name: one for name, one in found.items() if name != "training_s"
+    }
+
+
+def test_what_is_erased_covers_the_share_it_says_and_is_the_same_each_time() -> None:
+    masks = [evaluation._mask(30, 50, CPU) for _ in range(2)]
+    assert masks[0] is not None
+    assert masks[1] is not None
+    assert all(torch.equal(a, b) for a, b in zip(vars(masks[0]).values(), vars(masks[1]).values(), strict=True))
+    share = (masks[0].height_SN * masks[0].width_SN).double().mean().item() / 784
+    assert share == pytest.approx(0.3, abs=0.01)
+
+
+def test_robustness_does_not_depend_on_what_training_erases(images: Dataset) -> None:
+    sources = three_classifiers(images)
+    specs = [spec("robustness"), spec("robustness", erase_value=0.5, erase_ratio=(1.0, 1.0))]
+    found = run(specs, images, CPU, [sources, sources], lambda *_: None)
+    first, second = (
+        {k: v for k, v in one.metrics.items() if k != "training_s"} for one in found if isinstance(one, Outcome)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(("network", "num_layers"), [("fc", 2), ("conv", 3)])
+def test_similarity_is_one_for_the_same_encoder(images: Dataset, network: str, num_layers: int) -> None:
+    initial = {f"encoder.{name}": one for name, one in build(network, 0).encoder.state_dict().items()}
+    other = {f"encoder.{name}": one for name, one in build(network, 1).encoder.state_dict().items()}
+    sources = {"pretrain": initial, "finetune": initial, "scratch": initial, "other": other}
+    (found,) = run([spec("similarity", network)], images, CPU, [sources], lambda *_: None)
+    assert isinstance(found, Outcome)
+    names = [f"cka_{a}_{b}_{layer}" for a, b in evaluation.PAIRS for layer in range(1, num_layers + 1)]
+    assert set(found.metrics) == {*names, "training_s"}
+    for name in names:
+        if "other" in name:
+            assert 0 < found.metrics[name] < 0.999
+        else:
+            assert found.metrics[name] == pytest.approx(1, abs=1e-5)
+
+
+def test_weights_that_do_not_fit_fail_the_evaluation(images: Dataset) -> None:
+    wrong = outcome(spec("scratch", "conv"), images).weights
+    (found,) = run([spec("robustness")], images, CPU, [dict.fromkeys(CLASSIFIERS, wrong)], lambda *_: None)
+    assert isinstance(found, Failure)
+    assert "does not fit" in str(found)

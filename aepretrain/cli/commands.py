@@ -1,11 +1,11 @@
-"""The commands: ``grid``, one for each variant, ``compare``, ``report``, ``export`` and ``import``."""
+"""The commands: ``grid``, one for each variant, ``study``, ``compare``, ``report``, ``export`` and ``import``."""
 
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +25,7 @@ from aepretrain.cli.results import compare, export, import_, report_
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.spec import (
     CLASSIFIERS,
+    STUDIES,
     VARIANTS,
     Execution,
     Failure,
@@ -37,7 +38,7 @@ from aepretrain.spec import (
 from aepretrain.stopping import stop_on
 
 if TYPE_CHECKING:
-    from aepretrain import tracking
+    from aepretrain import suite, tracking
     from aepretrain.records import Record
 
 ENVIRONMENT = {
@@ -68,35 +69,121 @@ def cli() -> None:
 )
 def grid(**options: Any) -> None:
     """Train the whole grid (what is missing of it) and print the 4×3 table."""
-    execution, settings, seeds = execution_from(options), settings_from(options), parse_seeds(options["seeds"])
-    networks, augmentations = (
-        tuple(dict.fromkeys(part.strip() for part in options[name].split(",")))
-        for name in ("networks", "augmentations")
-    )
-    grid_specs(networks, augmentations, seeds[:1], settings)  # what is not allowed is said before anything is loaded
-    run_id = adopted_run_id()
-    _warm_up_workers(networks)
+    asked = _asked_for(options)
     from rich.console import Console
 
     from aepretrain import report, suite
     from aepretrain.cli.display import Display
 
-    suite.check(grid_specs(networks, augmentations, seeds[:1], settings), execution)
     if Path(options["out"]).is_file():
         raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
-    settings = _with_available_dataset(settings, execution, options["fallback_dataset"])
-    specs = grid_specs(networks, augmentations, seeds, settings)
-    store = open_store(options, run_id)
+    asked = replace(
+        asked, settings=_with_available_dataset(asked.settings, asked.execution, options["fallback_dataset"])
+    )
+    store = open_store(options, asked.run_id)
     say_where(store)
-    console = Console()
-    with Display(console, specs, suite.num_jobs(execution)) as display:
-        result = suite.run_grid(specs, store, execution, display.handle, _log_grid, run_id=run_id)
+    with Display(Console(), asked.specs, suite.num_jobs(asked.execution)) as display:
+        result = suite.run_grid(asked.specs, store, asked.execution, display.handle, _log_grid, run_id=asked.run_id)
     if any(record.cell[2] in CLASSIFIERS for record in result.records):
         show(report.build_grid(result.records), Path(options["out"]))
     say_where(store)
-    if result.failures:
-        missing = "; ".join(f"{name}: {message}" for name, message in result.failures.items())
-        raise Failure(f"{len(result.failures)} of {len(specs)} trainings are missing ({missing})")
+    _complain_of_missing(result)
+
+
+@cli.command()
+@click.argument("name", type=click.Choice((*STUDIES, "all")))
+@grid_options
+@setting_options(None)
+@execution_options(with_jobs=True)
+@store_option
+def study(name: str, **options: Any) -> None:
+    """Train what answers a further question about the grid; `report` shows what came out.
+
+    \b
+    controls    heads on encoders that learned nothing, scratch with as much
+                training as pretraining and finetuning together, and an
+                autoencoder that restores what was erased
+    labels      10 to 10,000 labelled images, and all of them
+    robustness  accuracy and calibration on erased test images
+    similarity  how alike encoders are, layer by layer
+    all         one after the other
+
+    What a study needs of the grid is trained too, where it is missing.
+    """
+    asked = _asked_for(options)
+    from rich.console import Console
+
+    from aepretrain import data, suite, tracking
+    from aepretrain.cli.display import Display
+    from aepretrain.studies import STUDIES as KNOWN
+
+    data.load(asked.settings.dataset, asked.execution.data_dir)
+    store = open_store(options, asked.run_id)
+    say_where(store)
+    results = []
+    for one in STUDIES if name == "all" else [name]:
+        click.echo(f"study {one}")
+        settings = asked.settings if one == "labels" else replace(asked.settings, labels=0, updates=0)
+        specs = [spec for spec in replace(asked, settings=settings).specs if spec.variant in KNOWN[one].needs]
+        with Display(Console(), specs, suite.num_jobs(asked.execution)) as display:
+            result = suite.run_grid(
+                specs, store, asked.execution, display.handle, lambda *_: None, study=KNOWN[one], run_id=asked.run_id
+            )
+        results.append(result)
+        if not result.failures and all(
+            record.cell[2] in VARIANTS and record.study is None for record in result.records
+        ):
+            click.echo(f"study {one} found nothing to do (similarity compares neighbouring seeds: give two or more)")
+    say_where(store)
+    if asked.run_id is not None and any(result.failures for result in results):
+        tracking.Run(store, asked.run_id).end("FAILED")  # a later study that went well has ended it as FINISHED
+    _complain_of_missing(*results)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the options of a grid ask for, checked as far as this goes without loading anything."""
+
+    networks: tuple[str, ...]
+    augmentations: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Settings
+    execution: Execution
+    run_id: str | None
+
+    @property
+    def specs(self) -> tuple[TrainingSpec, ...]:
+        """The grid's trainings."""
+        return grid_specs(self.networks, self.augmentations, self.seeds, self.settings)
+
+
+def _asked_for(options: dict[str, Any]) -> _Asked:
+    """Read the options of a grid; meanwhile the workers' server imports what they need."""
+    networks, augmentations = (
+        tuple(dict.fromkeys(part.strip() for part in options[name].split(",")))
+        for name in ("networks", "augmentations")
+    )
+    asked = _Asked(
+        networks,
+        augmentations,
+        parse_seeds(options["seeds"]),
+        settings_from(options),
+        execution_from(options),
+        adopted_run_id(),
+    )
+    first = grid_specs(networks, augmentations, asked.seeds[:1], asked.settings)
+    _warm_up_workers(networks)
+    from aepretrain import suite
+
+    suite.check(first, asked.execution)
+    return asked
+
+
+def _complain_of_missing(*results: "suite.GridResult") -> None:
+    failures = [f"{name}: {message}" for result in results for name, message in result.failures.items()]
+    if failures:
+        total = sum(len(result.records) for result in results) + len(failures)
+        raise Failure(f"{len(failures)} of {total} trainings are missing ({'; '.join(failures)})")
 
 
 def _log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from aepretrain.records import EpochResult, Record
-from aepretrain.spec import TrainingSpec
+from aepretrain.spec import EVALUATIONS, TrainingSpec
 from aepretrain.suite import Event, Forecast
 
 HEARTBEAT_S = 30
@@ -24,9 +24,9 @@ class Display:
         self.console = console
         self.total = len(specs)
         self.jobs = jobs
-        self._unsettled = {spec.name: spec for spec in specs}
+        self._unsettled = set(specs)
         self._forecast = Forecast()
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[TrainingSpec, TaskID] = {}
         self._last_line_s = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -51,40 +51,43 @@ class Display:
     def handle(self, event: Event) -> None:
         """Show one event."""
         spec = event.spec
-        if event.kind == "needed":
-            self._unsettled[spec.name] = spec
+        if event.kind in ("needed", "planned"):
+            self._unsettled.add(spec)
             self.total += 1
             self._progress.update(self._overall, total=self.total)
+        if event.kind == "needed":
             self._print(f"{spec.name} is not done yet: it is trained first, as a run of its own")
         elif event.kind == "waiting":
             self._print(f"{spec.name}: another process is at it, or at the same grid; waiting for it to end")
         elif event.kind == "started":
-            self._tasks[spec.name] = self._progress.add_task(f"  {spec.name}", total=spec.epochs, note="")
+            total = None if spec.phase == "cls" and spec.settings.updates else spec.epochs
+            self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")
         elif event.epoch is not None:
             self._show_epoch(spec, event.epoch)
-        else:
+        elif event.kind != "planned":
             self._settle(event)
 
     def _show_epoch(self, spec: TrainingSpec, result: EpochResult) -> None:
         note = f"loss {result.train_loss:.4f}, validation {result.val_loss:.4f}"
         if result.val_accuracy is not None:
             note += f", accuracy {result.val_accuracy:.4f}"
-        if spec.name in self._tasks:
-            self._progress.update(self._tasks[spec.name], completed=result.epoch, note=note)
+        if spec in self._tasks:
+            self._progress.update(self._tasks[spec], completed=result.epoch, note=note)
         if not self.console.is_terminal and time.monotonic() - self._last_line_s > HEARTBEAT_S:
-            self._print(f"  {spec.name}: epoch {result.epoch} of at most {spec.epochs}, {note}")
+            most = "" if spec.phase == "cls" and spec.settings.updates else f" of at most {spec.epochs}"
+            self._print(f"  {spec.name}: epoch {result.epoch}{most}, {note}")
 
     def _settle(self, event: Event) -> None:
-        name = event.spec.name
-        self._unsettled.pop(name, None)
-        if name in self._tasks:
-            self._progress.remove_task(self._tasks.pop(name))
+        spec = event.spec
+        self._unsettled.discard(spec)
+        if spec in self._tasks:
+            self._progress.remove_task(self._tasks.pop(spec))
         if event.record is not None:
             self._forecast.add(event.record)
         outcome = event.message if event.record is None else summary(event.record)
         settled, note = self.total - len(self._unsettled), self._time_left()
         self._progress.update(self._overall, completed=settled, note=note)
-        self._print(f"[{settled}/{self.total}] {name} {event.kind}: {outcome}{note and f'; {note}'}")
+        self._print(f"[{settled}/{self.total}] {spec.name} {event.kind}: {outcome}{note and f'; {note}'}")
 
     def _print(self, line: str) -> None:
         self._last_line_s = time.monotonic()
@@ -92,13 +95,15 @@ class Display:
 
     def _time_left(self) -> str:
         """As long as those finished so far have taken, or nothing where none of a network has finished."""
-        seconds = sum(map(self._forecast.seconds, self._unsettled.values())) / self.jobs
+        seconds = sum(map(self._forecast.seconds, self._unsettled)) / self.jobs
         return f"about {max(1, round(seconds / 60))} min left" if 0 < seconds < math.inf else ""
 
 
 def summary(record: Record) -> str:
     """How a training came out, in a line."""
     found = record.metrics
+    if record.cell[2] in EVALUATIONS:
+        return f"{len(found) - 1} figures in {found['training_s']:.0f} s"
     if record.cell[2] == "pretrain":
         result = f"reconstruction loss {found['test_loss']:.5f}"
     else:

@@ -47,15 +47,15 @@ def export(folder: Path, **options: Any) -> None:
     """Write what is finished in the store into FOLDER as a bundle: compact Parquet files that `import` reads.
 
     The seed that is shown of each cell is kept with its weights and figures, the others with their numbers and
-    predictions.
+    predictions, and the trainings of studies with their numbers alone.
     """
     from aepretrain import report, tracking
 
     store = open_store(options, None)
-    records = report.choose(store.records().values(), given_settings(options))
+    records = [record for record in store.records().values() if report.fits(record, given_settings(options))]
     if not records:
         raise Failure(f"nothing is finished in {store.uri}")
-    whole = {record.run_id for record in _shown(records)}
+    whole = {record.run_id for record in _shown(report.choose(records, {}))}
     tracking.export(store, records, whole, folder)
     size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
     click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aepretrain.data.dataset import (
     IMAGE_SIZE,
@@ -19,7 +20,18 @@ from aepretrain.data.dataset import (
 )
 from aepretrain.spec import UsageError, derive_seed
 
-__all__ = ["IMAGE_SIZE", "NUM_CLASSES", "PIXEL_SCALES", "Dataset", "DatasetMissing", "Split", "adopt", "load", "split"]
+__all__ = [
+    "IMAGE_SIZE",
+    "NUM_CLASSES",
+    "PIXEL_SCALES",
+    "Dataset",
+    "DatasetMissing",
+    "Split",
+    "adopt",
+    "labelled",
+    "load",
+    "split",
+]
 
 DATASETS = dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist") | {
     "digits": "aepretrain.data.digits"
@@ -65,3 +77,31 @@ def split(dataset: Dataset, kind: str, seed: int) -> Split:
         return Split(torch.from_numpy(train_N), torch.from_numpy(validation_N))
     order_N = torch.randperm(num, generator=torch.Generator().manual_seed(state))
     return Split(order_N[num_validation:], order_N[:num_validation])
+
+
+def labelled(dataset: Dataset, whole: Split, num: int, seed: int) -> Split:
+    """Of a split, `num` images to train on and a fifth as many, at least 10, to validate on, class-balanced.
+
+    Each class has an order drawn from the seed, of which more labels take more: smaller sets lie within larger ones.
+    Where `num` is no multiple of the number of classes, the first ones have one image more. Raises `UsageError` where a
+    class has too few images.
+    """
+    return Split(
+        _balanced(dataset, whole.train_N, num, derive_seed(seed, "labels"), num),
+        _balanced(dataset, whole.validation_N, max(10, num // 5), derive_seed(seed, "validation labels"), num),
+    )
+
+
+def _balanced(dataset: Dataset, rows_N: Tensor, num: int, state: int, labels: int) -> Tensor:
+    rows_N = rows_N[torch.randperm(len(rows_N), generator=torch.Generator().manual_seed(state))]
+    chosen = []
+    for k in range(NUM_CLASSES):
+        wanted = num // NUM_CLASSES + (k < num % NUM_CLASSES)
+        of_class_N = rows_N[dataset.labels_N[rows_N] == k]
+        if len(of_class_N) < wanted:
+            raise UsageError(
+                f"labels={labels} is not allowed for {dataset.name}: {wanted} images of class {k} are needed, "
+                f"and there are {len(of_class_N)}"
+            )
+        chosen.append(of_class_N[:wanted])
+    return torch.cat(chosen)

@@ -90,13 +90,13 @@ def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: floa
     for experiment in grid.experiments:
         first_S, second_S = paired(grid, experiment, "finetune", "scratch", "test_accuracy")
         if len(first_S):
-            primary[experiment] = stats.compare(first_S, second_S, _draw("primary", experiment), smallest_effect)
+            primary[experiment] = stats.compare(first_S, second_S, draw_for("primary", experiment), smallest_effect)
     secondary = {}
     for name, (first, second, metric) in SECONDARY.items():
         for experiment in grid.experiments:
             first_S, second_S = paired(grid, experiment, first, second, metric)
             if len(first_S):
-                draw = _draw(name, experiment)
+                draw = draw_for(name, experiment)
                 secondary[name, experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
     of_runs = {record.run_id: predictions(record) for cell in grid.cells.values() for record in cell.records}
     right = {experiment: _right(grid, experiment, of_runs) for experiment in primary}
@@ -105,7 +105,7 @@ def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: floa
         primary=primary | stats.judge({name: one for name, one in primary.items() if name in EXPERIMENTS}),
         secondary=secondary,
         new_images={
-            experiment: _new_images(*found, _draw("images", experiment)) for experiment, found in right.items()
+            experiment: _new_images(*found, draw_for("images", experiment)) for experiment, found in right.items()
         },
         reproduced=list(_reproduced(grid)),
         calibration={
@@ -118,7 +118,7 @@ def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: floa
     )
 
 
-def _draw(purpose: str, experiment: Experiment) -> np.random.Generator:
+def draw_for(purpose: str, experiment: Experiment) -> np.random.Generator:
     """A stream of random numbers of its own, so that no experiment's figures depend on which others there are."""
     return np.random.default_rng(derive_seed(RANDOM_STATE, f"{purpose}/{'/'.join(experiment)}"))
 
@@ -217,9 +217,9 @@ def verdict(comparison: Comparison) -> str:
 
 def verdict_words(comparison: Comparison) -> str:
     """The verdict, or why there is none."""
-    if comparison.num_seeds < stats.MIN_SEEDS:
+    if comparison.num_seeds < comparison.min_seeds:
         unit = "seed" if comparison.num_seeds == 1 else "seeds"
-        return f"no verdict: {comparison.num_seeds} {unit}, at least {stats.MIN_SEEDS} needed"
+        return f"no verdict: {comparison.num_seeds} {unit}, at least {comparison.min_seeds} needed"
     return "not judged: not among the four" if comparison.adjusted_p is None else str(comparison.verdict)
 
 

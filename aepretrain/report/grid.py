@@ -127,7 +127,8 @@ def build_grid(records: Iterable[Record]) -> Grid:
         listed = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
         options = ", ".join("--" + name.replace("_", "-") for name in several)
         raise UsageError(f"runs of different settings do not go into one table ({listed}): choose with {options}")
-    settings = {name: values[0] for name, values in found.items()}
+    told = {one.name for one in fields(Settings) if not one.metadata["silent"] or found.get(one.name) != [one.default]}
+    settings = {name: values[0] for name, values in found.items() if name in told}
     by_cell: dict[tuple[str, str, str], list[Record]] = {}
     for record in classifiers:
         by_cell.setdefault(record.cell, []).append(record)
@@ -152,22 +153,24 @@ def build_grid(records: Iterable[Record]) -> Grid:
 
 
 def choose(records: Iterable[Record], wanted: Mapping[str, Any]) -> list[Record]:
-    """The records that have the wanted values, wherever a field applies to them at all."""
-    return [
-        record
-        for record in records
-        if all(record.identity.get(name, value) == value for name, value in _plain(wanted).items())
-    ]
+    """The records, but those of studies, that have the wanted values, wherever a field applies to them at all."""
+    return [record for record in records if record.study is None and fits(record, wanted)]
+
+
+def fits(record: Record, wanted: Mapping[str, Any]) -> bool:
+    """Whether a record has the wanted values of settings, wherever they apply to it."""
+    found = {name: record.setting(name) for name in wanted}
+    return all(found[name] in (None, value) for name, value in _plain(wanted).items())
 
 
 def _values(records: Iterable[Record]) -> dict[str, list[Any]]:
     """The different values of each setting among the records to which it applies."""
     found: dict[str, list[Any]] = {}
     for record in records:
-        settings = {one.name: record.identity.get(one.name) for one in fields(Settings)}
-        for name, value in settings.items():
-            if value is not None and value not in found.setdefault(name, []):
-                found[name].append(value)
+        for one in fields(Settings):
+            value = record.setting(one.name)
+            if value is not None and value not in found.setdefault(one.name, []):
+                found[one.name].append(value)
     return {name: values for name, values in found.items() if values}
 
 

@@ -1,58 +1,40 @@
 """The whole answer as one page: HTML that needs nothing else, and the same as Markdown."""
 
-import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
-from aepretrain.records import Archive, Record
+from aepretrain.records import Archive, EpochResult, Record
 from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
 from aepretrain.report.grid import Table, figure, markdown_table, tables
+from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.studies import study_panels
 from aepretrain.spec import CLASSIFIERS, NotKept, format_seeds
+
+Histories = Mapping[tuple[str, str, str], Sequence[Sequence[EpochResult]]]
+"""By cell, each seed's epochs."""
+
+SPEED_LEVELS = (0.95, 0.97, 0.98)
 
 TITLE = "Does pretraining an autoencoder help classification?"
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A part of the page: a heading, a few words, tables and pictures."""
-
-    heading: str
-    text: str
-    tables: Sequence[Table] = ()
-    pictures: Sequence["Picture"] = ()
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG with the sentence that stands beneath it, which is also what a screen reader says."""
-
-    name: str
-    content: bytes
-    caption: str
-
-    @property
-    def uri(self) -> str:
-        """The picture itself, as an address."""
-        return "data:image/png;base64," + base64.b64encode(self.content).decode()
-
-
 def build_page(answer: Answer, archive: Archive, shown: Sequence[Record]) -> list[Panel]:
     """The panels of the page, in order. `shown` are the runs whose own pictures stand in it."""
-    grid = answer.grid
+    grid, records = answer.grid, archive.records().values()
+    histories = {name: [archive.history(one) for one in cell.records] for name, cell in grid.cells.items()}
     return [
         Panel(
             "The grid",
             GRID_TEXT,
             [*tables(grid), interval_table(answer)],
-            [_picture("grid", figure(grid), GRID_CAPTION)],
+            [Picture.of("grid", figure(grid), GRID_CAPTION)],
         ),
         Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
-        Panel("Learning curves", CURVES_TEXT, (), [_curves(answer, archive)]),
+        Panel("Learning curves", CURVES_TEXT, [_speed_table(histories)], [_curves(answer, histories)]),
+        *study_panels(grid, records, answer.smallest_effect),
         Panel("The shown runs", SHOWN_TEXT, (), [one for record in shown for one in _own_pictures(record, archive)]),
         Panel("How this was made", MADE_TEXT, [_settings(answer), _made(answer), _runs(answer, archive)]),
     ]
@@ -102,7 +84,7 @@ def _paired_pictures(answer: Answer) -> list[Picture]:
         "A dot for each seed, the mean with its 95 % interval beside them; the grey band holds the differences that "
         "count as negligible, the hollow diamond is the published difference of single runs."
     )
-    return [_picture("paired", drawn, caption)]
+    return [Picture.of("paired", drawn, caption)]
 
 
 def _published_difference(answer: Answer, experiment: tuple[str, str]) -> float | None:
@@ -110,17 +92,38 @@ def _published_difference(answer: Answer, experiment: tuple[str, str]) -> float 
     return finetune[0] - scratch[0] if finetune and scratch else None
 
 
-def _curves(answer: Answer, archive: Archive) -> Picture:
+def _curves(answer: Answer, histories: Histories) -> Picture:
     drawn = figures.learning_curves(
         {
             title(experiment): {
-                cell.variant: [[result.val_loss for result in archive.history(record)] for record in cell.records]
+                cell.variant: [
+                    [result.val_loss for result in history] for history in histories[*experiment, cell.variant]
+                ]
                 for cell in answer.grid.row(experiment)
             }
             for experiment in answer.grid.experiments
         }
     )
-    return _picture("curves", drawn, CURVES_TEXT)
+    return Picture.of("curves", drawn, CURVES_TEXT)
+
+
+def _speed_table(histories: Histories) -> Table:
+    heading = ["experiment", "variant", *(f"{100 * level:.0f} %" for level in SPEED_LEVELS)]
+    rows = [
+        [title(cell[:2]), cell[2], *(_speed_text(of_seeds, level) for level in SPEED_LEVELS)]
+        for cell, of_seeds in histories.items()
+        if of_seeds
+    ]
+    name = "Learning speed: epochs until a validation accuracy is reached, the median over seeds and how many reach it"
+    return name, [heading, *rows]
+
+
+def _speed_text(of_seeds: Sequence[Sequence[EpochResult]], level: float) -> str:
+    """A seed that never reaches the level counts as later than all others, so the median may be unknown."""
+    reached = [next((one.epoch for one in history if (one.val_accuracy or 0) >= level), np.inf) for history in of_seeds]
+    num, median = int(np.isfinite(reached).sum()), float(np.quantile(reached, 0.5, method="higher"))
+    count = f"{num} of {len(of_seeds)}"
+    return f"{median:.0f} ({count})" if np.isfinite(median) else f"not by half ({count})"
 
 
 def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
@@ -131,10 +134,6 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
         return []
     run = f"{'-'.join(record.cell)}-s{record.seed}"
     return [Picture(f"{run}-{name}", content, f"{run}: {what}.")]
-
-
-def _picture(name: str, drawn: Figure, caption: str) -> Picture:
-    return Picture(name, figures.png(drawn), caption)
 
 
 def _settings(answer: Answer) -> Table:

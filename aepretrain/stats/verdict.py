@@ -71,12 +71,19 @@ class Comparison:
     """
     smallest_effect: float
     adjusted_p: float | None = None
-    """Set by `judge`; None for what is not among the four."""
+    """Set by `judge`; None for what is in no family."""
+    family: int = NUM_EXPERIMENTS
+    """Over how many tests the p-value is adjusted."""
+
+    @property
+    def min_seeds(self) -> int:
+        """As few seeds as can pass the first of Holm's steps, with differences all of one sign; at least eight."""
+        return max(MIN_SEEDS, 1 + math.floor(math.log2(2 * self.family / ALPHA)))
 
     @property
     def verdict(self) -> Verdict:
-        """What the rule says; a comparison outside the four is never judged."""
-        if self.num_seeds < MIN_SEEDS or self.adjusted_p is None:
+        """What the rule says; a comparison outside a family is never judged."""
+        if self.num_seeds < self.min_seeds or self.adjusted_p is None:
             return Verdict.NONE
         detected, equivalent = self.adjusted_p < ALPHA, self.narrow.within(self.smallest_effect)
         if detected and equivalent:
@@ -113,16 +120,17 @@ def _needed(deviation: float, smallest_effect: float) -> int | None:
     return None if num_seeds is None else max(num_seeds, MIN_SEEDS)
 
 
-def judge(comparisons: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
-    """The same comparisons with p-values adjusted over the four experiments, so that each has its verdict.
+def judge(comparisons: Mapping[Key, Comparison], num_tests: int = NUM_EXPERIMENTS) -> dict[Key, Comparison]:
+    """The same comparisons with p-values adjusted over a family, by default the four experiments: each has its verdict.
 
-    Raises `ValueError` for more than four.
+    Raises `ValueError` for more than the family has.
     """
-    if len(comparisons) > NUM_EXPERIMENTS:
-        raise ValueError(f"the family has {NUM_EXPERIMENTS} experiments, not {len(comparisons)}")
-    adjusted = holm([one.p_value for one in comparisons.values()], NUM_EXPERIMENTS)
+    if len(comparisons) > num_tests:
+        raise ValueError(f"the family has {num_tests} comparisons, not {len(comparisons)}")
+    adjusted = holm([one.p_value for one in comparisons.values()], num_tests)
     return {
-        key: replace(one, adjusted_p=p_value) for (key, one), p_value in zip(comparisons.items(), adjusted, strict=True)
+        key: replace(one, adjusted_p=p_value, family=num_tests)
+        for (key, one), p_value in zip(comparisons.items(), adjusted, strict=True)
     }
 
 

@@ -18,9 +18,26 @@ from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_m
 NEWS_INTERVAL_S = 0.2
 
 
+Finished = Mapping[TrainingSpec, Record]
+"""Finished trainings by what was asked for."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trainings beyond a grid's that answer one question about it.
+
+    It builds on the grid's variants named in `needs`; `plan` gives its own trainings when those are done, for some
+    depend on what those have found.
+    """
+
+    name: str
+    needs: Sequence[str]
+    plan: Callable[[Finished, Dataset], Iterable[TrainingSpec]]
+
+
 @dataclass(frozen=True)
 class GridResult:
-    """A grid's finished trainings in the order of its specs, and what failed, by name, with its message."""
+    """Finished trainings in the order of their specs, and what failed, by name, with its message."""
 
     run_id: str
     records: tuple[Record, ...]
@@ -34,63 +51,155 @@ def run_grid(
     listen: Listener,
     conclude: Callable[[tracking.Run, Sequence[Record]], None],
     *,
+    study: Study | None = None,
     run_id: str | None = None,
     make_pool: Callable[[Execution, Dataset], AbstractContextManager[Pool]] = local_pool,
 ) -> GridResult:
     """Train what is not done yet of `specs`, all with the same settings, as children of one parent run.
 
-    `listen` gets the news while it runs, `conclude` the parent run and all finished records at the end, while the
-    parent is still open. `run_id` is a run that ``mlflow run`` opened for the grid. A training that fails leaves the
-    others running; those that need it are not tried. Raises `Failure` where the store or a worker process fails.
+    With a study, the parent run is the study's, and its own trainings follow. `listen` gets the news while it runs,
+    `conclude` the parent run and all finished records at the end, while the parent is still open. `run_id` is a run
+    that ``mlflow run`` opened for the parent. A training that fails leaves the others running; those that need it are
+    not tried. Raises `Failure` where the store or a worker process fails.
     """
     load_plugins(execution)
     dataset = load(specs[0].settings.dataset, execution.data_dir)
-    works = {work.key: work for work in (make_work(spec, dataset, store, execution) for spec in specs)}
-    key = grid_key(tuple(works))
-    with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))):
-        done = {} if execution.force else _settled(store, dataset, works)
-        name = f"grid {dataset.name}, seeds {grid_options(specs)['seeds']}"
-        with tracking.ending() as open_runs:
-            with whole():
-                parent = tracking.open_grid(store, name, key, run_id=run_id, again=execution.force)
-                open_runs.append(parent)
-            parent.log_params(grid_options(specs))
-            children = {key: replace(work, parent_run_id=parent.run_id) for key, work in works.items()}
-            schedule = _Schedule(children, listen, stack_size(execution))
-            schedule.leave_out(done)
-            if schedule.waiting:
-                try:
-                    with make_pool(execution, dataset) as pool:
-                        schedule.work_through(pool)
-                finally:
-                    tracking.end_orphans(store, parent.run_id)
-            finished = _finished(store, dataset, works)
-            if execution.force:  # what failed now is missing, though an earlier attempt may have succeeded
-                finished = {key: record for key, record in finished.items() if record.parent_run_id == parent.run_id}
+    works = _works(specs, dataset, store, execution)
+    key = grid_key(tuple(works), study.name if study else None)
+    what = f"{study.name if study else 'grid'} {dataset.name}, seeds {grid_options(specs)['seeds']}"
+    with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))), tracking.ending() as open_runs:
+        with whole():
+            kind = "study" if study else "grid"
+            parent = tracking.open_grid(store, what, key, kind=kind, run_id=run_id, again=execution.force)
+            open_runs.append(parent)
+        parent.log_params(grid_options(specs))
+        batch = _Batch(store, dataset, listen, make_pool, parent)
+        if study is None:
+            finished = batch.train(works, execution)
             _log_selected_models(store, dataset, works, finished)
-            records = tuple(finished[one] for one in works if one in finished)
-            adopted = [record.run_id for record in records if record.parent_run_id != parent.run_id]
-            parent.tag(reused=tracking.listing(adopted))
-            conclude(parent, records)
-            parent.end("FAILED" if schedule.failures else "FINISHED")
-    return GridResult(parent.run_id, records, schedule.failures)
+        else:
+            finished = batch.train(works, replace(execution, force=False))
+            own = study.plan({works[key].spec: record for key, record in finished.items()}, dataset)
+            further = _works([spec for spec in own if spec not in specs], dataset, store, execution, study.name)
+            for work in further.values():
+                listen(Event("planned", work.spec))
+            finished |= batch.train_again(works, finished, further, execution)
+            finished |= batch.train(further, execution)
+        records = tuple(finished.values())
+        adopted = [record.run_id for record in records if record.parent_run_id != parent.run_id]
+        parent.tag(reused=tracking.listing(adopted))
+        conclude(parent, records)
+        parent.end("FAILED" if batch.failures else "FINISHED")
+    return GridResult(parent.run_id, records, batch.failures)
+
+
+def _works(
+    specs: Iterable[TrainingSpec],
+    dataset: Dataset,
+    store: tracking.Store,
+    execution: Execution,
+    study: str | None = None,
+) -> dict[str, Work]:
+    return {
+        work.key: replace(work, study=study) for work in (make_work(one, dataset, store, execution) for one in specs)
+    }
+
+
+@dataclass
+class _Batch:
+    """What trains under one parent run, and what of it failed."""
+
+    store: tracking.Store
+    dataset: Dataset
+    listen: Listener
+    make_pool: Callable[[Execution, Dataset], AbstractContextManager[Pool]]
+    parent: tracking.Run
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def train(
+        self, works: Mapping[str, Work], execution: Execution, *, weights_needed: bool = False
+    ) -> dict[str, Record]:
+        """Train what is not done yet; gives all that is finished, in the order of the works.
+
+        What comes from a bundle may be done but have no weights: it is trained again where those are needed.
+        """
+        finished = self._of_use(works)
+        needed = {one for key, work in works.items() if key not in finished for one in work.sources.values()}
+        children = {
+            key: replace(
+                work,
+                parent_run_id=self.parent.run_id,
+                execution=execution,
+                weights_needed=weights_needed or key in needed,
+            )
+            for key, work in works.items()
+        }
+        done = {
+            key: record
+            for key, record in finished.items()
+            if not execution.force and (record.has_weights or not children[key].weights_needed)
+        }
+        schedule = _Schedule(children, self.listen, stack_size(execution), failures=self.failures)
+        schedule.leave_out(done)
+        if schedule.waiting:
+            try:
+                with self.make_pool(execution, self.dataset) as pool:
+                    schedule.work_through(pool)
+            finally:
+                tracking.end_orphans(self.store, self.parent.run_id)
+        finished = _finished(self.store, self.dataset, works)
+        if execution.force:  # what failed now is missing, though an earlier attempt may have succeeded
+            finished = {key: one for key, one in finished.items() if one.parent_run_id == self.parent.run_id}
+        for key, record in finished.items():
+            if works[key].study is None and record.study is not None:  # from now on it is not the study's alone
+                tracking.Run(self.store, record.run_id).tag(study="")
+        return finished
+
+    def train_again(
+        self,
+        works: Mapping[str, Work],
+        finished: Mapping[str, Record],
+        dependents: Mapping[str, Work],
+        execution: Execution,
+    ) -> dict[str, Record]:
+        """Train those works again whose weights were not kept and are needed by dependents that are not done."""
+        open_ones = [work for key, work in dependents.items() if execution.force or key not in self._of_use(dependents)]
+        again: dict[str, Work] = {}
+        while open_ones:
+            sources = {key for work in open_ones for key in work.sources.values()}
+            open_ones = [
+                works[key]
+                for key in sources & finished.keys() - again.keys()
+                if key in works and not finished[key].has_weights
+            ]
+            again |= {work.key: work for work in open_ones}
+        return self.train(again, replace(execution, force=False), weights_needed=True) if again else {}
+
+    def _of_use(self, works: Mapping[str, Work]) -> dict[str, Record]:
+        """What is finished; for a grid not what a bundle has left of a study's, which is without predictions."""
+        return {
+            key: record
+            for key, record in _finished(self.store, self.dataset, works).items()
+            if works[key].study or not (record.study and "imported_run" in record.tags)
+        }
 
 
 class Forecast:
     """How long trainings take, learned from those that have finished."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str], list[float]] = {}
+        self._seconds: dict[tuple[str, str, int], list[float]] = {}
 
     def add(self, record: Record) -> None:
         """Take a finished training into account."""
         network, _, variant = record.cell
-        self._seconds.setdefault((network, variant), []).append(record.metrics["training_s"])
+        labels = record.identity.get("labels", 0)
+        self._seconds.setdefault((network, variant, labels), []).append(record.metrics["training_s"])
 
     def seconds(self, spec: TrainingSpec) -> float:
-        """The mean of the same network and variant, else of the same network; infinite where there is none."""
-        same = self._seconds.get((spec.network, spec.variant))
-        of_network = [s for (network, _), seconds in self._seconds.items() if network == spec.network for s in seconds]
+        """The mean of the same network, variant and labels, else of the network; infinite where there is none."""
+        same = self._seconds.get((spec.network, spec.variant, spec.settings.labels))
+        of_network = [s for (network, *_), seconds in self._seconds.items() if network == spec.network for s in seconds]
         sample = same or of_network
         return sum(sample) / len(sample) if sample else math.inf
 
@@ -127,11 +236,11 @@ class _Schedule:
     def _next_stack(self) -> list[Work]:
         """The seeds of one cell that begin next: pretraining first, for others wait for it, then what takes longest."""
         unsettled = self.waiting.keys() | {work.key for works in self.running.values() for work in works}
-        ready = [work for work in self.waiting.values() if work.pretraining_key not in unsettled]
+        ready = [work for work in self.waiting.values() if unsettled.isdisjoint(work.sources.values())]
         if not ready:
             return []
         first = min(ready, key=lambda work: (work.spec.variant != "pretrain", -self.forecast.seconds(work.spec)))
-        return [work for work in ready if work.spec.cell == first.spec.cell][: self.stack_size]
+        return [work for work in ready if replace(work.spec, seed=first.spec.seed) == first.spec][: self.stack_size]
 
     def _settle(self, works: list[Work], future: Future[list[Record | Failure]]) -> None:
         error = future.exception()
@@ -147,20 +256,14 @@ class _Schedule:
                 self.listen(Event("finished", work.spec, record=result))
             else:
                 self._fail(work, tracking.one_line(result))
-                for other in [one for one in self.waiting.values() if one.pretraining_key == work.key]:
+                for other in [one for one in self.waiting.values() if work.key in one.sources.values()]:
                     del self.waiting[other.key]
-                    self._fail(other, f"not tried, because its pretraining {work.spec.name} failed")
+                    self._fail(other, f"not tried, because {work.spec.name}, which it needs, failed")
 
     def _fail(self, work: Work, message: str) -> None:
-        self.failures[work.spec.name] = message
+        name = work.spec.name
+        self.failures[f"{name} ({work.key[:8]})" if name in self.failures else name] = message
         self.listen(Event("failed", work.spec, message=message))
-
-
-def _settled(store: tracking.Store, dataset: Dataset, works: Mapping[str, Work]) -> dict[str, Record]:
-    """What needs no training: all that is finished, but a pretraining without weights that others still wait for."""
-    finished = _finished(store, dataset, works)
-    needed = {work.pretraining_key for key, work in works.items() if key not in finished}
-    return {key: record for key, record in finished.items() if record.has_weights or key not in needed}
 
 
 def _finished(store: tracking.Store, dataset: Dataset, works: Iterable[str]) -> dict[str, Record]:

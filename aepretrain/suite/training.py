@@ -13,7 +13,7 @@ import numpy as np
 from aepretrain import figures, tracking, variants
 from aepretrain.data import Dataset, load
 from aepretrain.records import EpochResult, Record
-from aepretrain.spec import Execution, Failure, TrainingSpec, UsageError
+from aepretrain.spec import EVALUATIONS, Execution, Failure, TrainingSpec, UsageError
 from aepretrain.stopping import whole
 
 
@@ -22,7 +22,8 @@ class Event:
     """News of a training.
 
     `kind` is ``reused`` (it was done before), ``needed`` (it is trained although nobody asked, because another depends
-    on it), ``waiting`` (another process is at it), ``started``, ``epoch``, ``finished`` or ``failed``.
+    on it), ``planned`` (it has come to what is to be trained), ``waiting`` (another process is at it), ``started``,
+    ``epoch``, ``finished`` or ``failed``.
     """
 
     kind: str
@@ -41,12 +42,17 @@ class Work:
 
     spec: TrainingSpec
     key: str
-    pretraining_key: str | None
+    sources: Mapping[str, str]
+    """The keys of the trainings whose weights it needs, by the names of `TrainingSpec.sources`."""
     store: tracking.Store
     execution: Execution
     parent_run_id: str | None = None
     run_id: str | None = None
     """The run that ``mlflow run`` opened for this training."""
+    study: str | None = None
+    """The study that it is trained for, where no grid has it."""
+    weights_needed: bool = False
+    """Whether others need its weights: without them it does not count as done."""
     with_model: bool = False
     """Whether the run gets its MLflow model at once (in a grid only the selected seeds do, at the end)."""
 
@@ -61,11 +67,10 @@ class SingleResult:
 
 def make_work(spec: TrainingSpec, dataset: Dataset, store: tracking.Store, execution: Execution) -> Work:
     """The work of a training. Raises `UsageError` for a network that is not registered."""
-    pretraining = spec.pretraining
     return Work(
         spec=spec,
         key=variants.training_key(spec, dataset.digest),
-        pretraining_key=None if pretraining is None else variants.training_key(pretraining, dataset.digest),
+        sources={name: variants.training_key(one, dataset.digest) for name, one in spec.sources.items()},
         store=store,
         execution=execution,
     )
@@ -96,9 +101,11 @@ def run_single(
         if run_id is not None:
             tracking.point_to(store, run_id, finished.run_id, finished.metrics)
         return SingleResult(finished, reused=True)
-    if work.pretraining_key and spec.pretraining and _with_weights(store, work.pretraining_key) is None:
-        listen(Event("needed", spec.pretraining))
-        _perform_one(make_work(spec.pretraining, dataset, store, replace(execution, force=False)), listen)
+    for name, source in spec.sources.items():
+        if _with_weights(store, work.sources[name]) is None:
+            listen(Event("needed", source))
+            needed = make_work(source, dataset, store, replace(execution, force=False))
+            _perform_one(replace(needed, weights_needed=True), listen)
     return SingleResult(_perform_one(work, listen), reused=False)
 
 
@@ -129,8 +136,8 @@ def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
 
 
 def _of_use(work: Work) -> Record | None:
-    """The finished training; of a pretraining only one whose weights are kept, for others start from them."""
-    return _with_weights(work.store, work.key) if work.spec.variant == "pretrain" else work.store.done(work.key)
+    """The finished training; where others need its weights, only one that has kept them."""
+    return _with_weights(work.store, work.key) if work.weights_needed else work.store.done(work.key)
 
 
 def _with_weights(store: tracking.Store, key: str) -> Record | None:
@@ -149,49 +156,60 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
     """Train and write the runs of works whose locks are held; gives, by key, why some failed."""
     store = works[0].store
     device = variants.resolve_device(works[0].execution.device)
-    pretrainings = [_pretraining(work) for work in works]
+    sources = [_sources(work) for work in works]
     with tracking.ending() as open_runs:
         runs = []
-        for work, pretraining in zip(works, pretrainings, strict=True):
+        for work, of_work in zip(works, sources, strict=True):
             with whole():
-                runs.append(_open_run(work, dataset, device, len(works), pretraining))
+                runs.append(_open_run(work, dataset, device, len(works), of_work))
                 open_runs.append(runs[-1])
 
+        # A stack's epochs, and the short ones of training by updates, are written at the end, or training would wait
+        at_once = len(works) == 1 and not works[0].spec.settings.updates
+
         def log_epoch(place: int, result: EpochResult) -> None:
-            if len(works) == 1:  # a stack's epochs are written at its end, or they would keep it waiting
+            if at_once:
                 runs[place].log_history([result])
             listen(Event("epoch", works[place].spec, result))
 
-        pretrained = [variants.parse_weights(store.weights(one)) for one in pretrainings if one]
-        outcomes = variants.run([work.spec for work in works], dataset, device, pretrained, log_epoch)
+        weights = [
+            {name: variants.parse_weights(store.weights(record)) for name, record in of_work.items()}
+            for of_work in sources
+        ]
+        outcomes = variants.run([work.spec for work in works], dataset, device, weights, log_epoch)
         failures = {}
-        for work, run, pretraining, outcome in zip(works, runs, pretrainings, outcomes, strict=True):
+        for work, run, of_work, outcome in zip(works, runs, sources, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 run.fail(outcome)
                 failures[work.key] = outcome
             else:
-                if len(works) > 1:
+                if not at_once:
                     run.log_history(outcome.evidence.history)
-                _log_outcome(work, run, dataset, outcome, pretraining)
+                _log_outcome(work, run, dataset, outcome, of_work)
                 run.finish()
             open_runs.remove(run)
     return failures
 
 
-def _pretraining(work: Work) -> Record | None:
-    """The finished pretraining that a work starts from, if it does. Raises `Failure` where there is none."""
-    if work.pretraining_key is None:
-        return None
-    record = _with_weights(work.store, work.pretraining_key)
-    if record is None:
-        raise Failure(f"the pretraining of {work.spec.name} is not done")
-    return record
+def _sources(work: Work) -> dict[str, Record]:
+    """The finished trainings whose weights a work needs, by name. Raises `Failure` where one is missing."""
+    found = {}
+    for name, key in work.sources.items():
+        record = _with_weights(work.store, key)
+        if record is None:
+            raise Failure(f"{work.spec.name} needs the weights of {work.spec.sources[name].name}, which is not done")
+        found[name] = record
+    return found
 
 
-def _open_run(work: Work, dataset: Dataset, device: object, stack: int, pretraining: Record | None) -> tracking.Run:
+def _open_run(work: Work, dataset: Dataset, device: object, stack: int, sources: Mapping[str, Record]) -> tracking.Run:
     tags = {"device": device, "threads": work.execution.threads, "stack": stack}
-    if pretraining is not None:
-        tags |= {"pretraining_key": pretraining.key, "pretraining_run": pretraining.run_id}
+    if work.study is not None:
+        tags["study"] = work.study
+    if work.spec.variant in EVALUATIONS:
+        tags["evaluated"] = tracking.listing([record.run_id for record in sources.values()])
+    elif "pretrain" in sources:
+        tags |= {"pretraining_key": sources["pretrain"].key, "pretraining_run": sources["pretrain"].run_id}
     reference = tracking.DatasetReference(dataset.name, dataset.digest, dataset.source)
     return tracking.open_training(
         work.store, work.spec, work.key, reference, parent_run_id=work.parent_run_id, run_id=work.run_id, **tags
@@ -199,10 +217,11 @@ def _open_run(work: Work, dataset: Dataset, device: object, stack: int, pretrain
 
 
 def _log_outcome(
-    work: Work, run: tracking.Run, dataset: Dataset, outcome: variants.Outcome, pretraining: Record | None
+    work: Work, run: tracking.Run, dataset: Dataset, outcome: variants.Outcome, sources: Mapping[str, Record]
 ) -> None:
     spec = work.spec
-    run.log_weights(variants.dump_weights(outcome.weights))
+    if outcome.weights:
+        run.log_weights(variants.dump_weights(outcome.weights))
     if outcome.evidence.predictions is not None:
         run.log_bytes("evidence/predictions.npz", outcome.evidence.predictions.to_bytes())
     for name, figure in figures.training_figures(spec.name, outcome.evidence).items():
@@ -210,7 +229,7 @@ def _log_outcome(
     run.log_metrics(outcome.metrics)
     if outcome.warning is not None:
         run.tag(warning=outcome.warning)
-    run.describe(_note(work, outcome, pretraining))
+    run.describe(_note(work, outcome, sources))
     if work.with_model and spec.variant != "pretrain":
         log_model(work, run.run_id, dataset, outcome.weights)
 
@@ -228,10 +247,13 @@ def _example(dataset: Dataset) -> np.ndarray[tuple[int, ...], np.dtype[np.float3
     return dataset.images_NHW[:2].unsqueeze(1).float().div(255).numpy()
 
 
-def _note(work: Work, outcome: variants.Outcome, pretraining: Record | None) -> str:
+def _note(work: Work, outcome: variants.Outcome, sources: Mapping[str, Record]) -> str:
     """What the run is and how it came out, in a line of Markdown."""
     spec, found = work.spec, outcome.metrics
     what = f"**{spec.network}**, augmentation {spec.augmentation}, **{spec.variant}**, seed {spec.seed}, on "
+    if spec.variant in EVALUATIONS:
+        looked_at = ", ".join(f"{name} `{record.run_id}`" for name, record in sources.items())
+        return f"{what}{spec.settings.dataset}: an evaluation of {looked_at}."
     epochs = f"best epoch {found['best_epoch']:.0f} of {found['num_epochs']:.0f}"
     if spec.variant == "pretrain":
         result = f"{spec.settings.ae_loss} on clean test images {found['test_loss']:.5f}"
@@ -240,7 +262,7 @@ def _note(work: Work, outcome: variants.Outcome, pretraining: Record | None) -> 
             f"test accuracy {found['test_accuracy']:.4f}, macro-F1 {found['test_macro_f1']:.4f} "
             f"(validation {found['best_val_accuracy']:.4f}, {found['best_val_macro_f1']:.4f})"
         )
-    source = f" Encoder from pretraining run `{pretraining.run_id}`." if pretraining else ""
+    source = f" Encoder from pretraining run `{sources['pretrain'].run_id}`." if sources else ""
     return f"{what}{spec.settings.dataset}: {result}; {epochs}.{source}" + (
         f" Note: {outcome.warning}." if outcome.warning else ""
     )

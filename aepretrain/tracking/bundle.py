@@ -2,8 +2,8 @@
 
 ``records.parquet`` has one row a training: its cell and seed, its final figures, and the rest as JSON.
 ``histories.parquet`` has every number that was logged, with its step. ``artifacts.parquet`` has files: the evidence of
-every training, and the weights and figures of the selected ones. ``SHA256SUMS`` has the digests of the three, as
-``sha256sum --check`` takes them.
+every training but those of studies, and the weights and figures of the selected ones. ``SHA256SUMS`` has the digests of
+the three, as ``sha256sum --check`` takes them.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aepretrain.records import EpochResult, Record, history_of
-from aepretrain.spec import NETWORKS, SCHEMA, Failure, NotKept, canonical_json, identity_key
+from aepretrain.spec import NETWORKS, PHASES, SCHEMA, Failure, NotKept, canonical_json, identity_key
 from aepretrain.stopping import whole
 from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
@@ -31,7 +31,7 @@ RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifac
 SUMS = "SHA256SUMS"
 
 KEPT = ("evidence",)
-"""What every training keeps of its artifacts."""
+"""What a training keeps of its artifacts, unless it was trained for a study: those are many."""
 
 KEPT_OF_SELECTED = (*KEPT, "figures", "weights.pt")
 """What a selected one keeps; its MLflow model can be made again from its weights."""
@@ -139,8 +139,9 @@ def _history_rows(store: Store, record: Record, run: StoredRun) -> Iterator[Row]
 
 
 def _artifact_rows(store: Store, record: Record, selected: bool) -> Iterator[Row]:
-    for one in store.client.list_artifacts(record.run_id):
-        if one.path in (KEPT_OF_SELECTED if selected else KEPT):
+    kept = KEPT_OF_SELECTED if selected else KEPT if record.study is None else ()
+    for one in store.client.list_artifacts(record.run_id) if kept else ():
+        if one.path in kept:
             files = store.client.list_artifacts(record.run_id, one.path) if one.is_dir else [one]
             for file in files:
                 yield {"key": record.key, "path": file.path, "content": store.artifact(record.run_id, file.path)}
@@ -239,10 +240,8 @@ def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
 def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mapping[str, str]) -> str:
     """A run with all that a training of the bundle has; gives its id."""
     row, tags = training.row, dict(training.record.tags)
-    note, source = row["note"], tags.get("pretraining_run")
-    if source is not None and source in run_ids:
-        tags["pretraining_run"] = run_ids[source]
-        note = note.replace(source, run_ids[source])
+    note = _with_new_ids(row["note"], run_ids)
+    tags |= {name: _with_new_ids(tags[name], run_ids) for name in ("pretraining_run", "evaluated") if name in tags}
     of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
     with ending() as open_runs:
         with whole():
@@ -262,6 +261,10 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
     return run.run_id
 
 
+def _with_new_ids(text: str, run_ids: Mapping[str, str]) -> str:
+    return re.sub("[0-9a-f]{32}", lambda found: run_ids.get(found[0], found[0]), text)
+
+
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in a folder. Raises `Failure` where it is damaged or made by something else, in one line."""
     try:
@@ -270,7 +273,7 @@ def read_bundle(folder: Path) -> Bundle:
         for name in (RECORDS, HISTORIES, ARTIFACTS):
             if listed[name] != _digest(folder / name):
                 raise ValueError(f"{name} is not what {SUMS} says")
-        rows = sorted(pq.read_table(folder / RECORDS).to_pylist(), key=lambda row: row["variant"] != "pretrain")
+        rows = sorted(pq.read_table(folder / RECORDS).to_pylist(), key=lambda row: list(PHASES).index(row["variant"]))
         trainings = {row["key"]: Training(row, [], {}) for row in rows}
         for one in pq.read_table(folder / HISTORIES).to_pylist():
             trainings[one["key"]].numbers.append(one)

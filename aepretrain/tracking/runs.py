@@ -132,6 +132,7 @@ class Run:
         self.tag(done="true")
         self.end("FINISHED")
 
+    @whole()
     def fail(self, error: BaseException) -> None:
         """End the run as FAILED, with the error as a tag."""
         self.tag(error=one_line(error))
@@ -177,16 +178,16 @@ def open_training(
     return run
 
 
-def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool) -> Run:
-    """The parent run of a grid: `run_id`, which ``mlflow run`` opened, or the run of an earlier start of the same
-    grid, or (where there is none, or `again` is set) a new one. The caller holds the grid's lock."""
-    earlier = [] if run_id or again else list(store.search({"grid": key, "kind": "grid"}))
+def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool, kind: str = "grid") -> Run:
+    """The parent run of a grid or a study (its `kind`): `run_id`, which ``mlflow run`` opened, or the run of an earlier
+    start of the same, or (where there is none, or `again` is set) a new one. The caller holds the lock of its key."""
+    earlier = [] if run_id or again else list(store.search({"grid": key, "kind": kind}))
     if earlier:
         store.client.update_run(earlier[-1].info.run_id, status="RUNNING")
         if f"{TAG}error" in earlier[-1].data.tags:
             store.client.delete_tag(earlier[-1].info.run_id, f"{TAG}error")
         return Run(store, earlier[-1].info.run_id)
-    return _open(store, name, None, run_id, {"kind": "grid", "grid": key})
+    return _open(store, name, None, run_id, {"kind": kind, "grid": key})
 
 
 def open_import(store: Store, name: str, digest: str) -> Run:

@@ -3,20 +3,35 @@
 Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B items of all seeds' batches, D code features.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.data import Dataset, split
-from aepretrain.engine import Examples, Phase, Select, Task, Trained, evaluate, train
-from aepretrain.networks import Classifier, Network, Reconstructor, build, definition_digest, load_part, part_weights
+from aepretrain.analysis import principal_components
+from aepretrain.data import IMAGE_SIZE, Dataset, labelled, split
+from aepretrain.engine import Examples, Phase, Select, Task, Trained, evaluate, set_weights, train
+from aepretrain.networks import (
+    Classifier,
+    Network,
+    Reconstructor,
+    build,
+    build_probe,
+    definition_digest,
+    load_part,
+    part_weights,
+)
 from aepretrain.records import EpochResult, Evidence
-from aepretrain.spec import Failure, TrainingSpec
-from aepretrain.variants.images import Images, erasing
+from aepretrain.spec import EVALUATIONS, FROZEN, Failure, TrainingSpec
+from aepretrain.variants.evaluation import Weights, evaluate_all
+from aepretrain.variants.images import Images, erasing, normalize
 from aepretrain.variants.judging import AE_LOSSES, class_counts, judge_classifier, judge_reconstruction
+
+UPDATES_BETWEEN_VALIDATIONS = 100
+"""Where training is by updates, it is validated after as many passes as fit into so many, but at least one."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +54,20 @@ def run(
     specs: Sequence[TrainingSpec],
     dataset: Dataset,
     device: torch.device,
-    pretrained: Sequence[Mapping[str, Tensor]],
+    sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
 ) -> list[Outcome | Failure]:
     """Train a stack of specs that differ only in their seeds, then evaluate each once at its best weights.
 
-    `pretrained` holds the weights of each one's pretraining, for frozen and finetune; it is empty for the others.
+    `sources` holds for each the weights that it needs, by the names of `TrainingSpec.sources`.
     `on_epoch` gets each epoch's numbers with the place of their spec. What fails, fails alone. Where the device's
     memory does not hold the stack, its halves are trained one after the other. Raises `Failure` where pretrained
     weights do not fit.
     """
+    if specs[0].variant in EVALUATIONS:
+        return [_look(spec, given, dataset, device) for spec, given in zip(specs, sources, strict=True)]
     try:
-        return _run(specs, dataset, device, pretrained, on_epoch)
+        return _run(specs, dataset, device, sources, on_epoch)
     except torch.OutOfMemoryError:
         if len(specs) == 1:
             raise Failure(f"{device} has too little memory for {specs[0].name}") from None
@@ -59,61 +76,109 @@ def run(
     def on_later_epoch(place: int, result: EpochResult) -> None:
         on_epoch(half + place, result)
 
-    first = run(specs[:half], dataset, device, pretrained[:half], on_epoch)
-    return first + run(specs[half:], dataset, device, pretrained[half:], on_later_epoch)
+    first = run(specs[:half], dataset, device, sources[:half], on_epoch)
+    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch)
+
+
+def _look(
+    spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device
+) -> Outcome | Failure:
+    figures = evaluate_all(spec, sources, dataset, device)
+    return figures if isinstance(figures, Failure) else Outcome(figures, Evidence(history=()), {}, None)
 
 
 def _run(
     specs: Sequence[TrainingSpec],
     dataset: Dataset,
     device: torch.device,
-    pretrained: Sequence[Mapping[str, Tensor]],
+    sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
 ) -> list[Outcome | Failure]:
-    networks = [build(spec.network, spec.seed) for spec in specs]
-    for network, weights in zip(networks, pretrained, strict=False):  # none but for frozen and finetune
-        load_part(network, "encoder", weights)
-    for network in networks:
-        network.to(device)
     settings = specs[0].settings
     halves = [split(dataset, settings.split, spec.seed) for spec in specs]
+    networks = [_network(spec, dataset.images_NHW[half.train_N]) for spec, half in zip(specs, halves, strict=True)]
+    for network, given in zip(networks, sources, strict=True):
+        if "pretrain" in given:
+            load_part(network, "encoder", given["pretrain"])
+        network.to(device)
+    if settings.labels and specs[0].phase == "cls":
+        halves = [labelled(dataset, half, settings.labels, spec.seed) for spec, half in zip(specs, halves, strict=True)]
     training, validation = (
         Images.on_device(dataset.images_NHW, dataset.labels_N, rows, settings, device)
         for rows in ([half.train_N for half in halves], [half.validation_N for half in halves])
     )
     make_task = _reconstruction_task if specs[0].variant == "pretrain" else _classification_task
-    results = train(make_task(specs, networks, training, validation), on_epoch)
+    task = make_task(specs, networks, training, validation)
+    results = train(task, on_epoch)
     test_rows = torch.arange(len(dataset.test_labels_N))
     test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [test_rows] * len(specs), settings, device)
     return [
         result
         if isinstance(result, Failure)
-        else _conclude(specs, place, networks[place], result, training, validation, test)
+        else _conclude(
+            specs[place],
+            networks[place],
+            task.models[place],
+            result,
+            *(one.of(place) for one in (training, validation, test)),
+        )
         for place, result in enumerate(results)
     ]
 
 
+def _network(spec: TrainingSpec, training_MHW: Tensor) -> Network:
+    """The network of a training before it learns; of pixels and principal components one that has them for a code."""
+    network = build(spec.network, spec.seed)
+    if spec.variant == "pixels":
+        return build_probe(None, spec.seed)
+    if spec.variant == "pca":
+        pixels_MD = normalize(training_MHW.float().div(255), spec.settings).flatten(1)
+        code_size = network.eval().encode(torch.zeros(1, 1, *IMAGE_SIZE)).shape[1]
+        return build_probe(_onto_components(pixels_MD, code_size), spec.seed)
+    return network
+
+
+@torch.no_grad()
+def _onto_components(pixels_MD: Tensor, num: int) -> nn.Linear:
+    """The map of pixels to their coordinates along the first principal components."""
+    found = principal_components(pixels_MD.numpy(), num)
+    directions_CD = torch.from_numpy(found.directions_CD)
+    linear_map = nn.Linear(pixels_MD.shape[1], num)
+    linear_map.weight.copy_(directions_CD)
+    linear_map.bias.copy_(-directions_CD @ torch.from_numpy(found.mean_D))
+    return linear_map
+
+
 def _conclude(
-    specs: Sequence[TrainingSpec],
-    place: int,
+    spec: TrainingSpec,
     network: Network,
+    model: nn.Module,
     trained: Trained,
     training: Images,
     validation: Images,
     test: Images,
 ) -> Outcome:
-    """What remains of one training: figures and evidence at its best weights, and those weights."""
-    spec = specs[place]
-    is_pretraining = spec.variant == "pretrain"
-    judge = judge_reconstruction if is_pretraining else judge_classifier
-    figures, shown = judge(spec, network, validation.of(place), test.of(place))
-    if is_pretraining:
-        shown["class_counts"] = class_counts(training=training.of(place), validation=validation.of(place))
-    parts = ("encoder", "decoder" if is_pretraining else network.head_name(spec.variant))
+    """What remains of one training: figures and evidence at its best weights, and those weights.
+
+    A classifier without patience had a number of steps fixed beforehand, so what it ends with is a result too.
+    """
+    if spec.variant == "pretrain":
+        figures, shown = judge_reconstruction(spec, network, validation, test)
+        shown["class_counts"] = class_counts(training=training, validation=validation)
+        parts = ("encoder", "decoder")
+    else:
+        figures, shown = judge_classifier(spec, network, validation, test)
+        parts = ("encoder", network.head_name(spec.variant))
+    weights = part_weights(network, *parts)
+    if spec.phase == "cls" and _patience(spec) == 0:
+        set_weights(model, trained.last_weights)
+        last, _ = judge_classifier(spec, network, validation, test)
+        figures |= {f"last_{name}": last[name] for name in ("test_accuracy", "test_macro_f1", "test_loss")}
+        figures["num_labels"] = training.rows_SM.shape[1]
     return Outcome(
         metrics=_history_figures(trained) | figures,
         evidence=Evidence(history=trained.history, **shown),
-        weights=part_weights(network, *parts),
+        weights=weights,
         warning=_warning(spec, trained),
     )
 
@@ -132,7 +197,7 @@ def _reconstruction_task(
         validation=validation.examples("clean"),
         classifies=False,
         order="AE order",
-        phase=_phase(specs[0]),
+        phase=_phase(specs[0], training),
     )
 
 
@@ -140,7 +205,7 @@ def _classification_task(
     specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images
 ) -> Task:
     head = networks[0].head_name(specs[0].variant)
-    frozen = specs[0].variant == "frozen"
+    frozen = specs[0].variant in FROZEN
     for network in networks:
         _learn_only(network, *((head,) if frozen else ("encoder", head)))
     draw = erasing(specs, training, "classifier erasing")
@@ -157,13 +222,26 @@ def _classification_task(
         validation=validation_examples,
         classifies=True,
         order="classifier order",
-        phase=_phase(specs[0]),
+        phase=_phase(specs[0], training),
     )
 
 
-def _phase(spec: TrainingSpec) -> Phase:
-    settings = spec.settings
-    return Phase(epochs=spec.epochs, batch_size=settings.batch_size, lr=settings.lr, patience=settings.patience)
+def _phase(spec: TrainingSpec, training: Images) -> Phase:
+    settings, num = spec.settings, training.rows_SM.shape[1]
+    batch_size = min(settings.batch_size, num) if spec.phase == "cls" and settings.labels else settings.batch_size
+    phase = Phase(epochs=spec.epochs, batch_size=batch_size, lr=settings.lr, patience=_patience(spec))
+    if spec.phase == "ae" or not settings.updates:
+        return phase
+    steps = math.ceil(num / batch_size)
+    passes = max(1, UPDATES_BETWEEN_VALIDATIONS // steps)
+    return replace(
+        phase, epochs=math.ceil(settings.updates / (steps * passes)), passes=passes, updates=settings.updates
+    )
+
+
+def _patience(spec: TrainingSpec) -> int:
+    """A number of updates that is fixed beforehand leaves nothing to patience."""
+    return 0 if spec.phase == "cls" and spec.settings.updates else spec.settings.patience
 
 
 def _learn_only(network: Network, *parts: str) -> None:
@@ -201,6 +279,6 @@ def _history_figures(trained: Trained) -> dict[str, float]:
 
 
 def _warning(spec: TrainingSpec, trained: Trained) -> str | None:
-    if trained.best_epoch < spec.epochs:
+    if trained.best_epoch < spec.epochs or (spec.phase == "cls" and spec.settings.updates):
         return None
     return f"the best epoch is the last one ({spec.epochs}): with more epochs the validation loss may fall further"

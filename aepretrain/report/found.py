@@ -1,0 +1,97 @@
+"""Finished trainings of a store, asked for by how they differ from a grid's. Shapes: S seeds."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aepretrain import stats
+from aepretrain.records import Record
+from aepretrain.report.answer import Experiment, interval_text
+from aepretrain.report.grid import MISSING, Grid, Score, fits
+
+BySeed = Mapping[int, Record]
+
+PROBE_NAMES = {"random": "random encoder", "pixels": "raw pixels", "pca": "principal components"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The records of a store, to be asked for those that belong to the grid but for one thing."""
+
+    grid: Grid
+    records: Sequence[Record]
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """The grid's rows: network and augmentation."""
+        return self.grid.experiments
+
+    def of(self, experiment: Experiment, variant: str, **settings: object) -> dict[int, Record]:
+        """By seed, the trainings of a variant with the grid's settings except for these."""
+        wanted = {"labels": 0, "updates": 0, **self.grid.settings, **settings}
+        return {
+            record.seed: record
+            for record in self.records
+            if record.cell == (*experiment, variant) and fits(record, wanted)
+        }
+
+    def fair_budget(self, experiment: Experiment) -> dict[int, Record]:
+        """By seed, scratch with as many epochs as that seed's pretraining and finetuning took."""
+        pretrained, finetuned = self.of(experiment, "pretrain"), self.of(experiment, "finetune")
+        found = {}
+        for seed in pretrained.keys() & finetuned.keys():
+            epochs = round(sum(one[seed].metrics["num_epochs"] for one in (pretrained, finetuned)))
+            of_epochs = self.of(experiment, "scratch", patience=0, cls_epochs=epochs)
+            if seed in of_epochs:
+                found[seed] = of_epochs[seed]
+        return found
+
+    def labels(self, experiment: Experiment) -> list[int]:
+        """The numbers of labels that were tried, all labels (0) last."""
+        tried = {record.setting("labels") for record in self._by_updates(experiment)}
+        return sorted(tried, key=lambda num: num or np.inf)
+
+    def updates(self, experiment: Experiment) -> int:
+        """The number of steps that most of those trainings have."""
+        counts = Counter(record.setting("updates") for record in self._by_updates(experiment))
+        return max(counts, key=lambda num: (counts[num], num), default=0)
+
+    def _by_updates(self, experiment: Experiment) -> list[Record]:
+        """Trainings by a number of steps, otherwise with the grid's settings."""
+        wanted = {name: value for name, value in self.grid.settings.items() if name not in ("labels", "updates")}
+        return [
+            record
+            for record in self.records
+            if record.cell[:2] == experiment and record.setting("updates") and fits(record, wanted)
+        ]
+
+
+def values_of(by_seed: BySeed, metric: str = "test_accuracy") -> NDArray[np.float64]:
+    """A metric of each seed, in their order, [S]."""
+    return np.array([by_seed[seed].metrics[metric] for seed in sorted(by_seed)])
+
+
+def score_of(by_seed: BySeed, metric: str = "test_accuracy") -> str:
+    """A metric's mean and standard deviation over seeds."""
+    return f"{Score.of(values_of(by_seed, metric).tolist())} (n = {len(by_seed)})" if by_seed else MISSING
+
+
+def paired(
+    first: BySeed, second: BySeed, metrics: tuple[str, str] = ("test_accuracy", "test_accuracy")
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A metric of the first and one of the second, for the seeds that both have, [S] each."""
+    seeds = sorted(first.keys() & second.keys())
+    first_S, second_S = (
+        np.array([side[seed].metrics[metric] for seed in seeds])
+        for side, metric in zip((first, second), metrics, strict=True)
+    )
+    return first_S, second_S
+
+
+def difference_of(first: BySeed, second: BySeed, metric_of_second: str = "test_accuracy") -> str:
+    """The mean of the paired differences with its 95 % interval."""
+    first_S, second_S = paired(first, second, ("test_accuracy", metric_of_second))
+    return interval_text(stats.mean_interval(first_S - second_S, 0.95)) if len(first_S) else MISSING

@@ -1,0 +1,116 @@
+"""The panel of few labels: accuracy against the number of labelled images."""
+
+from collections.abc import Mapping
+
+from aepretrain import figures, stats
+from aepretrain.records import Record
+from aepretrain.report.answer import Experiment, draw_for, interval_text, title, verdict_words
+from aepretrain.report.found import PROBE_NAMES, BySeed, Found, paired, score_of, values_of
+from aepretrain.report.grid import MISSING, Table
+from aepretrain.report.panel import Panel, Picture
+from aepretrain.spec import LABELS
+from aepretrain.stats import Comparison
+
+LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")
+
+LABELS_TEXT = (
+    "Classifiers that are given few labels, class-balanced and nested within a seed, while the autoencoder was "
+    "pretrained on all images. Each is trained for the same number of steps, whatever the number of labels, and "
+    "validated on a fifth as many further images, at least 10. The p-values of finetune − scratch are adjusted by "
+    "Holm's method over the planned numbers of labels of one experiment; the rule for the verdict is that of the "
+    "primary comparison, and with eight tests it needs nine seeds."
+)
+LABELS_CAPTION = (
+    "Above, test accuracy at the best validation loss against labels, mean and its 95 % interval over seeds. Below, "
+    "finetune − scratch, paired by seed; the grey band holds differences that count as negligible."
+)
+
+
+def labels_panel(found: Found, smallest_effect: float) -> Panel:
+    """A curve and a table for each experiment whose trainings with few labels are there."""
+    curves = {
+        one: {labels: _of_labels(found, one, labels) for labels in found.labels(one)} for one in found.experiments
+    }
+    curves = {one: of_labels for one, of_labels in curves.items() if of_labels}
+    if not curves:
+        return Panel("Few labels", "Not run. To run it: aepretrain study labels --seeds …")
+    compared = {one: _compared(one, of_labels, smallest_effect) for one, of_labels in curves.items()}
+    tables = [_labels_table(one, curves[one], compared[one]) for one in curves]
+    drawn = figures.label_curves(
+        {
+            title(one): {
+                variant: {
+                    _num_labels(by_seed): stats.mean_interval(values_of(by_seed), 0.95)
+                    for of_variants in of_labels.values()
+                    if (by_seed := of_variants[variant])
+                }
+                for variant in LABEL_VARIANTS
+            }
+            for one, of_labels in curves.items()
+        },
+        {
+            title(one): {
+                _num_labels(curves[one][labels]["scratch"]): comparison.difference
+                for labels, comparison in of_sizes.items()
+            }
+            for one, of_sizes in compared.items()
+        },
+        smallest_effect,
+        PROBE_NAMES,
+    )
+    steps = ", ".join(f"{num:,}" for num in sorted({found.updates(one) for one in curves}))
+    text = f"{LABELS_TEXT} Here: {steps} steps."
+    return Panel("Few labels", text, tables, [Picture.of("labels", drawn, LABELS_CAPTION)])
+
+
+def _of_labels(found: Found, experiment: Experiment, labels: int) -> dict[str, dict[int, Record]]:
+    return {
+        variant: found.of(experiment, variant, labels=labels, updates=found.updates(experiment))
+        for variant in LABEL_VARIANTS
+    }
+
+
+def _num_labels(by_seed: BySeed) -> int:
+    """The number of labelled training images, which is the same for all seeds."""
+    return round(next(iter(by_seed.values())).metrics["num_labels"])
+
+
+def _compared(
+    experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], smallest_effect: float
+) -> dict[int, Comparison]:
+    """Finetune minus scratch at each number of labels, judged over all that are planned; a missing one has p = 1."""
+    compared = {}
+    for labels, of_variants in curve.items():
+        finetune_S, scratch_S = paired(of_variants["finetune"], of_variants["scratch"])
+        if len(finetune_S):
+            draw = draw_for(f"labels {labels}", experiment)
+            compared[labels] = stats.compare(finetune_S, scratch_S, draw, smallest_effect)
+    return stats.judge(compared, max(len(LABELS), len(compared)))
+
+
+def _labels_table(
+    experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], compared: Mapping[int, Comparison]
+) -> Table:
+    heading = [
+        "labels",
+        *(PROBE_NAMES.get(variant, variant) for variant in LABEL_VARIANTS),
+        "finetune, last weights",
+        "scratch, last weights",
+        "finetune − scratch",
+        "p, Holm",
+        "verdict",
+    ]
+    rows = []
+    for labels, of_variants in curve.items():
+        comparison = compared.get(labels)
+        rows.append(
+            [
+                f"{labels:,}" if labels else "all",
+                *(score_of(of_variants[variant]) for variant in LABEL_VARIANTS),
+                *(score_of(of_variants[variant], "last_test_accuracy") for variant in ("finetune", "scratch")),
+                MISSING if comparison is None else interval_text(comparison.difference),
+                MISSING if comparison is None else f"{comparison.adjusted_p:.4f}",
+                MISSING if comparison is None else verdict_words(comparison),
+            ]
+        )
+    return f"{title(experiment)}: test accuracy by the number of labels", [heading, *rows]

@@ -1,0 +1,39 @@
+"""What a page is made of."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from aepretrain import figures
+from aepretrain.report.grid import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with the sentence that stands beneath it, which is also what a screen reader says."""
+
+    name: str
+    content: bytes
+    caption: str
+
+    @classmethod
+    def of(cls, name: str, drawn: Figure, caption: str) -> "Picture":
+        """A figure as a picture."""
+        return cls(name, figures.png(drawn), caption)
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, as an address."""
+        return "data:image/png;base64," + base64.b64encode(self.content).decode()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of the page: a heading, a few words, tables and pictures."""
+
+    heading: str
+    text: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()

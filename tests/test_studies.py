@@ -1,0 +1,175 @@
+"""What studies found, as panels of the page, from records made by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aepretrain import report
+from aepretrain.records import Record
+from aepretrain.report.evaluations import PAIR_NAMES
+from aepretrain.report.labels import LABEL_VARIANTS
+from aepretrain.report.panel import Panel
+from aepretrain.spec import CLASSIFIERS, PROBES, Settings, TrainingSpec, UsageError, grid_specs
+from aepretrain.variants.evaluation import PAIRS
+from tests.test_answer import archive, record_of
+
+SEEDS = tuple(range(9))
+
+
+def of_study(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
+    found = record_of(spec, accuracy, **metrics)
+    return replace(found, tags=dict(found.tags) | {"study": "any"})
+
+
+def change(spec: TrainingSpec, variant: str, **settings: Any) -> TrainingSpec:
+    return replace(spec, variant=variant, settings=replace(spec.settings, **settings))
+
+
+def pretrainings() -> list[TrainingSpec]:
+    specs = grid_specs(("fc",), ("none", "erasing"), SEEDS, Settings())
+    return [spec for spec in specs if spec.variant == "pretrain"]
+
+
+def controls() -> list[Record]:
+    """Probes at 0.5, 0.6 and 0.7, scratch for 20 + 20 + 2·seed epochs at 0.94 (last 0.93), clean targets at 0.97."""
+    made = []
+    for spec in pretrainings():
+        made += [of_study(change(spec, probe), 0.5 + 0.1 * place) for place, probe in enumerate(PROBES)]
+        fair = change(spec, "scratch", patience=0, cls_epochs=40 + 2 * spec.seed)
+        made.append(of_study(fair, 0.94 + 0.001 * spec.seed, last_test_accuracy=0.93 + 0.001 * spec.seed))
+        wrong = change(spec, "scratch", patience=0, cls_epochs=99)
+        made.append(of_study(wrong, 0.1, last_test_accuracy=0.1))
+        if spec.augmentation == "erasing":
+            made += [of_study(change(spec, variant, ae_target="clean"), 0.97) for variant in ("frozen", "finetune")]
+    return made
+
+
+def labels() -> list[Record]:
+    """Finetune is 0.05 better than scratch with 10 labels and, with a spread around nothing, equal with all."""
+    made = []
+    for spec in pretrainings():
+        for num, effect in ((10, 0.05), (0, 0.0)):
+            for variant in LABEL_VARIANTS:
+                accuracy = (0.5 if num else 0.97) + (effect if variant == "finetune" else 0.0) + 0.001 * (spec.seed % 3)
+                if variant == "finetune":
+                    accuracy += 0.0002 * (spec.seed % 2) - 0.0001
+                one = change(spec, variant, labels=num, updates=5_000)
+                made.append(of_study(one, accuracy, last_test_accuracy=0.4, num_labels=num or 50_000))
+    return made
+
+
+def evaluations() -> list[Record]:
+    """Accuracy falls by the erased share, for scratch by 0.02 more; CKA is 0.9 and 0.8 in the two layers."""
+    made = []
+    for spec in pretrainings():
+        erased = {}
+        for percent in (0, 10):
+            for variant in CLASSIFIERS:
+                lost = 0.02 if variant == "scratch" and percent else 0.0
+                erased[f"{variant}_accuracy_at_{percent}"] = 0.98 - percent / 100 - lost
+                erased |= {f"{variant}_nll_at_{percent}": 0.1 + percent, f"{variant}_ece_at_{percent}": 0.01}
+        made.append(of_study(replace(spec, variant="robustness"), 0.0, **erased))
+        alike = {f"cka_{a}_{b}_{layer}": 1.0 - layer / 10 for a, b in PAIRS for layer in (1, 2)}
+        if spec.seed < 8:
+            made.append(of_study(replace(spec, variant="similarity"), 0.0, **alike))
+    return made
+
+
+def panels(*further: Record) -> list[Panel]:
+    base = list(archive(len(SEEDS), ("fc",)).records().values())
+    return report.study_panels(report.build_grid(base), [*base, *further], 0.001)
+
+
+def rows(panel: Panel, title: str) -> dict[str, dict[str, str]]:
+    """A table's rows by their first column, each by the columns' names."""
+    ((heading, *found),) = (table for name, table in panel.tables if title in name)
+    return {row[0]: dict(zip(heading, row, strict=True)) for row in found}
+
+
+def test_what_was_not_run_is_told_with_the_command() -> None:
+    found = panels()
+    assert [panel.text.partition("aepretrain ")[2] for panel in found] == [
+        "study controls --seeds …",
+        "study labels --seeds …",
+        "study robustness --seeds …",
+        "study similarity --seeds …",
+    ]
+    assert not any(panel.tables or panel.pictures for panel in found)
+
+
+def test_probes_are_held_against_the_frozen_encoder() -> None:
+    row = rows(panels(*controls())[0], "learned nothing")["fc, none"]
+    assert row["random encoder"] == "0.5000 ± 0.0000 (n = 9)"
+    assert row["frozen − principal components"].startswith("+0.2")
+
+
+def test_scratch_of_the_same_budget_is_that_of_the_seeds_own_epochs() -> None:
+    row = rows(panels(*controls())[0], "epochs of pretraining")["fc, erasing"]
+    assert row["scratch, as long, best validation"].startswith("0.9440 ")
+    assert row["scratch, as long, last weights"].startswith("0.9340 ")
+    assert row["finetune − last weights"].startswith("+0.0")
+
+
+def test_clean_targets_are_compared_where_there_is_erasing() -> None:
+    panel = panels(*controls())[0]
+    (found,) = (table for name, table in panel.tables if "target under erasing" in name)
+    assert [row[:2] for row in found[1:3]] == [["fc, erasing", "frozen"], ["fc, erasing", "finetune"]]
+    assert all(row[3] == "0.9700 ± 0.0000 (n = 9)" for row in found[1:3])
+    assert {row[0] for row in found[3:]} == {"conv, erasing"}
+    assert all("missing" in row for row in found[3:])
+
+
+def test_each_number_of_labels_has_its_verdict() -> None:
+    panel = panels(*labels())[1]
+    found = rows(panel, "fc, none: test accuracy by")
+    assert list(found) == ["10", "all"]
+    assert (found["10"]["verdict"], found["all"]["verdict"]) == ("gain", "equivalent")
+    assert found["10"]["finetune − scratch"].startswith("+0.0500 (")
+    assert found["10"]["scratch, last weights"] == "0.4000 ± 0.0000 (n = 9)"
+    assert "5,000 steps" in panel.text
+    assert panel.pictures[0].content.startswith(b"\x89PNG")
+
+
+def test_eight_tests_need_nine_seeds() -> None:
+    """The smallest p of 8 seeds is 2/256; eight times that is more than 0.05."""
+    panel = panels(*(record for record in labels() if record.seed < 8))[1]
+    assert rows(panel, "fc, none: test accuracy by")["10"]["verdict"] == "no verdict: 8 seeds, at least 9 needed"
+
+
+def test_other_numbers_of_steps_and_other_settings_do_not_mix_in() -> None:
+    (spec, *_) = pretrainings()
+    odd = [
+        of_study(change(spec, "scratch", labels=10, updates=20_000), 0.1, last_test_accuracy=0.1, num_labels=10),
+        of_study(change(spec, "scratch", labels=50, updates=5_000, lr=0.1), 0.1, last_test_accuracy=0.1, num_labels=50),
+    ]
+    assert panels(*labels(), *odd)[1].tables == panels(*labels())[1].tables
+
+
+def test_studies_stay_out_of_the_grid() -> None:
+    base = list(archive(2, ("fc",)).records().values())
+    with pytest.raises(UsageError, match="different settings"):
+        report.build_grid([*base, *controls()])
+    assert report.choose([*base, *controls(), *labels()], {}) == base
+
+
+def test_erased_test_images_have_their_table() -> None:
+    panel = panels(*evaluations())[2]
+    found = rows(panel, "fc, erasing: erased test images (n = 9)")
+    assert list(found) == ["0 %", "10 %"]
+    assert found["10 %"]["scratch, accuracy"] == "0.8600 ± 0.0000"
+    assert found["10 %"]["finetune − scratch, accuracy"].startswith("+0.0200 (")
+    assert found["10 %"]["frozen, NLL"] == "10.1000 ± 0.0000"
+    assert panel.pictures[0].content.startswith(b"\x89PNG")
+
+
+def test_likeness_is_told_layer_by_layer() -> None:
+    panel = panels(*evaluations())[3]
+    found = rows(panel, "fc, none: linear CKA (n = 8)")
+    assert list(found) == list(PAIR_NAMES.values())
+    assert found["scratch, scratch of another seed"] == {
+        "encoders": "scratch, scratch of another seed",
+        "layer 1": "0.9000 ± 0.0000",
+        "layer 2": "0.8000 ± 0.0000",
+    }
+    assert panel.pictures[0].content.startswith(b"\x89PNG")
