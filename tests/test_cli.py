@@ -208,7 +208,9 @@ def start_grid(uri: str, folder: Path) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.project)]
+)
 def test_a_stopped_grid_ends_its_runs(number: signal.Signals, code: int, uri: str, tmp_path: Path) -> None:
     process = start_grid(uri, tmp_path)
     os.kill(process.pid, number)
@@ -221,6 +223,7 @@ def test_a_stopped_grid_ends_its_runs(number: signal.Signals, code: int, uri: st
     assert [run.info.status for run in store.search({"kind": "grid"})] == ["KILLED"]
 
 
+@pytest.mark.project
 def test_workers_end_with_a_parent_that_was_killed(uri: str, tmp_path: Path) -> None:
     process = start_grid(uri, tmp_path)
     os.kill(process.pid, signal.SIGKILL)
