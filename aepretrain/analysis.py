@@ -1,4 +1,4 @@
-"""Codes and images in, maps out: principal components. Shapes: N images, D features, C components."""
+"""Images and codes in, maps and likeness out: principal components, CKA. Shapes: N images, D features, C components."""
 
 from dataclasses import dataclass
 

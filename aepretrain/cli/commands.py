@@ -130,9 +130,7 @@ def study(name: str, **options: Any) -> None:
                 specs, store, asked.execution, display.handle, lambda *_: None, study=KNOWN[one], run_id=asked.run_id
             )
         results.append(result)
-        if not result.failures and all(
-            record.cell[2] in VARIANTS and record.study is None for record in result.records
-        ):
+        if not result.failures and all(record.study is None for record in result.records):
             click.echo(f"study {one} found nothing to do (similarity compares neighbouring seeds: give two or more)")
     say_where(store)
     if asked.run_id is not None and any(result.failures for result in results):
