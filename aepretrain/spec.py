@@ -200,9 +200,17 @@ class TrainingSpec:
 
     @property
     def name(self) -> str:
-        """For people: ``fc-erasing-finetune-s0``, and ``fc-none-scratch-100labels-s0`` where they are few."""
-        labels = f"-{self.settings.labels}labels" if self.phase == "cls" and self.settings.labels else ""
-        return f"{self.network}-{self.augmentation}-{self.variant}{labels}-s{self.seed}"
+        """For people: ``fc-erasing-finetune-s0``, and where it is so ``…-clean`` (target), ``…-100labels``,
+        ``…-5000updates`` or ``…-70epochs`` (exactly so many, without patience)."""
+        settings, identity = self.settings, self.identity()
+        classifies = "cls" in PHASES[self.variant]
+        told = {
+            "clean": self.augmentation == "erasing" and identity.get("ae_target") == "clean",
+            f"{settings.labels}labels": classifies and settings.labels,
+            f"{settings.updates}updates": classifies and settings.updates,
+            f"{self.epochs}epochs": identity.get("patience") == 0,
+        }
+        return "-".join((*self.cell, *(text for text, applies in told.items() if applies), f"s{self.seed}"))
 
     @property
     def cell(self) -> tuple[str, str, str]:

@@ -65,7 +65,16 @@ def test_later_options_are_silent_at_their_defaults() -> None:
     assert set(few.identity()) == set(spec("finetune").identity()) - {"cls_epochs"} | {"labels", "updates"}
     assert few.pretraining == replace(few, variant="pretrain")
     assert few.pretraining.key("a", {}) == spec("pretrain").key("a", {})
-    assert few.name == "fc-none-finetune-100labels-s0"
+
+
+def test_a_name_tells_what_else_would_have_the_name_of_a_grids_training() -> None:
+    assert spec("finetune").name == "fc-none-finetune-s0"
+    assert spec("finetune", labels=100, updates=50).name == "fc-none-finetune-100labels-50updates-s0"
+    assert spec("pretrain", labels=100, updates=50).name == "fc-none-pretrain-s0"
+    assert spec("scratch", patience=0, cls_epochs=77).name == "fc-none-scratch-77epochs-s0"
+    assert spec("frozen", "erasing", ae_target="clean").name == "fc-erasing-frozen-clean-s0"
+    assert spec("scratch", "erasing", ae_target="clean").name == "fc-erasing-scratch-s0"
+    assert spec("frozen", ae_target="clean").name == "fc-none-frozen-s0"
 
 
 def test_training_by_updates_depends_on_neither_epochs_nor_patience() -> None:

@@ -81,6 +81,8 @@ def run_grid(
             finished = batch.train(works, replace(execution, force=False))
             own = study.plan({works[key].spec: record for key, record in finished.items()}, dataset)
             further = _works([spec for spec in own if spec not in specs], dataset, store, execution, study.name)
+            of_grids = {key for key, record in _finished(store, dataset, further).items() if record.study is None}
+            further = {key: replace(work, study=None) if key in of_grids else work for key, work in further.items()}
             for work in further.values():
                 listen(Event("planned", work.spec))
             finished |= batch.train_again(works, finished, further, execution)

@@ -1,11 +1,12 @@
 """The four variants as calls of the one training loop. The only package that touches test images."""
 
-from aepretrain.variants.machine import prepare_process, resolve_device
+from aepretrain.variants.machine import describe_machine, prepare_process, resolve_device
 from aepretrain.variants.training import Outcome, run, training_key
 from aepretrain.variants.weights import dump_weights, parse_weights, scoring_module
 
 __all__ = [
     "Outcome",
+    "describe_machine",
     "dump_weights",
     "parse_weights",
     "prepare_process",

@@ -2,10 +2,34 @@
 
 import ctypes
 import platform
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
 from aepretrain.spec import UsageError
+
+COMPUTING = ("torch", "numpy", "numba", "scikit-learn")
+"""The packages whose versions may change a result's last digits."""
+
+
+@lru_cache(maxsize=4)
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """The processor or card by its name, and the versions of what computes on it."""
+    packages = ", ".join(f"{name} {version(name)}" for name in COMPUTING)
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {"processor": processor, "versions": f"Python {platform.python_version()}, {packages}"}
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it, elsewhere as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def resolve_device(name: str) -> torch.device:
