@@ -15,6 +15,7 @@ from aepretrain.data import Dataset, load
 from aepretrain.records import EpochResult, Record
 from aepretrain.spec import EVALUATIONS, Execution, Failure, TrainingSpec, UsageError
 from aepretrain.stopping import whole
+from aepretrain.suite.snapshots import SnapshotFiles
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Event:
 
     `kind` is ``reused`` (it was done before), ``needed`` (it is trained although nobody asked, because another depends
     on it), ``planned`` (it has come to what is to be trained), ``waiting`` (another process is at it), ``started``,
-    ``epoch``, ``finished`` or ``failed``.
+    ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
     """
 
     kind: str
@@ -176,7 +177,10 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
             {name: variants.parse_weights(store.weights(record)) for name, record in of_work.items()}
             for of_work in sources
         ]
-        outcomes = variants.run([work.spec for work in works], dataset, device, weights, log_epoch)
+        keys = {work.spec: work.key for work in works}
+        circumstances = {"device": str(device), "threads": works[0].execution.threads}
+        snapshots = SnapshotFiles(store.folder, keys, circumstances)
+        outcomes = variants.run([work.spec for work in works], dataset, device, weights, log_epoch, snapshots)
         failures = {}
         for work, run, of_work, outcome in zip(works, runs, sources, outcomes, strict=True):
             if isinstance(outcome, Failure):
@@ -188,6 +192,7 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
                 _log_outcome(work, run, dataset, outcome, of_work)
                 run.finish()
             open_runs.remove(run)
+    snapshots.remove()
     return failures
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import shlex
 import sqlite3
 import tempfile
@@ -37,6 +38,22 @@ class StoreError(Failure):
     """The tracking store cannot be opened or used."""
 
 
+class Unavailable(StoreError):
+    """The store, or the disk beside it, takes nothing now but may later: nothing else need be tried until then."""
+
+
+@contextmanager
+def on_disk(folder: Path) -> Iterator[None]:
+    """Write into this folder. Raises `Unavailable`, in a line, where the disk is full or read-only."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"nothing can be written to {folder}: {error.strerror}; what is finished is kept, and the same command "
+            "goes on from there once it can"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Store:
     """An opened store: its URI and the experiment that new runs go to. Small enough to send to a worker."""
@@ -49,13 +66,18 @@ class Store:
         """MLflow's client of this store, one in a process."""
         return _client(self.uri)
 
+    @property
+    def folder(self) -> Path:
+        """Where this host keeps what belongs to the store but is not in it: locks, snapshots."""
+        return _own_folder(self.uri)
+
     @contextmanager
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Exclude other processes on this host from what `name` stands for; `on_wait` is told when one is at it.
 
         The lock is free again when its holder dies.
         """
-        lock = FileLock(_lock_folder(self.uri) / f"{name}.lock")
+        lock = FileLock(self.folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -142,7 +164,7 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     _check_reachable(uri)
     try:
-        with FileLock(_lock_folder(uri) / "open.lock"):
+        with FileLock(_own_folder(uri) / "open.lock"):
             client = _client(uri)
             if run_id is not None:
                 return Store(uri, client.get_run(run_id).info.experiment_id)
@@ -219,13 +241,16 @@ def _use_wal(uri: str) -> None:
         connection.close()
 
 
-def _lock_folder(uri: str) -> Path:
-    """Beside an SQLite database; else in the temporary folder of this host."""
+def _own_folder(uri: str) -> Path:
+    """Beside an SQLite database; else in the user's folder for states, named by a hash of the URI without password."""
     if uri.startswith(SQLITE):
         folder = Path(uri.removeprefix(SQLITE) + ".locks")
     else:
-        folder = Path(tempfile.gettempdir(), "aepretrain-" + hashlib.sha256(uri.encode()).hexdigest()[:16])
-    folder.mkdir(exist_ok=True)
+        parts = urlsplit(uri)
+        public = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        states = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        folder = states / "aepretrain" / hashlib.sha256(public.encode()).hexdigest()[:16]
+    folder.mkdir(parents=not uri.startswith(SQLITE), exist_ok=True)
     return folder
 
 
