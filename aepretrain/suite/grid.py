@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from aepretrain import tracking, variants
+from aepretrain import tracking
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.spec import CLASSIFIERS, Execution, TrainingSpec, canonical_json, grid_key, grid_options
@@ -60,6 +60,7 @@ def run_grid(
     load_plugins(execution)
     dataset = load(specs[0].settings.dataset, execution.data_dir)
     works = _works(specs, dataset, store, execution)
+    tracking.recover(store)
     key = grid_key(tuple(works), study.name if study else None)
     what = f"{study.name if study else 'grid'} {dataset.name}, seeds {grid_options(specs)['seeds']}"
     with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))), tracking.ending() as open_runs:
@@ -71,7 +72,7 @@ def run_grid(
         batch = _Batch(store, dataset, listen, make_pool, parent)
         if study is None:
             finished = batch.train(works, execution)
-            _log_selected_models(store, dataset, works, finished)
+            _log_selected_models(dataset, works, finished)
         else:
             finished = batch.train(works, replace(execution, force=False))
             own = study.plan({works[key].spec: record for key, record in finished.items()}, dataset)
@@ -137,11 +138,8 @@ class _Batch:
         schedule = Schedule(children, self.listen, stack_size(execution), failures=self.failures)
         schedule.leave_out(done)
         while schedule.waiting:
-            try:
-                with self.make_pool(execution, self.dataset) as pool:
-                    schedule.work_through(pool)
-            finally:
-                tracking.end_orphans(self.store, self.parent.run_id)
+            with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
+                schedule.work_through(pool)
         finished = _finished(self.store, self.dataset, works)
         if execution.force:  # what failed now is missing, though an earlier attempt may have succeeded
             finished = {key: one for key, one in finished.items() if one.parent_run_id == self.parent.run_id}
@@ -195,10 +193,6 @@ def select(records: Iterable[Record]) -> list[Record]:
     return [record for record in best.values() if record.cell[2] in CLASSIFIERS]
 
 
-def _log_selected_models(
-    store: tracking.Store, dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]
-) -> None:
+def _log_selected_models(dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
-        if "model" not in record.tags and record.has_weights:
-            weights = variants.parse_weights(store.weights(record))
-            log_model(works[record.key], record.run_id, dataset, weights)
+        log_model(works[record.key], record, dataset)

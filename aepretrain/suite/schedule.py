@@ -51,6 +51,7 @@ class Schedule:
     failures: dict[str, str] = field(default_factory=dict)
     to_retry: list[list[Work]] = field(default_factory=list)
     retried: list[list[Work]] = field(default_factory=list)
+    unavailable: tracking.Unavailable | None = None
 
     def leave_out(self, done: Mapping[str, Record]) -> None:
         """Strike off what is done, and learn from it how long the rest will take."""
@@ -59,7 +60,10 @@ class Schedule:
             self.listen(Event("reused", self.waiting.pop(key).spec, record=record))
 
     def work_through(self, pool: Pool) -> None:
-        """Train what is waiting, until nothing is or the pool is dead."""
+        """Train what is waiting, until nothing is or the pool is dead.
+
+        Raises `Unavailable`, when what is under way has ended, where one of them found that its results are not taken.
+        """
         try:
             while self.waiting or self.running:
                 while len(self.running) < pool.jobs and (works := self._next_stack()):
@@ -74,6 +78,8 @@ class Schedule:
                     del self.running[future]
         except BrokenProcessPool:
             self._after_death()
+        if self.unavailable:
+            raise self.unavailable
 
     def _after_death(self) -> None:
         """What was at work in the pool that died fails, or waits to be retried."""
@@ -113,6 +119,9 @@ class Schedule:
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             raise error
+        if isinstance(error, tracking.Unavailable):
+            self.unavailable = error
+            self.waiting.clear()
         results = [error] * len(works) if error else future.result()
         for work, result in zip(works, results, strict=True):
             if isinstance(result, Record):

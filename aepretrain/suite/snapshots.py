@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from aepretrain import tracking
 from aepretrain.spec import TrainingSpec
 
 INTERVAL_S = 10.0
@@ -55,27 +54,25 @@ class SnapshotFile:
         return None
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the file, at once. Raises `Unavailable` where the disk does not take it."""
+        """Replace the file, at once."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
-        with tracking.on_disk(self.path.parent):
-            partial = self.path.with_suffix(".partial")
-            try:
-                with partial.open("wb") as file:
-                    file.write(self._digest(content) + content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self.path)
-            except OSError:
-                with suppress(OSError):
-                    partial.unlink()
-                raise
+        partial = self.path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(self._digest(content) + content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink()
+            raise
 
     def remove(self) -> None:
         """Remove the file: the training has finished, or the file is of no use."""
-        with tracking.on_disk(self.path.parent):
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.sha256(self.identity.encode() + content).digest()
