@@ -281,11 +281,13 @@ class Execution:
     data_dir: str | None = None
     force: bool = False
     plugins: tuple[str, ...] = ()
+    outage_s: float = 120.0
 
     def __post_init__(self) -> None:
         _check("threads", self.threads, lambda value: value > 0, "an integer > 0")
         _check("jobs", self.jobs, lambda value: value is None or value > 0, "an integer > 0")
         _check("stack", self.stack, lambda value: value is None or value > 0, "an integer > 0")
+        _check("outage_s", self.outage_s, lambda value: 0 <= value < math.inf, "a finite number >= 0")
 
 
 def grid_specs(

@@ -54,3 +54,14 @@ def _is_unwinding() -> bool:
     """Whether something like ``KeyboardInterrupt`` is being handled."""
     handled = sys.exc_info()[1]
     return handled is not None and not isinstance(handled, Exception)
+
+
+def is_stopping() -> bool:
+    """Whether the work has been told to stop, or is unwinding."""
+    return _state.pending is not None or _is_unwinding()
+
+
+def stop_if_told() -> None:
+    """Stop now, if told to: for a wait within a `whole`, at which nothing is half-done."""
+    if _state.pending and not _is_unwinding():
+        _state.pending()

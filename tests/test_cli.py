@@ -25,7 +25,7 @@ from aepretrain.data import mnist
 from aepretrain.spec import STUDIES, VARIANTS
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["grid", *VARIANTS, "study", "compare", "report", "export", "import"]
+COMMANDS = ["grid", *VARIANTS, "study", "compare", "report", "export", "import", "sync"]
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -52,6 +52,7 @@ BAD = [
     (["grid", "--seeds", "3-1"], 2, "runs backwards"),
     (["grid", "--seeds", "x"], 2, "seeds='x'"),
     (["grid", "--jobs", "0"], 2, "jobs=0"),
+    (["grid", "--outage-s", "-1"], 2, "outage_s=-1.0"),
     (["grid", "--epochs", "-3"], 2, "epochs=-3"),
     (["grid", "--epochs", "abc"], 2, "--epochs"),
     (["grid", "--erase-scale", "0.2"], 2, "two numbers"),

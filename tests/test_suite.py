@@ -165,14 +165,14 @@ def interrupt_after(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C be pressed when so many epochs have been trained."""
     original, left = variants.run, [num]
 
-    def run(specs: Any, dataset: Dataset, device: torch.device, sources: Any, on_epoch: Any) -> Any:
+    def run(specs: Any, dataset: Dataset, device: torch.device, sources: Any, on_epoch: Any, *rest: Any) -> Any:
         def count(place: int, result: Any) -> None:
             on_epoch(place, result)
             left[0] -= 1
             if left[0] == 0:
                 raise KeyboardInterrupt
 
-        return original(specs, dataset, device, sources, count)
+        return original(specs, dataset, device, sources, count, *rest)
 
     monkeypatch.setattr(variants, "run", run)
 

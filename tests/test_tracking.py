@@ -165,13 +165,20 @@ def test_a_run_that_lost_its_process_is_ended_by_the_next_attempt(store: Store) 
     assert stored(store, run.run_id).data.tags["aepretrain.attempt"] == "3"
 
 
-def test_the_runs_of_dead_workers_are_ended_by_their_grid(store: Store) -> None:
-    mine, other = begin(store, parent_run_id="mine"), begin(store, parent_run_id="other")
-    store.client.update_run(mine.run_id, "RUNNING")
-    tracking.end_orphans(store, "mine")
-    assert stored(store, mine.run_id).info.status == "KILLED"
-    assert "without ending" in stored(store, mine.run_id).data.tags["aepretrain.error"]
-    assert stored(store, other.run_id).info.status == "RUNNING"
+def test_runs_that_no_process_is_at_are_ended(store: Store) -> None:
+    """A training's process holds the lock of its key, a grid's that of the grid, as long as they live."""
+    grid = open_grid(store, "grid", "g", run_id=None, again=False)
+    training, elsewhere = begin(store), begin(store)
+    for run in (training, elsewhere):
+        store.client.update_run(run.run_id, "RUNNING")
+    store.client.set_tag(elsewhere.run_id, "aepretrain.host", "another host")
+    with store.lock(KEY, lambda: None), store.lock("grid-g", lambda: None):
+        tracking.recover(store)
+        assert {stored(store, run.run_id).info.status for run in (grid, training)} == {"RUNNING"}
+    tracking.recover(store)
+    assert {stored(store, run.run_id).info.status for run in (grid, training)} == {"KILLED"}
+    assert "without ending" in stored(store, training.run_id).data.tags["aepretrain.error"]
+    assert stored(store, elsewhere.run_id).info.status == "RUNNING", "nobody here knows"
 
 
 def test_a_run_that_mlflow_opened_is_taken_over(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""The commands: ``grid``, one for each variant, ``study``, ``compare``, ``report``, ``export`` and ``import``."""
+"""The commands that train: ``grid``, one for each variant, and ``study``; and how every command ends."""
 
 import multiprocessing
 import os
@@ -23,6 +23,7 @@ from aepretrain.cli.options import (
 )
 from aepretrain.cli.results import compare, export, import_, report_
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
+from aepretrain.cli.sync import sync
 from aepretrain.spec import (
     CLASSIFIERS,
     STUDIES,
@@ -43,11 +44,11 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""What MLflow is told unless the user has told it something else."""
+"""What MLflow is told unless the user has told it something else. Patience is our own (`--outage-s`)."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -272,7 +273,7 @@ def _with_available_dataset(settings: Settings, execution: Execution, fallback: 
     return settings
 
 
-for _command in (compare, report_, export, import_):
+for _command in (compare, report_, export, import_, sync):
     cli.add_command(_command)
 
 
@@ -292,6 +293,9 @@ def main() -> NoReturn:
         code = _complain(f"aepretrain: {error}", 2)
     except Failure as error:
         code = _complain(f"aepretrain: {error}", 1)
+    except OSError as error:
+        what = f"{error.filename or 'a file'}: {error.strerror or error}"
+        code = _complain(f"aepretrain: {what}; what is finished is kept, the same command goes on from there", 1)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("aepretrain: interrupted; what is finished is kept, the same command goes on from there", 130)
     except Exception as error:

@@ -59,6 +59,8 @@ class Display:
             self._print(f"{spec.name} is not done yet: it is trained first, as a run of its own")
         elif event.kind == "waiting":
             self._print(f"{spec.name}: another process is at it, or at the same grid; waiting for it to end")
+        elif event.kind == "retried":
+            self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
         elif event.kind == "started":
             total = None if spec.phase == "cls" and spec.settings.updates else spec.epochs
             self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")

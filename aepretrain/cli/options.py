@@ -154,6 +154,13 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
         command = click.option(
             "--device", default=_execution("device"), show_default=True, help="auto, cpu, cuda or mps."
         )(command)
+        command = click.option(
+            "--outage-s",
+            type=float,
+            default=_execution("outage_s"),
+            show_default=True,
+            help="Seconds to wait for a tracking server that is away; later, results are kept for `aepretrain sync`.",
+        )(command)
         if with_jobs:
             command = click.option(
                 "--stack", type=int, help="Seeds trained as one stack.  [default: 1 on a CPU, up to 100 on a GPU]"

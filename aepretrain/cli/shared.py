@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aepretrain.spec import Failure
+from aepretrain.spec import Execution, Failure
 
 if TYPE_CHECKING:
     from aepretrain import report, tracking
@@ -27,7 +27,8 @@ def open_store(options: dict[str, Any], run_id: str | None) -> "tracking.Store":
     from aepretrain import tracking
 
     uri = options["tracking_uri"] or tracking.default_uri(Path.cwd())
-    return tracking.open_store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id)
+    outage_s = options.get("outage_s", Execution.outage_s)
+    return tracking.open_store(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id, outage_s)
 
 
 def say_where(store: "tracking.Store") -> None:

@@ -1,7 +1,8 @@
 """Plan − what is finished → work → records: single trainings and whole grids, in processes on this machine."""
 
-from aepretrain.suite.grid import Finished, Forecast, GridResult, Study, run_grid, select
+from aepretrain.suite.grid import Finished, GridResult, Study, run_grid, select
 from aepretrain.suite.pool import Pool, local_pool, num_jobs
+from aepretrain.suite.schedule import Forecast
 from aepretrain.suite.training import Event, Listener, SingleResult, check, run_single
 
 __all__ = [

@@ -1,22 +1,17 @@
 """A whole grid: what is missing in the store is trained, pretraining before what depends on it."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from aepretrain import tracking, variants
+from aepretrain import tracking
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
-from aepretrain.spec import CLASSIFIERS, Execution, Failure, TrainingSpec, canonical_json, grid_key, grid_options
+from aepretrain.spec import CLASSIFIERS, Execution, TrainingSpec, canonical_json, grid_key, grid_options
 from aepretrain.stopping import whole
-from aepretrain.suite.pool import Pool, local_pool, stack_size, train_in_worker
+from aepretrain.suite.pool import Pool, local_pool, stack_size
+from aepretrain.suite.schedule import Schedule
 from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_model, make_work
-
-NEWS_INTERVAL_S = 0.2
-
 
 Finished = Mapping[TrainingSpec, Record]
 """Finished trainings by what was asked for."""
@@ -60,11 +55,12 @@ def run_grid(
     With a study, the parent run is the study's, and its own trainings follow. `listen` gets the news while it runs,
     `conclude` the parent run and all finished records at the end, while the parent is still open. `run_id` is a run
     that ``mlflow run`` opened for the parent. A training that fails leaves the others running; those that need it are
-    not tried. Raises `Failure` where the store or a worker process fails.
+    not tried. Raises `Failure` where the store fails.
     """
     load_plugins(execution)
     dataset = load(specs[0].settings.dataset, execution.data_dir)
     works = _works(specs, dataset, store, execution)
+    tracking.recover(store)
     key = grid_key(tuple(works), study.name if study else None)
     what = f"{study.name if study else 'grid'} {dataset.name}, seeds {grid_options(specs)['seeds']}"
     with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))), tracking.ending() as open_runs:
@@ -76,7 +72,7 @@ def run_grid(
         batch = _Batch(store, dataset, listen, make_pool, parent)
         if study is None:
             finished = batch.train(works, execution)
-            _log_selected_models(store, dataset, works, finished)
+            _log_selected_models(dataset, works, finished)
         else:
             finished = batch.train(works, replace(execution, force=False))
             own = study.plan({works[key].spec: record for key, record in finished.items()}, dataset)
@@ -141,14 +137,11 @@ class _Batch:
             for key, record in finished.items()
             if not execution.force and (record.has_weights or not children[key].weights_needed)
         }
-        schedule = _Schedule(children, self.listen, stack_size(execution), failures=self.failures)
+        schedule = Schedule(children, self.listen, stack_size(execution), failures=self.failures)
         schedule.leave_out(done)
-        if schedule.waiting:
-            try:
-                with self.make_pool(execution, self.dataset) as pool:
-                    schedule.work_through(pool)
-            finally:
-                tracking.end_orphans(self.store, self.parent.run_id)
+        while schedule.waiting:
+            with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
+                schedule.work_through(pool)
         finished = _finished(self.store, self.dataset, works)
         if execution.force:  # what failed now is missing, though an earlier attempt may have succeeded
             finished = {key: one for key, one in finished.items() if one.parent_run_id == self.parent.run_id}
@@ -186,88 +179,6 @@ class _Batch:
         }
 
 
-class Forecast:
-    """How long trainings take, learned from those that have finished."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str, int], list[float]] = {}
-
-    def add(self, record: Record) -> None:
-        """Take a finished training into account."""
-        network, _, variant = record.cell
-        labels = record.identity.get("labels", 0)
-        self._seconds.setdefault((network, variant, labels), []).append(record.metrics["training_s"])
-
-    def seconds(self, spec: TrainingSpec) -> float:
-        """The mean of the same network, variant and labels, else of the network; infinite where there is none."""
-        same = self._seconds.get((spec.network, spec.variant, spec.settings.labels))
-        of_network = [s for (network, *_), seconds in self._seconds.items() if network == spec.network for s in seconds]
-        sample = same or of_network
-        return sum(sample) / len(sample) if sample else math.inf
-
-
-@dataclass
-class _Schedule:
-    """What is still to be trained, and the stacks under way."""
-
-    waiting: dict[str, Work]
-    listen: Listener
-    stack_size: int = 1
-    forecast: Forecast = field(default_factory=Forecast)
-    running: dict[Future[list[Record | Failure]], list[Work]] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-
-    def leave_out(self, done: Mapping[str, Record]) -> None:
-        """Strike off what is done, and learn from it how long the rest will take."""
-        for key, record in done.items():
-            self.forecast.add(record)
-            self.listen(Event("reused", self.waiting.pop(key).spec, record=record))
-
-    def work_through(self, pool: Pool) -> None:
-        while self.waiting or self.running:
-            while len(self.running) < pool.jobs and (works := self._next_stack()):
-                for work in works:
-                    del self.waiting[work.key]
-                self.running[pool.executor.submit(train_in_worker, works)] = works
-            finished, _ = wait(self.running, timeout=NEWS_INTERVAL_S, return_when=FIRST_COMPLETED)
-            for event in pool.news():
-                self.listen(event)
-            for future in finished:
-                self._settle(self.running.pop(future), future)
-
-    def _next_stack(self) -> list[Work]:
-        """The seeds of one cell that begin next: pretraining first, for others wait for it, then what takes longest."""
-        unsettled = self.waiting.keys() | {work.key for works in self.running.values() for work in works}
-        ready = [work for work in self.waiting.values() if unsettled.isdisjoint(work.sources.values())]
-        if not ready:
-            return []
-        first = min(ready, key=lambda work: (work.spec.variant != "pretrain", -self.forecast.seconds(work.spec)))
-        return [work for work in ready if replace(work.spec, seed=first.spec.seed) == first.spec][: self.stack_size]
-
-    def _settle(self, works: list[Work], future: Future[list[Record | Failure]]) -> None:
-        error = future.exception()
-        if isinstance(error, BrokenProcessPool):
-            raise Failure(
-                "a worker process died, perhaps for lack of memory; what is done is kept, and the same command goes on "
-                "from there (fewer workers: --jobs)"
-            ) from error
-        results = [error] * len(works) if error else future.result()
-        for work, result in zip(works, results, strict=True):
-            if isinstance(result, Record):
-                self.forecast.add(result)
-                self.listen(Event("finished", work.spec, record=result))
-            else:
-                self._fail(work, tracking.one_line(result))
-                for other in [one for one in self.waiting.values() if work.key in one.sources.values()]:
-                    del self.waiting[other.key]
-                    self._fail(other, f"not tried, because {work.spec.name}, which it needs, failed")
-
-    def _fail(self, work: Work, message: str) -> None:
-        name = work.spec.name
-        self.failures[f"{name} ({work.key[:8]})" if name in self.failures else name] = message
-        self.listen(Event("failed", work.spec, message=message))
-
-
 def _finished(store: tracking.Store, dataset: Dataset, works: Iterable[str]) -> dict[str, Record]:
     records = store.records(dataset_digest=dataset.digest)
     return {key: records[key] for key in works if key in records}
@@ -284,10 +195,6 @@ def select(records: Iterable[Record]) -> list[Record]:
     return [record for record in best.values() if record.cell[2] in CLASSIFIERS]
 
 
-def _log_selected_models(
-    store: tracking.Store, dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]
-) -> None:
+def _log_selected_models(dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
-        if "model" not in record.tags and record.has_weights:
-            weights = variants.parse_weights(store.weights(record))
-            log_model(works[record.key], record.run_id, dataset, weights)
+        log_model(works[record.key], record, dataset)

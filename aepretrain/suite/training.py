@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from aepretrain.data import Dataset, load
 from aepretrain.records import EpochResult, Record
 from aepretrain.spec import EVALUATIONS, Execution, Failure, TrainingSpec, UsageError
 from aepretrain.stopping import whole
+from aepretrain.suite.snapshots import SnapshotFiles
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Event:
 
     `kind` is ``reused`` (it was done before), ``needed`` (it is trained although nobody asked, because another depends
     on it), ``planned`` (it has come to what is to be trained), ``waiting`` (another process is at it), ``started``,
-    ``epoch``, ``finished`` or ``failed``.
+    ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
     """
 
     kind: str
@@ -53,8 +53,6 @@ class Work:
     """The study that it is trained for, where no grid has it."""
     weights_needed: bool = False
     """Whether others need its weights: without them it does not count as done."""
-    with_model: bool = False
-    """Whether the run gets its MLflow model at once (in a grid only the selected seeds do, at the end)."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,8 @@ def run_single(
     check([spec], execution)
     variants.prepare_process(execution.threads)
     dataset = load(spec.settings.dataset, execution.data_dir)
-    work = replace(make_work(spec, dataset, store, execution), run_id=run_id, with_model=True)
+    work = replace(make_work(spec, dataset, store, execution), run_id=run_id)
+    tracking.recover(store)
     finished = None if execution.force else store.done(work.key)
     if finished is not None:
         if run_id is not None:
@@ -106,7 +105,9 @@ def run_single(
             listen(Event("needed", source))
             needed = make_work(source, dataset, store, replace(execution, force=False))
             _perform_one(replace(needed, weights_needed=True), listen)
-    return SingleResult(_perform_one(work, listen), reused=False)
+    record = _perform_one(work, listen)
+    log_model(work, record, dataset)
+    return SingleResult(record, reused=False)
 
 
 def _perform_one(work: Work, listen: Listener) -> Record:
@@ -127,7 +128,7 @@ def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
     dataset = load(works[0].spec.settings.dataset, works[0].execution.data_dir)
     for work in works:
         listen(Event("started", work.spec))
-    with ExitStack() as locks:
+    with tracking.full_disk_in_a_line(), ExitStack() as locks:
         for work in sorted(works, key=lambda work: work.key):  # one order for all, or two could wait for each other
             locks.enter_context(store.lock(work.key, partial(listen, Event("waiting", work.spec))))
         missing = [work for work in works if work.execution.force or _of_use(work) is None]
@@ -157,37 +158,36 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
     store = works[0].store
     device = variants.resolve_device(works[0].execution.device)
     sources = [_sources(work) for work in works]
-    with tracking.ending() as open_runs:
+    with tracking.Sender(store) as sender, tracking.ending() as open_runs:
         runs = []
         for work, of_work in zip(works, sources, strict=True):
             with whole():
-                runs.append(_open_run(work, dataset, device, len(works), of_work))
-                open_runs.append(runs[-1])
-
-        # A stack's epochs, and the short ones of training by updates, are written at the end, or training would wait
-        at_once = len(works) == 1 and not works[0].spec.settings.updates
+                open_runs.append(_open_run(work, dataset, device, len(works), of_work))
+                open_runs[-1] = open_runs[-1].journaled(work.key, sender)
+                runs.append(open_runs[-1])
 
         def log_epoch(place: int, result: EpochResult) -> None:
-            if at_once:
-                runs[place].log_history([result])
+            runs[place].log_history([result])
             listen(Event("epoch", works[place].spec, result))
 
         weights = [
             {name: variants.parse_weights(store.weights(record)) for name, record in of_work.items()}
             for of_work in sources
         ]
-        outcomes = variants.run([work.spec for work in works], dataset, device, weights, log_epoch)
+        keys = {work.spec: work.key for work in works}
+        circumstances = {"device": str(device), "threads": works[0].execution.threads}
+        snapshots = SnapshotFiles(store.folder, keys, circumstances)
+        outcomes = variants.run([work.spec for work in works], dataset, device, weights, log_epoch, snapshots)
         failures = {}
         for work, run, of_work, outcome in zip(works, runs, sources, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 run.fail(outcome)
                 failures[work.key] = outcome
             else:
-                if not at_once:
-                    run.log_history(outcome.evidence.history)
-                _log_outcome(work, run, dataset, outcome, of_work)
+                _log_outcome(work, run, outcome, of_work)
                 run.finish()
             open_runs.remove(run)
+    snapshots.remove()
     return failures
 
 
@@ -216,9 +216,7 @@ def _open_run(work: Work, dataset: Dataset, device: object, stack: int, sources:
     )
 
 
-def _log_outcome(
-    work: Work, run: tracking.Run, dataset: Dataset, outcome: variants.Outcome, sources: Mapping[str, Record]
-) -> None:
+def _log_outcome(work: Work, run: tracking.Run, outcome: variants.Outcome, sources: Mapping[str, Record]) -> None:
     spec = work.spec
     if outcome.weights:
         run.log_weights(variants.dump_weights(outcome.weights))
@@ -230,16 +228,20 @@ def _log_outcome(
     if outcome.warning is not None:
         run.tag(warning=outcome.warning)
     run.describe(_note(work, outcome, sources))
-    if work.with_model and spec.variant != "pretrain":
-        log_model(work, run.run_id, dataset, outcome.weights)
 
 
-def log_model(work: Work, run_id: str, dataset: Dataset, weights: Mapping[str, Any]) -> None:
-    """Give a run its MLflow model; where PyTorch cannot export the network, a tag says so, and the run stays good."""
+def log_model(work: Work, record: Record, dataset: Dataset) -> None:
+    """Give a finished classifier its MLflow model, unless it has it or was kept without weights.
+
+    Where PyTorch cannot export the network, a tag says so, and the run stays good.
+    """
+    if work.spec.variant == "pretrain" or "model" in record.tags or not record.has_weights:
+        return
+    weights = variants.parse_weights(work.store.weights(record))
     try:
-        tracking.log_model(work.store, run_id, variants.scoring_module(work.spec, weights), _example(dataset))
+        tracking.log_model(work.store, record.run_id, variants.scoring_module(work.spec, weights), _example(dataset))
     except Exception as error:  # noqa: BLE001  # the exporter documents no class for what it cannot export
-        tracking.Run(work.store, run_id).tag(model_error=tracking.one_line(error))
+        tracking.Run(work.store, record.run_id).tag(model_error=tracking.one_line(error))
 
 
 def _example(dataset: Dataset) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -5,12 +5,14 @@ nor environment variables decide where a number goes. Importing MLflow takes sec
 late by whoever must answer quickly.
 """
 
+from aepretrain.tracking.availability import StoreError, Unavailable, full_disk_in_a_line, one_line
 from aepretrain.tracking.bundle import Bundle, export, read_bundle, restore
+from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.models import log_model
+from aepretrain.tracking.recovery import recover, recovering
 from aepretrain.tracking.runs import (
     DatasetReference,
     Run,
-    end_orphans,
     ending,
     listing,
     open_grid,
@@ -19,9 +21,7 @@ from aepretrain.tracking.runs import (
 )
 from aepretrain.tracking.store import (
     Store,
-    StoreError,
     default_uri,
-    one_line,
     open_store,
     ui_hint,
 )
@@ -30,12 +30,15 @@ __all__ = [
     "Bundle",
     "DatasetReference",
     "Run",
+    "Sender",
     "Store",
     "StoreError",
+    "Unavailable",
     "default_uri",
-    "end_orphans",
     "ending",
     "export",
+    "full_disk_in_a_line",
+    "journals_folder",
     "listing",
     "log_model",
     "one_line",
@@ -44,6 +47,8 @@ __all__ = [
     "open_training",
     "point_to",
     "read_bundle",
+    "recover",
+    "recovering",
     "restore",
     "ui_hint",
 ]

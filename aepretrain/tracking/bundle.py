@@ -17,7 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from mlflow.entities import Metric
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
@@ -251,13 +250,11 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
         run.tag(**tags, imported_run=row["run_id"])
         run.log_params(json.loads(row["params"]))
         run.log_dataset(DatasetReference(training.record.identity["dataset"], tags["dataset_digest"], "bundle"))
-        run.log_numbers(
-            [Metric(one["name"], one["value"], one["timestamp_ms"], one["step"]) for one in training.numbers]
-        )
+        run.log_numbers([(one["name"], one["value"], one["timestamp_ms"], one["step"]) for one in training.numbers])
         for path, content in training.files.items():
             run.log_bytes(path, content)
         run.tag(done="true")
-        store.client.set_terminated(run.run_id, "FINISHED", row["end_ms"])
+        run.end("FINISHED", row["end_ms"])
     return run.run_id
 
 

@@ -1,21 +1,19 @@
 """Runs as they are written: one for each training, and one for each grid, whose children the trainings are."""
 
-import getpass
 import hashlib
+import io
 import os
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.entities import Run as StoredRun
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
@@ -31,14 +29,17 @@ from mlflow.utils.mlflow_tags import (
 from aepretrain.records import EpochResult
 from aepretrain.spec import SCHEMA, TrainingSpec, canonical_json
 from aepretrain.stopping import whole
-from aepretrain.tracking.store import TAG, Store, one_line
+from aepretrain.tracking.availability import Unavailable, one_line
+from aepretrain.tracking.journal import Journal, Sender
+from aepretrain.tracking.operations import Operation
+from aepretrain.tracking.provenance import git_state, user
+from aepretrain.tracking.store import TAG, Store
 
 MAX_TAG_LENGTH = 5000
 """What every version of MLflow's stores holds; longer values are cut or refused, depending on the store."""
 
-
-MAX_METRICS = 1000
-"""As many numbers as MLflow takes in one request."""
+Number = tuple[str, float, int, int]
+"""A logged number: its name, its value, when (ms) and at which step."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,46 @@ class DatasetReference:
 
 @dataclass(frozen=True)
 class Run:
-    """A run while it is written."""
+    """A run while it is written: at once, or through a journal that a sender takes to the store."""
 
     store: Store
     run_id: str
+    journal: Journal | None = None
+    sender: Sender | None = None
+
+    def journaled(self, key: str, sender: Sender) -> "Run":
+        """The same run, the training of this key, written through a journal from now on."""
+        journal = Journal.begin(self.store, key, self.run_id)
+        sender.add(journal)
+        return replace(self, journal=journal, sender=sender)
 
     @whole()
-    def log_numbers(self, rows: Sequence[Metric]) -> None:
-        """Numbers of any steps, in as few requests as the store takes."""
-        for start in range(0, len(rows), MAX_METRICS):
-            self.store.client.log_batch(self.run_id, metrics=rows[start : start + MAX_METRICS])
+    def _write(self, kind: str, body: Any, content: bytes | None = None) -> None:
+        operation = Operation(kind, body)
+        if self.journal is not None and self.sender is not None:
+            self.journal.append(operation, content)
+            self.sender.wake()
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            if content is not None:
+                path = Path(folder, body)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content)
+            operation.apply(self.store.client, self.run_id, Path(folder))
+
+    def log_numbers(self, rows: Sequence[Number]) -> None:
+        """Numbers of any steps: name, value, time in ms and step of each."""
+        self._write("metrics", rows)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers of one step, in one request."""
         now_ms = time.time_ns() // 1_000_000
-        self.log_numbers([Metric(name, float(value), now_ms, step) for name, value in metrics.items()])
+        self.log_numbers([(name, float(value), now_ms, step) for name, value in metrics.items()])
 
     def log_history(self, history: Sequence[EpochResult]) -> None:
         """The numbers of these epochs."""
         now_ms = time.time_ns() // 1_000_000
-        self.log_numbers(
-            [Metric(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()]
-        )
+        self.log_numbers([(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()])
 
     @whole()
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -82,14 +101,9 @@ class Run:
         rows = [Param(name, _text(value)) for name, value in params.items() if name not in known]
         self.store.client.log_batch(self.run_id, params=rows)
 
-    @whole()
     def log_bytes(self, path: str, content: bytes) -> None:
         """An artifact of this content at ``name`` or ``folder/name``."""
-        folder, _, name = path.rpartition("/")
-        with tempfile.TemporaryDirectory() as temporary:
-            file = Path(temporary, name)
-            file.write_bytes(content)
-            self.store.client.log_artifact(self.run_id, str(file), folder or None)
+        self._write("artifact", path, content)
 
     def log_files(self, files: Mapping[str, bytes]) -> None:
         """Artifacts by name, under ``results``."""
@@ -101,10 +115,11 @@ class Run:
         self.log_bytes("weights.pt", content)
         self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
 
-    @whole()
     def log_figure(self, path: str, figure: Figure) -> None:
         """A figure as an image artifact."""
-        self.store.client.log_figure(self.run_id, figure, path)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        self.log_bytes(path, buffer.getvalue())
 
     @whole()
     def log_dataset(self, dataset: DatasetReference) -> None:
@@ -116,16 +131,13 @@ class Run:
         except MlflowException:  # it looks first and inserts then: of two first-comers one fails, who now finds the row
             self.store.client.log_inputs(self.run_id, inputs)
 
-    @whole()
     def tag(self, **values: object) -> None:
         """Tags of ours, in one request."""
-        rows = [RunTag(TAG + name, _text(value)[:MAX_TAG_LENGTH]) for name, value in values.items()]
-        self.store.client.log_batch(self.run_id, tags=rows)
+        self._write("tags", {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in values.items()})
 
-    @whole()
     def describe(self, note: str) -> None:
         """The description that the UI shows above the run, in Markdown."""
-        self.store.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, note)
+        self._write("tags", {MLFLOW_RUN_NOTE: note})
 
     def finish(self) -> None:
         """Mark the run as done, then end it: in this order, and after everything else."""
@@ -138,10 +150,9 @@ class Run:
         self.tag(error=one_line(error))
         self.end("FAILED")
 
-    @whole()
-    def end(self, status: str) -> None:
-        """End the run with one of MLflow's final states: FINISHED, FAILED or KILLED."""
-        self.store.client.set_terminated(self.run_id, status)
+    def end(self, status: str, time_ms: int | None = None) -> None:
+        """End the run with one of MLflow's final states, FINISHED, FAILED or KILLED; now, or at a time in the past."""
+        self._write("end", (status, time_ms or time.time_ns() // 1_000_000))
 
 
 def open_training(
@@ -162,7 +173,7 @@ def open_training(
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
     for one in earlier:
         if one.info.status == "RUNNING" and one.data.tags.get(f"{TAG}host") == socket.gethostname():
-            _end_orphan(store, one)
+            end_orphan(store, one)
     identity = spec.identity()
     ours = identity | {
         "kind": "training",
@@ -191,27 +202,17 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
 
 
 def open_import(store: Store, name: str, digest: str) -> Run:
-    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one.
-
-    What an earlier import, whose process was killed, left RUNNING is ended.
-    """
+    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one."""
     earlier = list(store.search({"bundle": digest, "kind": "import"}))
     if not earlier:
         return _open(store, name, None, None, {"kind": "import", "bundle": digest})
     run = Run(store, earlier[-1].info.run_id)
     store.client.update_run(run.run_id, status="RUNNING")
-    end_orphans(store, run.run_id)
     return run
 
 
-def end_orphans(store: Store, parent_run_id: str) -> None:
-    """End as KILLED the trainings of a grid that are still RUNNING. The caller knows that no worker is left."""
-    of_grid = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
-    for one in list(store.search({"kind": "training"}, of_grid, "attributes.status = 'RUNNING'")):
-        _end_orphan(store, one)
-
-
-def _end_orphan(store: Store, orphan: StoredRun) -> None:
+def end_orphan(store: Store, orphan: StoredRun) -> None:
+    """End as KILLED a run that no process is at any more."""
     run = Run(store, orphan.info.run_id)
     run.tag(error="its process ended without ending the run")
     run.end("KILLED")
@@ -223,18 +224,22 @@ def ending(*runs: Run) -> Iterator[list[Run]]:
 
     An exception ends those in the list as FAILED, with the error as a tag; being told to stop ends them as KILLED.
     A run is opened and added as a `whole`, or it would stay RUNNING if it is told to stop between. What the caller has
-    ended itself, it takes out.
+    ended itself, it takes out. What cannot be ended, for the store or the disk takes nothing, the next start ends.
     """
     open_runs = list(runs)
     try:
         yield open_runs
+    except Unavailable:
+        raise
     except Exception as error:
         for run in open_runs:
-            run.fail(error)
+            with suppress(Exception):
+                run.fail(error)
         raise
     except BaseException:
         for run in open_runs:
-            run.end("KILLED")
+            with suppress(Exception):
+                run.end("KILLED")
         raise
 
 
@@ -248,7 +253,7 @@ def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float
 
 
 def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None, ours: Mapping[str, object]) -> Run:
-    commit, dirty = _git_state()
+    commit, dirty = git_state()
     made = {"host": socket.gethostname(), "pid": os.getpid(), "commit": commit, "dirty": dirty}
     tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in {**ours, **made}.items()}
     if parent_run_id is not None:
@@ -257,7 +262,7 @@ def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None
         store.client.update_run(run_id, status="RUNNING", name=name)
         store.client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
         return Run(store, run_id)
-    tags |= {MLFLOW_USER: _user(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    tags |= {MLFLOW_USER: user(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
     if commit != "unknown":
         tags[MLFLOW_GIT_COMMIT] = commit
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
@@ -269,13 +274,6 @@ def listing(run_ids: Sequence[str]) -> str:
     return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; results/grid.json names those of the cells"
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as containers have
-        return "unknown"
-
-
 def _attempt(run: StoredRun) -> int:
     return int(run.data.tags.get(f"{TAG}attempt", 0))
 
@@ -283,15 +281,3 @@ def _attempt(run: StoredRun) -> int:
 def _text(value: object) -> str:
     """Text as the command line takes it: ``0.1,0.15`` for a pair."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-@lru_cache(maxsize=1)
-def _git_state() -> tuple[str, str]:
-    """The commit that the code was checked out from, and whether it was changed since; ``unknown`` outside git."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", "unknown"
-    return commit.stdout.strip(), str(bool(changes.stdout.strip())).lower()

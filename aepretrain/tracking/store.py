@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import shlex
 import sqlite3
 import tempfile
@@ -23,7 +24,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.records import EPOCH_METRICS, EpochResult, Record, history_of
-from aepretrain.spec import SCHEMA, Failure
+from aepretrain.spec import SCHEMA, Execution
+from aepretrain.tracking.availability import StoreError, one_line, patient
 
 EXPERIMENT = "aepretrain"
 TAG = "aepretrain."
@@ -33,21 +35,31 @@ CONNECT_TIMEOUT_S = 10
 SQLITE = "sqlite:///"
 
 
-class StoreError(Failure):
-    """The tracking store cannot be opened or used."""
-
-
 @dataclass(frozen=True)
 class Store:
-    """An opened store: its URI and the experiment that new runs go to. Small enough to send to a worker."""
+    """An opened store: its URI, the experiment that new runs go to, and how long it is waited for where it is away.
+
+    Small enough to send to a worker.
+    """
 
     uri: str
     experiment_id: str
+    outage_s: float = Execution.outage_s
+
+    @property
+    def bare_client(self) -> MlflowClient:
+        """MLflow's client of this store, one in a process."""
+        return _client(self.uri)
 
     @property
     def client(self) -> MlflowClient:
-        """MLflow's client of this store, one in a process."""
-        return _client(self.uri)
+        """The same, patient with a server that is away (see `patient`)."""
+        return self.bare_client if self.uri.startswith(SQLITE) else patient(self.bare_client, self.outage_s)
+
+    @property
+    def folder(self) -> Path:
+        """Where this host keeps what belongs to the store but is not in it: locks, snapshots, journals."""
+        return _own_folder(self.uri)
 
     @contextmanager
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -55,7 +67,7 @@ class Store:
 
         The lock is free again when its holder dies.
         """
-        lock = FileLock(_lock_folder(self.uri) / f"{name}.lock")
+        lock = FileLock(self.folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -63,6 +75,20 @@ class Store:
             lock.acquire()
         try:
             yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def try_lock(self, name: str) -> Iterator[bool]:
+        """Like `lock`, but without waiting; gives whether the lock was free."""
+        lock = FileLock(self.folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
         finally:
             lock.release()
 
@@ -96,9 +122,10 @@ class Store:
 
     def artifact(self, run_id: str, path: str) -> bytes:
         """The content of one artifact. Raises `StoreError` where it cannot be had."""
+        self.client.get_run(run_id)  # waits for a server that is away, which downloading cannot tell from a lost file
         with tempfile.TemporaryDirectory() as folder:
             try:
-                return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+                return Path(self.bare_client.download_artifacts(run_id, path, folder)).read_bytes()
             except (MlflowException, OSError) as error:
                 raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
 
@@ -131,7 +158,9 @@ def default_uri(folder: Path) -> str:
     return f"{SQLITE}{(root / 'mlflow.db').absolute()}"
 
 
-def open_store(uri: str, experiment: str | None = None, run_id: str | None = None) -> Store:
+def open_store(
+    uri: str, experiment: str | None = None, run_id: str | None = None, outage_s: float = Execution.outage_s
+) -> Store:
     """The store of a URI, made and migrated where needed, once, under a lock.
 
     New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
@@ -140,13 +169,14 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
     uri = _absolute(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
     _check_reachable(uri)
     try:
-        with FileLock(_lock_folder(uri) / "open.lock"):
+        with FileLock(_own_folder(uri) / "open.lock"):
             client = _client(uri)
             if run_id is not None:
-                return Store(uri, client.get_run(run_id).info.experiment_id)
-            store = Store(uri, _experiment_id(client, uri, experiment or EXPERIMENT))
+                return Store(uri, client.get_run(run_id).info.experiment_id, outage_s)
+            store = Store(uri, _experiment_id(client, uri, experiment or EXPERIMENT), outage_s)
             _use_wal(uri)
             return store
     except StoreError:
@@ -158,11 +188,6 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
 def ui_hint(uri: str) -> str:
     """What to type, or where to look, to see the runs of a store."""
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line, cut to a readable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 @lru_cache(maxsize=4)
@@ -219,13 +244,16 @@ def _use_wal(uri: str) -> None:
         connection.close()
 
 
-def _lock_folder(uri: str) -> Path:
-    """Beside an SQLite database; else in the temporary folder of this host."""
+def _own_folder(uri: str) -> Path:
+    """Beside an SQLite database; else in the user's folder for states, named by a hash of the URI without password."""
     if uri.startswith(SQLITE):
         folder = Path(uri.removeprefix(SQLITE) + ".locks")
     else:
-        folder = Path(tempfile.gettempdir(), "aepretrain-" + hashlib.sha256(uri.encode()).hexdigest()[:16])
-    folder.mkdir(exist_ok=True)
+        parts = urlsplit(uri)
+        public = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        states = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        folder = states / "aepretrain" / hashlib.sha256(public.encode()).hexdigest()[:16]
+    folder.mkdir(parents=not uri.startswith(SQLITE), exist_ok=True)
     return folder
 
 

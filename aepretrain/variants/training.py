@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from aepretrain.analysis import principal_components
 from aepretrain.data import IMAGE_SIZE, Dataset, labelled, split
-from aepretrain.engine import Examples, Phase, Select, Task, Trained, evaluate, set_weights, train
+from aepretrain.engine import Examples, Phase, Select, Snapshots, Task, Trained, evaluate, set_weights, train
 from aepretrain.networks import (
     Classifier,
     Network,
@@ -32,6 +32,8 @@ from aepretrain.variants.judging import AE_LOSSES, class_counts, judge_classifie
 
 UPDATES_BETWEEN_VALIDATIONS = 100
 """Where training is by updates, it is validated after as many passes as fit into so many, but at least one."""
+
+SnapshotsOf = Callable[[Sequence[TrainingSpec]], Snapshots]
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,20 @@ def run(
     device: torch.device,
     sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
+    snapshots: SnapshotsOf | None = None,
 ) -> list[Outcome | Failure]:
     """Train a stack of specs that differ only in their seeds, then evaluate each once at its best weights.
 
     `sources` holds for each the weights that it needs, by the names of `TrainingSpec.sources`.
-    `on_epoch` gets each epoch's numbers with the place of their spec. What fails, fails alone. Where the device's
+    `on_epoch` gets each epoch's numbers with the place of their spec. `snapshots` says where the state of a stack's
+    training is kept; it goes on from what is there. What fails, fails alone. Where the device's
     memory does not hold the stack, its halves are trained one after the other. Raises `Failure` where pretrained
     weights do not fit.
     """
     if specs[0].variant in EVALUATIONS:
         return [_look(spec, given, dataset, device) for spec, given in zip(specs, sources, strict=True)]
     try:
-        return _run(specs, dataset, device, sources, on_epoch)
+        return _run(specs, dataset, device, sources, on_epoch, snapshots)
     except torch.OutOfMemoryError:
         if len(specs) == 1:
             raise Failure(f"{device} has too little memory for {specs[0].name}") from None
@@ -76,8 +80,8 @@ def run(
     def on_later_epoch(place: int, result: EpochResult) -> None:
         on_epoch(half + place, result)
 
-    first = run(specs[:half], dataset, device, sources[:half], on_epoch)
-    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch)
+    first = run(specs[:half], dataset, device, sources[:half], on_epoch, snapshots)
+    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch, snapshots)
 
 
 def _look(
@@ -93,6 +97,7 @@ def _run(
     device: torch.device,
     sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
+    snapshots: SnapshotsOf | None,
 ) -> list[Outcome | Failure]:
     settings = specs[0].settings
     halves = [split(dataset, settings.split, spec.seed) for spec in specs]
@@ -109,7 +114,7 @@ def _run(
     )
     make_task = _reconstruction_task if specs[0].variant == "pretrain" else _classification_task
     task = make_task(specs, networks, training, validation)
-    results = train(task, on_epoch)
+    results = train(task, on_epoch, snapshots(specs) if snapshots else None)
     test_rows = torch.arange(len(dataset.test_labels_N))
     test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [test_rows] * len(specs), settings, device)
     return [

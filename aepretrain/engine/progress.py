@@ -1,0 +1,51 @@
+"""How far one seed of a stack has come."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from aepretrain.engine.task import Phase
+from aepretrain.records import EpochResult
+from aepretrain.spec import Failure
+
+
+@dataclass
+class Progress:
+    """How far one seed has come."""
+
+    history: list[EpochResult] = field(default_factory=list)
+    best_epoch: int = 0
+    last_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    @property
+    def best_loss(self) -> float:
+        """The lowest validation loss so far."""
+        return self.history[self.best_epoch - 1].val_loss if self.best_epoch else math.inf
+
+    def ends(self, epoch: int, phase: Phase) -> bool:
+        """Whether the seed's training is over after this epoch."""
+        impatient = phase.patience > 0 and epoch - self.best_epoch >= phase.patience
+        return self.failure is not None or epoch == phase.epochs or impatient
+
+    def state(self) -> dict[str, Any]:
+        """All of it for a snapshot."""
+        return {
+            "history": [dict(vars(result)) for result in self.history],
+            "best_epoch": self.best_epoch,
+            "last_weights": dict(self.last_weights),
+            "failure": None if self.failure is None else str(self.failure),
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Progress":
+        """The progress that `state` gave."""
+        return cls(
+            history=[EpochResult(**result) for result in state["history"]],
+            best_epoch=state["best_epoch"],
+            last_weights=state["last_weights"],
+            failure=None if state["failure"] is None else Failure(state["failure"]),
+        )

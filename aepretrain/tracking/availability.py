@@ -1,0 +1,115 @@
+"""Stores that are away for a while, and disks that take nothing more."""
+
+import errno
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from aepretrain.spec import Failure
+from aepretrain.stopping import is_stopping, stop_if_told
+
+FIRST_DELAY_S = 0.25
+LONGEST_DELAY_S = 5.0
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+FULL_SQLITE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+
+
+class StoreError(Failure):
+    """The tracking store cannot be opened or used."""
+
+
+class Unavailable(StoreError):
+    """The store, or the disk beside it, takes nothing now but may later: nothing else need be tried until then."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, cut to a readable length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same call may succeed later: the store is away, busy or full; it has not refused what it was told."""
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # MLflow has no types here
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+    else:
+        return isinstance(error, OSError)
+    return status >= 500 or status in (408, 429)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk is full or read-only, so that waiting will not help."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorname", "").startswith(FULL_SQLITE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def full_disk_in_a_line() -> Iterator[None]:
+    """Raises `Unavailable` for whatever a disk that is full or read-only brings about."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if not is_full(error):
+            raise
+        where = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else one_line(error)
+        raise Unavailable(
+            f"nothing can be written ({where}); what is finished is kept, and the same command goes on from there "
+            "when there is room"
+        ) from error
+
+
+def delays() -> Iterator[float]:
+    """How long to wait before each further try, in seconds."""
+    delay_s = FIRST_DELAY_S
+    while True:
+        yield delay_s
+        delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+
+def patient(client: MlflowClient, outage_s: float) -> MlflowClient:
+    """The client, whose calls wait so long for a store that is away. Then they raise `Unavailable`.
+
+    A call whose answer was lost is made twice, which leaves at most a run that never begins; the next start ends it.
+    """
+    return cast(MlflowClient, _Patient(client, outage_s))
+
+
+class _Patient:
+    def __init__(self, client: MlflowClient, outage_s: float) -> None:
+        self._client, self._outage_s = client, outage_s
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        return (lambda *args, **options: self._try(lambda: call(*args, **options))) if callable(call) else call
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        until_s = time.monotonic() + self._outage_s
+        for delay_s in delays():
+            try:
+                return call()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+                if is_stopping() or time.monotonic() + delay_s > until_s:
+                    raise Unavailable(
+                        f"the tracking server does not answer ({one_line(error)}); what is finished is kept, and the "
+                        "same command goes on from there when it does"
+                    ) from error
+            time.sleep(delay_s)
+            stop_if_told()
+        return None

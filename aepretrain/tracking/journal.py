@@ -1,0 +1,222 @@
+"""What runs are told, on disk first, and from there to the store, beside the training.
+
+A training never waits for the store: it appends to its run's journal, and a thread sends what is there, in order,
+again and again while the store is away. What could not be sent stays on disk until the next start or ``aepretrain
+sync``. What was only begun by a process that died is dropped.
+"""
+
+import errno
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlflow import MlflowClient
+
+from aepretrain.tracking.availability import StoreError, Unavailable, delays, is_full, may_pass, one_line
+from aepretrain.tracking.operations import Operation, merged
+from aepretrain.tracking.store import TAG, Store
+
+LAST_WORDS_S = 3.0
+"""How long a training that was stopped or has failed tries to tell the store so."""
+
+
+class Journal:
+    """The journal of one run: ``operations.jsonl``, and the files it speaks of in ``artifacts``.
+
+    Its folder is named by the training's key and the run's id. It holds no address and no password of the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key, _, self.run_id = folder.name.rpartition("-")
+        self.refused: StoreError | None = None
+        self._file = folder / "operations.jsonl"
+        self._num_sent = self._num_written = 0
+
+    @classmethod
+    def begin(cls, store: Store, key: str, run_id: str) -> "Journal":
+        """A new journal for this run."""
+        folder = journals_folder(store) / f"{key}-{run_id}"
+        folder.mkdir(parents=True)
+        return cls(folder)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the store has not been told everything yet."""
+        return self._num_sent < self._num_written
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has been ended in it."""
+        operations = list(self._operations(0))
+        return bool(operations) and operations[-1][0].kind == "end"
+
+    def append(self, operation: Operation, content: bytes | None = None) -> None:
+        """Put an operation at the end, with the file of an artifact; what ends the run is on disk when this returns.
+
+        What cannot be written whole leaves no trace in the journal. Raises what the store answered, where it has
+        refused something.
+        """
+        if self.refused is not None:
+            raise self.refused
+        if content is not None:
+            path = self.folder / "artifacts" / operation.body
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as artifact:
+                artifact.write(content)
+                artifact.flush()
+                os.fsync(artifact.fileno())
+        line = json.dumps([operation.kind, operation.body]).encode() + b"\n"
+        with self._file.open("ab", buffering=0) as file:
+            if file.write(line) < len(line):
+                file.truncate(self._num_written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
+            if operation.kind == "end":
+                os.fsync(file.fileno())
+        self._num_written += len(line)
+
+    def send(self, client: MlflowClient) -> None:
+        """Tell the store what it has not been told yet; removes the journal when the run has ended.
+
+        Raises what the client raises, having kept in mind how far it came.
+        """
+        read = list(self._operations(self._num_sent))
+        for operation in merged(one for one, _ in read):
+            operation.apply(client, self.run_id, self.folder / "artifacts")
+        if read:
+            self._num_sent = read[-1][1]
+            if read[-1][0].kind == "end":
+                self.remove()
+
+    def _operations(self, start: int) -> Iterator[tuple[Operation, int]]:
+        """The operations from a place in the file on, each with the place where the next begins.
+
+        A line that was cut short by the death of its writer is none.
+        """
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                start += len(line)
+                yield Operation(*json.loads(line)), start
+
+    def remove(self) -> None:
+        """Remove it from the disk."""
+        self._num_sent = self._num_written
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def journals_folder(store: Store) -> Path:
+    """Where the journals of a store's runs are kept on this host."""
+    return store.folder / "journals"
+
+
+class Sender:
+    """Sends journals to the store in a thread of its own, and at the end of its block waits until it is done.
+
+    The end of the block raises `Unavailable` where the store stays away for longer than it may, and `StoreError` where
+    it has refused something; a run that was refused something is ended as FAILED.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._journals: list[Journal] = []
+        self._news = threading.Condition()
+        self._trouble: Exception | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._wait(self._store.outage_s if kind is None else LAST_WORDS_S)
+        finally:
+            with self._news:
+                self._closing = True
+                self._news.notify_all()
+        if kind is None:
+            self._raise_trouble()
+
+    def add(self, journal: Journal) -> None:
+        """Send this journal too."""
+        with self._news:
+            self._journals.append(journal)
+
+    def wake(self) -> None:
+        """There is something to send."""
+        with self._news:
+            self._news.notify_all()
+
+    def _wait(self, timeout_s: float) -> None:
+        until_s = time.monotonic() + timeout_s
+        with self._news:
+            while self._behind() and not is_full(self._trouble) and time.monotonic() < until_s:
+                self._news.wait(min(0.5, timeout_s))
+
+    def _raise_trouble(self) -> None:
+        for journal in self._journals:
+            if journal.refused is not None:
+                raise journal.refused
+        behind = self._behind()
+        if behind:
+            trouble = one_line(self._trouble) if self._trouble else "it is too slow"
+            raise Unavailable(
+                f"the tracking store takes nothing ({trouble}); the results of {len(behind)} finished training(s) are "
+                f"kept in {behind[0].folder.parent}; upload them later with: aepretrain sync"
+            )
+
+    def _behind(self) -> list[Journal]:
+        return [one for one in self._journals if one.is_behind]
+
+    def _work(self) -> None:
+        retry = delays()
+        while True:
+            with self._news:
+                while not self._behind() and not self._closing:
+                    self._news.wait()
+                if self._closing:
+                    return
+                behind = self._behind()
+            try:
+                for journal in behind:
+                    self._send(journal)
+                self._trouble, retry = None, delays()
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is told at the end, where it is not passing
+                self._trouble = error
+                with self._news:
+                    self._news.notify_all()
+                time.sleep(next(retry))
+            with self._news:
+                self._news.notify_all()
+
+    def _send(self, journal: Journal) -> None:
+        try:
+            journal.send(self._store.bare_client)
+        except Exception as error:
+            if may_pass(error):
+                raise
+            journal.refused = StoreError(f"the tracking store refuses a run what it is told: {one_line(error)}")
+            end_as_failed(self._store.bare_client, journal.run_id, journal.refused)
+            journal.remove()
+
+
+def end_as_failed(client: MlflowClient, run_id: str, error: Exception) -> None:
+    """End a run as FAILED, as far as the store lets itself be told."""
+    with suppress(Exception):
+        client.set_tag(run_id, f"{TAG}error", one_line(error))
+        client.set_terminated(run_id, "FAILED")

@@ -1,0 +1,69 @@
+"""What a run can be told, as values that can be kept on disk: each may be told twice without a difference."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, RunTag
+
+MAX_METRICS = 1000
+"""As many numbers as MLflow takes in one request."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that a run is told; `body` is of JSON's types.
+
+    ``metrics``: rows of name, value, time in ms and step; ``tags``: text by name; ``artifact``: the path of a file that
+    lies in a folder apart; ``end``: a final state and the time in ms. The same number at the same time and step counts
+    once in MLflow, and everything else replaces itself.
+    """
+
+    kind: str
+    body: Any
+
+    def apply(self, client: MlflowClient, run_id: str, folder: Path) -> None:
+        """Tell the run; `folder` holds the files."""
+        _APPLY[self.kind](client, run_id, self.body, folder)
+
+
+def merged(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """The same, with numbers that follow each other as one operation, for requests take longer than numbers."""
+    rows: list[Any] = []
+    for one in operations:
+        if one.kind == "metrics":
+            rows += one.body
+            continue
+        if rows:
+            yield Operation("metrics", rows)
+            rows = []
+        yield one
+    if rows:
+        yield Operation("metrics", rows)
+
+
+def _metrics(client: MlflowClient, run_id: str, rows: list[Any], _folder: Path) -> None:
+    for start in range(0, len(rows), MAX_METRICS):
+        client.log_batch(run_id, metrics=[Metric(*row) for row in rows[start : start + MAX_METRICS]])
+
+
+def _tags(client: MlflowClient, run_id: str, tags: dict[str, str], _folder: Path) -> None:
+    client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
+
+
+def _artifact(client: MlflowClient, run_id: str, path: str, folder: Path) -> None:
+    client.log_artifact(run_id, str(folder / path), path.rpartition("/")[0] or None)
+
+
+def _end(client: MlflowClient, run_id: str, end: list[Any], _folder: Path) -> None:
+    client.set_terminated(run_id, *end)
+
+
+_APPLY: Mapping[str, Callable[[MlflowClient, str, Any, Path], None]] = {
+    "metrics": _metrics,
+    "tags": _tags,
+    "artifact": _artifact,
+    "end": _end,
+}
