@@ -85,11 +85,9 @@ def _become(arguments: tuple[str, ...], folder: Path, environment: dict[str, str
     code: object = 1
     try:
         signal.alarm(LONGEST_S)
-        for number, name in enumerate((os.devnull, printed / "out", printed / "err")):
-            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT, 0o600), number)
-        sys.stdout, sys.stderr = (
-            open(number, "w", errors=how) for number, how in ((1, "strict"), (2, "backslashreplace"))
-        )
+        for number, path in enumerate((Path(os.devnull), printed / "out", printed / "err")):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
         data._loaded.clear()
         tracking.store._client.cache_clear()
         for engine in SqlAlchemyStore._engine_map.values():
