@@ -31,6 +31,9 @@ TAG = "aepretrain."
 
 CONNECT_TIMEOUT_S = 10
 SQLITE = "sqlite:///"
+BUSY_TIMEOUT_S = 20
+FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
+"""Those that every version of MLflow has begun a store with."""
 
 
 class StoreError(Failure):
@@ -140,9 +143,13 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
     uri = _absolute(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db").setLevel(
+        logging.CRITICAL
+    )  # it prints every error with its trace, and raises it
     _check_reachable(uri)
     try:
         with FileLock(_lock_folder(uri) / "open.lock"):
+            _check_tables(uri)
             client = _client(uri)
             if run_id is not None:
                 return Store(uri, client.get_run(run_id).info.experiment_id)
@@ -198,6 +205,21 @@ def _check_sqlite(path: Path) -> None:
             connection.execute("PRAGMA schema_version")
 
 
+def _check_tables(uri: str) -> None:
+    """See that an SQLite file is MLflow's, or new: MLflow would add its tables to any other, and make lost ones anew.
+
+    MLflow names its schema's version when its first tables are there; a file without one may be a store whose making
+    was interrupted, which MLflow goes on with.
+    """
+    if not uri.startswith(SQLITE):
+        return
+    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
+        lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
+        raise StoreError(f"{uri} is no tracking store, or has lost these tables: {lost}; it was left as it is")
+
+
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -214,7 +236,7 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 def _use_wal(uri: str) -> None:
     """Let SQLite's readers and its writer work side by side; the database remembers it."""
     if uri.startswith(SQLITE):
-        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=20)
+        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
 
@@ -241,13 +263,20 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
 
 
 def _record(run: Run) -> Record:
+    """What a run that counts as done holds. Raises `StoreError` where it does not hold it."""
     tags = {name.removeprefix(TAG): value for name, value in run.data.tags.items() if name.startswith(TAG)}
-    return Record(
-        run_id=run.info.run_id,
-        parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
-        key=tags["key"],
-        attempt=int(tags["attempt"]),
-        identity=json.loads(tags["spec"]),
-        metrics=run.data.metrics,
-        tags=tags,
-    )
+    try:
+        return Record(
+            run_id=run.info.run_id,
+            parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
+            key=tags["key"],
+            attempt=int(tags["attempt"]),
+            identity=json.loads(tags["spec"]),
+            metrics=run.data.metrics,
+            tags=tags,
+        ).checked()
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"run {run.info.run_id} is marked as done, but is no finished training ({type(error).__name__}: "
+            f"{one_line(error)}); without it: mlflow runs delete --run-id {run.info.run_id}"
+        ) from None
