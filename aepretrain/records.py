@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings
+from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings, TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,13 @@ class Record:
 
     def checked(self) -> "Record":
         """The record itself. Raises `ValueError` where no finished training leaves such a one."""
-        _, _, variant = self.cell
-        if variant not in PHASES or self.seed < 0:
-            raise ValueError(f"there is no variant {variant!r} with seed {self.seed}")
+        network, augmentation, variant = self.cell
+        if not network.isidentifier():
+            raise ValueError(f"network={network!r} is no name of a network")
+        settings = {one.name: self.identity[one.name] for one in fields(Settings) if one.name in self.identity}
+        TrainingSpec(
+            network=network, augmentation=augmentation, variant=variant, seed=self.seed, settings=Settings(**settings)
+        )
         of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
         shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")
         for name in ("training_s", *of_training, *shares):

@@ -89,7 +89,8 @@ def export(store: Store, records: Sequence[Record], selected: Collection[str], f
         folder.mkdir(parents=True, exist_ok=True)
         for name, (content, columns) in tables.items():
             table = pa.Table.from_pylist(content, pa.schema(list(columns.items())))
-            pq.write_table(table, _partial(folder, name), compression="zstd")
+            with _partial(folder, name).open("wb") as file:  # by itself, Arrow takes a path only if it is UTF-8
+                pq.write_table(table, file, compression="zstd")
         sums = "".join(f"{_digest(_partial(folder, name))}  {name}\n" for name in tables)
         _partial(folder, SUMS).write_text(sums)
         for name in (*tables, SUMS):

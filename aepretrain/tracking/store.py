@@ -1,6 +1,7 @@
 """Where runs are kept: opening a store, finding what is done in it, reading records and artifacts back."""
 
 import hashlib
+import http.client
 import json
 import logging
 import shlex
@@ -23,6 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.records import EPOCH_METRICS, EpochResult, Record, history_of
+from aepretrain.redaction import redact
 from aepretrain.spec import SCHEMA, Failure
 
 EXPERIMENT = "aepretrain"
@@ -114,10 +116,7 @@ class Store:
 
     def link(self, record: Record) -> str:
         """Where a run can be looked at: on the server (never with a password), or with ``mlflow ui`` at its address."""
-        server = "http://127.0.0.1:5000"
-        if self.uri.startswith("http"):
-            parts = urlsplit(self.uri)
-            server = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+        server = _without_credentials(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000"
         return f"{server}/#/experiments/{self.client.get_run(record.run_id).info.experiment_id}/runs/{record.run_id}"
 
     def weights(self, record: Record) -> bytes:
@@ -159,17 +158,18 @@ def open_store(uri: str, experiment: str | None = None, run_id: str | None = Non
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
 
 def ui_hint(uri: str) -> str:
     """What to type, or where to look, to see the runs of a store."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    shown = redact(uri)
+    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line, cut to a readable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error's message on one line, without credentials, cut to a readable length."""
+    return redact(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 @lru_cache(maxsize=4)
@@ -188,11 +188,18 @@ def _check_reachable(uri: str) -> None:
         if uri.startswith(SQLITE):
             _check_sqlite(Path(uri.removeprefix(SQLITE)))
         elif uri.startswith(("http://", "https://")):
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
+            address = f"{_without_credentials(uri)}/health"
+            urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
     except urllib.error.HTTPError:
         return  # it answers, which is all that was asked
-    except (OSError, ValueError, sqlite3.Error) as error:
-        raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
+    except (OSError, ValueError, sqlite3.Error, http.client.HTTPException) as error:
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+
+
+def _without_credentials(address: str) -> str:
+    """A server's address as it can be shown, and as Python's own client takes it."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
 
 def _check_sqlite(path: Path) -> None:
@@ -217,7 +224,7 @@ def _check_tables(uri: str) -> None:
         there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
         lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
-        raise StoreError(f"{uri} is no tracking store, or has lost these tables: {lost}; it was left as it is")
+        raise StoreError(f"{redact(uri)} is no tracking store, or has lost these tables: {lost}; it was left as it is")
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -227,8 +234,8 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
     if experiment.lifecycle_stage != "active":
         raise StoreError(
-            f"experiment {name!r} in {uri} is deleted; restore it with: "
-            f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
+            f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return str(experiment.experiment_id)
 

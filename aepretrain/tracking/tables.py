@@ -20,23 +20,30 @@ def read_rows(
     A few bytes of Parquet can stand for any number of equal rows, and for a long text in each of them. Raises
     `ValueError` for such a file or other columns, and whatever Arrow raises for a damaged one.
     """
-    size, metadata = path.stat().st_size, pq.read_metadata(path)
-    claimed = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    if metadata.num_rows > size or claimed > MAX_GROWTH * size:
-        raise ValueError(f"{path.name} claims {metadata.num_rows:,} rows and {claimed:,} bytes in a file of {size:,}")
-    found = {one.name: one.type for one in pq.read_schema(path)}
-    expected = {**dict.fromkeys(found, others), **columns}
-    if found != expected:
-        odd = sorted(name for name, kind in expected.items() if found.get(name) != kind)
-        raise ValueError(f"{path.name} has not the columns it should have: {', '.join(odd)}")
     texts = [name for name, kind in columns.items() if kind in (pa.string(), pa.binary())]
-    table = pq.read_table(path, read_dictionary=texts)
+    with path.open("rb") as file:
+        parquet, size = pq.ParquetFile(file, read_dictionary=texts), path.stat().st_size
+        claimed = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
+        if parquet.metadata.num_rows > size or claimed > MAX_GROWTH * size:
+            raise ValueError(f"{path.name} claims {parquet.metadata.num_rows:,} rows and {claimed:,} bytes in {size:,}")
+        _check_columns(path.name, parquet.schema_arrow, columns, others)
+        table = parquet.read()
     if sum(map(_num_bytes, table.select(texts).columns)) > MAX_GROWTH * size:
         raise ValueError(f"{path.name} repeats its texts to more than {MAX_GROWTH} times its size")
     if any(table[name].null_count for name in columns):
         raise ValueError(f"{path.name} has empty fields")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _check_columns(
+    name: str, schema: pa.Schema, columns: Mapping[str, pa.DataType], others: pa.DataType | None
+) -> None:
+    found = {one.name: one.type.value_type if pa.types.is_dictionary(one.type) else one.type for one in schema}
+    expected = {**dict.fromkeys(found, others), **columns}
+    odd = sorted(name for name, kind in expected.items() if found.get(name) != kind)
+    if odd:
+        raise ValueError(f"{name} has not the columns it should have: {', '.join(odd)}")
 
 
 def _num_bytes(column: pa.ChunkedArray) -> int:
