@@ -140,9 +140,7 @@ def states(folder: Path) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def test_any_command_line_ends_in_order(
-    copied: Callable[[Path], str], tmp_path: Path, full_length: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_any_command_line_ends_in_order(copied: Callable[[Path], str], tmp_path: Path, full_length: bool) -> None:
     uri, codes = copied(tmp_path), dict.fromkeys((0, 1, 2), 0)
 
     @settings(
