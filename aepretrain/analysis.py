@@ -18,7 +18,8 @@ def principal_components(images_ND: NDArray[np.float32], num: int) -> Components
     """The `num` directions in which images vary most (scikit-learn's PCA by the covariance matrix; not whitened)."""
     from sklearn.decomposition import PCA
 
-    fitted = PCA(num, svd_solver="covariance_eigh").fit(images_ND)
+    with np.errstate(invalid="ignore"):  # images that do not vary leave no variance to be explained
+        fitted = PCA(num, svd_solver="covariance_eigh").fit(images_ND)
     return Components(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
 
 

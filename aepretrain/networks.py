@@ -293,10 +293,13 @@ def load_part(network: Network, part: str, weights: Mapping[str, Tensor]) -> Non
     module = getattr(network, part)
     given = {name.removeprefix(f"{part}."): weight for name, weight in weights.items() if name.startswith(f"{part}.")}
     wanted = module.state_dict()
-    if given.keys() != wanted.keys():
-        odd = ", ".join(sorted(f"{part}.{name}" for name in given.keys() ^ wanted.keys()))
+    parts = {name for name, _ in network.named_children()}
+    odd = {f"{part}.{name}" for name in given.keys() ^ wanted.keys()}
+    odd |= {name for name in weights if name.partition(".")[0] not in parts}
+    if odd:
         raise Failure(
-            f"the checkpoint does not fit {type(network).__name__}: these weights are on one side only: {odd}"
+            f"the checkpoint does not fit {type(network).__name__}: these weights are on one side only: "
+            f"{' '.join(', '.join(sorted(odd)).split())[:200]}"
         )
     for name, weight in given.items():
         if weight.shape != wanted[name].shape or weight.dtype != wanted[name].dtype:

@@ -4,7 +4,7 @@ Shapes: N test images, E epochs, K classes.
 """
 
 import io
-import zipfile
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import PHASES, Failure, Settings
+from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings, TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,29 @@ class Record:
         """The seed of everything that was drawn."""
         return int(self.identity["seed"])
 
+    def checked(self) -> "Record":
+        """The record itself. Raises `ValueError` where no finished training leaves such a one."""
+        network, augmentation, variant = self.cell
+        if not network.isidentifier():
+            raise ValueError(f"network={network!r} is no name of a network")
+        settings = {one.name: self.identity[one.name] for one in fields(Settings) if one.name in self.identity}
+        TrainingSpec(
+            network=network, augmentation=augmentation, variant=variant, seed=self.seed, settings=Settings(**settings)
+        )
+        of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
+        shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")
+        for name in ("training_s", *of_training, *shares):
+            value = self.metrics.get(name, math.nan)
+            if not math.isfinite(value) or (name in shares and not 0 <= value <= 1):
+                raise ValueError(f"its {name} is {value}")
+        return self
+
+
+MAX_PREDICTIONS_BYTES = 2**26
+"""More than ten million test images' predictions."""
+
+KINDS = {"labels_N": np.uint8, "predicted_N": np.uint8, "nll_label_N": np.float16, "nll_predicted_N": np.float16}
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -125,9 +148,18 @@ class Predictions:
         """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects. Raises `Failure`."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                size = sum(part.file_size for part in archive.zip.infolist())
+                if size > MAX_PREDICTIONS_BYTES:
+                    raise ValueError(f"they would unpack to {size:,} bytes")
+                found = {name: archive[name] for name in cls.__dataclass_fields__}
+        except Exception as error:  # noqa: BLE001  # numpy documents no class for what a damaged archive raises
             raise Failure(f"predictions are damaged: {' '.join(str(error).split())[:200]}") from None
+        shape = (found["labels_N"].size,)
+        if any((one.dtype, one.shape) != (KINDS[name], shape) for name, one in found.items()) or shape == (0,):
+            raise Failure("predictions are damaged: they are not one class and one probability for each image")
+        if not all((found[name] >= 0).all() for name in ("nll_label_N", "nll_predicted_N")):
+            raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
+        return cls(**found)
 
 
 @dataclass(frozen=True)

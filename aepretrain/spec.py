@@ -41,6 +41,15 @@ SMALLEST_EFFECT = 0.001
 MAX_SEEDS = 100_000
 """More seeds than this in one command are taken for a slip of the pen."""
 
+MAX_COUNT = 1_000_000_000
+"""So are more steps, images or epochs of anything; libraries would fail at some larger number each."""
+
+MAX_PROCESSES = 1024
+"""And more threads or worker processes: OpenMP crashes where the system gives it no more."""
+
+MAX_SEED = 10**18 - 1
+MAX_FLOAT32 = 3.4e38
+
 PHASES: Mapping[str, frozenset[str]] = {
     "pretrain": frozenset({"ae"}),
     "frozen": frozenset({"ae", "cls"}),
@@ -86,6 +95,11 @@ def _choice(default: str, help: str, choices: tuple[str, ...], part: str = "all"
     return _option(default, help, "one of " + ", ".join(choices), choices, part)
 
 
+def _count(default: int, help: str, least: int = 1, part: str = "all", *, silent: bool = False) -> Any:
+    allowed = f"an integer from {least} to {MAX_COUNT}"
+    return _option(default, help, allowed, lambda value: least <= value <= MAX_COUNT, part, silent=silent)
+
+
 def _is_pair(value: Any, upper: float) -> bool:
     return len(value) == 2 and all(map(math.isfinite, value)) and 0 < value[0] <= value[1] <= upper
 
@@ -122,35 +136,33 @@ class Settings:
         "erasing",
     )
     erase_value: float = _option(
-        0.0, "Pixel value written into the rectangle, before normalising.", "a finite number", math.isfinite, "erasing"
+        0.0,
+        "Pixel value written into the rectangle, before normalising.",
+        f"a number from -{MAX_FLOAT32:g} to {MAX_FLOAT32:g}",
+        lambda value: -MAX_FLOAT32 <= value <= MAX_FLOAT32,
+        "erasing",
     )
-    batch_size: int = _option(128, "Images per step.", "an integer > 0", lambda value: value > 0)
+    batch_size: int = _count(128, "Images per step.")
     lr: float = _option(
         0.001, "Learning rate of Adam.", "a finite number > 0", lambda value: math.isfinite(value) and value > 0
     )
-    patience: int = _option(
-        10,
-        "Stop after this many epochs without a lower validation loss; 0 = never stop early.",
-        "an integer >= 0",
-        lambda value: value >= 0,
-    )
-    ae_epochs: int = _option(50, "Epochs of pretraining at most.", "an integer > 0", lambda value: value > 0, "ae")
-    cls_epochs: int = _option(50, "Epochs of a classifier at most.", "an integer > 0", lambda value: value > 0, "cls")
+    patience: int = _count(10, "Stop after this many epochs without a lower validation loss; 0 = never stop early.", 0)
+    ae_epochs: int = _count(50, "Epochs of pretraining at most.", 1, "ae")
+    cls_epochs: int = _count(50, "Epochs of a classifier at most.", 1, "cls")
     labels: int = _option(
         0,
         "Training images with a label, class-balanced and drawn from the seed; 0 = all. Validated on a fifth as many "
         "further images, at least 10. Pretraining uses all images anyway.",
-        "0 or an integer >= 10",
-        lambda value: value == 0 or value >= 10,
+        f"0 or an integer from 10 to {MAX_COUNT}",
+        lambda value: value == 0 or 10 <= value <= MAX_COUNT,
         "cls",
         silent=True,
     )
-    updates: int = _option(
+    updates: int = _count(
         0,
         "Train a classifier for exactly so many steps, whatever the number of labels, instead of for epochs and with "
         "patience; 0 = by epochs.",
-        "an integer >= 0",
-        lambda value: value >= 0,
+        0,
         "cls",
         silent=True,
     )
@@ -196,7 +208,7 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         _check("variant", self.variant, tuple(PHASES), "one of " + ", ".join(PHASES))
         _check("augmentation", self.augmentation, AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS))
-        _check("seed", self.seed, lambda value: value >= 0, "an integer >= 0")
+        _check("seed", self.seed, lambda value: 0 <= value <= MAX_SEED, f"an integer from 0 to {MAX_SEED}")
 
     @property
     def name(self) -> str:
@@ -284,10 +296,13 @@ class Execution:
     outage_s: float = 120.0
 
     def __post_init__(self) -> None:
-        _check("threads", self.threads, lambda value: value > 0, "an integer > 0")
-        _check("jobs", self.jobs, lambda value: value is None or value > 0, "an integer > 0")
-        _check("stack", self.stack, lambda value: value is None or value > 0, "an integer > 0")
+        for name, most in (("threads", MAX_PROCESSES), ("jobs", MAX_PROCESSES), ("stack", MAX_SEEDS)):
+            _check_optional(name, getattr(self, name), most)
         _check("outage_s", self.outage_s, lambda value: 0 <= value < math.inf, "a finite number >= 0")
+
+
+def _check_optional(name: str, value: int | None, most: int) -> None:
+    _check(name, value, lambda value: value is None or 1 <= value <= most, f"an integer from 1 to {most}")
 
 
 def grid_specs(

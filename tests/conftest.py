@@ -14,6 +14,21 @@ from aepretrain.spec import Settings
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos", action="store_true", help="only what is marked chaos, at full length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--chaos"):
+        config.option.markexpr = "chaos"
+
+
+@pytest.fixture(scope="session")
+def full_length(pytestconfig: pytest.Config) -> bool:
+    """Whether chaos is to last as long as its promises say, not only as long as every change can wait for."""
+    return bool(pytestconfig.getoption("--chaos"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the MLflow or data settings of whoever runs it."""

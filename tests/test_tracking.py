@@ -19,6 +19,9 @@ REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")
 SPEC = TrainingSpec(
     variant="scratch", network="fc", augmentation="erasing", seed=3, settings=Settings(dataset="digits")
 )
+FIGURES = dict.fromkeys(
+    ("test_accuracy", "test_macro_f1", "best_val_loss", "best_epoch", "num_epochs", "training_s"), 0.5
+)
 KEY = SPEC.key("f" * 64, {})
 
 
@@ -29,7 +32,7 @@ def begin(store: Store, **options: Any) -> Run:
 
 def finish(store: Store, accuracy: float = 0.5, **options: Any) -> str:
     run = begin(store, **options)
-    run.log_metrics({"test_accuracy": accuracy})
+    run.log_metrics(FIGURES | {"test_accuracy": accuracy})
     run.finish()
     return run.run_id
 
@@ -95,6 +98,7 @@ def test_first_comers_with_the_same_dataset_do_not_collide(store: Store) -> None
 def test_done_needs_the_tag_and_the_end(store: Store) -> None:
     assert store.done(KEY) is None
     run = begin(store)
+    run.log_metrics(FIGURES)
     assert store.done(KEY) is None
     run.tag(done="true")
     assert store.done(KEY) is None, "still running"
@@ -132,8 +136,9 @@ def test_reading_goes_on_after_the_first_page(store: Store, monkeypatch: pytest.
     monkeypatch.setattr(store.client, "search_runs", partial(store.client.search_runs, max_results=10))
     for index in range(23):
         tags = {"aepretrain.key": f"k{index}", "aepretrain.done": "true", "aepretrain.schema": str(SCHEMA)}
-        tags |= {"aepretrain.attempt": "1", "aepretrain.spec": "{}"}
+        tags |= {"aepretrain.attempt": "1", "aepretrain.spec": json.dumps(SPEC.identity())}
         run = store.client.create_run(store.experiment_id, tags=tags)
+        Run(store, run.info.run_id).log_metrics(FIGURES)
         store.client.set_terminated(run.info.run_id)
     assert len(store.records()) == 23
 
@@ -214,6 +219,7 @@ def test_a_grid_enters_its_own_run_again(store: Store) -> None:
 
 def test_weights_are_checked_against_their_digest(store: Store) -> None:
     run = begin(store)
+    run.log_metrics(FIGURES)
     run.log_weights(b"weights")
     run.finish()
     record = store.done(KEY)

@@ -1,5 +1,6 @@
 """The commands that train: ``grid``, one for each variant, and ``study``; and how every command ends."""
 
+import io
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,7 @@ from aepretrain.cli.options import (
 from aepretrain.cli.results import compare, export, import_, report_
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.cli.sync import sync
+from aepretrain.redaction import redact
 from aepretrain.spec import (
     CLASSIFIERS,
     STUDIES,
@@ -76,7 +78,7 @@ def grid(**options: Any) -> None:
     from aepretrain import report, suite
     from aepretrain.cli.display import Display
 
-    if Path(options["out"]).is_file():
+    if os.path.isfile(options["out"]):
         raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
     asked = replace(
         asked, settings=_with_available_dataset(asked.settings, asked.execution, options["fallback_dataset"])
@@ -281,32 +283,37 @@ def main() -> NoReturn:
     """Run the command line. Exit code 0, 1 (failure), 2 (usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     stop_on(signal.SIGTERM, _terminate)
     stop_on(signal.SIGINT, _interrupt)  # explicitly, for a script's background job would ignore it
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
-        code = _complain(error.format_message(), 2)
+        click.echo(error.format_message(), err=True)
+        code = 2
     except click.ClickException as error:
-        code = _complain(f"aepretrain: {error.format_message()}", 2)
+        code = _complain(error.format_message(), 2)
     except UsageError as error:
-        code = _complain(f"aepretrain: {error}", 2)
+        code = _complain(error, 2)
     except Failure as error:
-        code = _complain(f"aepretrain: {error}", 1)
+        code = _complain(error, 1)
     except OSError as error:
         what = f"{error.filename or 'a file'}: {error.strerror or error}"
-        code = _complain(f"aepretrain: {what}; what is finished is kept, the same command goes on from there", 1)
+        code = _complain(f"{what}; what is finished is kept, the same command goes on from there", 1)
     except (KeyboardInterrupt, click.Abort):
-        code = _complain("aepretrain: interrupted; what is finished is kept, the same command goes on from there", 130)
+        code = _complain("interrupted; what is finished is kept, the same command goes on from there", 130)
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
             raise
-        code = _complain(f"aepretrain: the tracking store failed: {' '.join(str(error).split())[:300]}", 1)
+        code = _complain(f"the tracking store failed: {redact(' '.join(str(error).split()))[:300]}", 1)
     sys.exit(code)
 
 
-def _complain(message: str, code: int) -> int:
-    click.echo(message, err=True)
+def _complain(message: object, code: int) -> int:
+    """Say in one line what is wrong, whatever the values in it."""
+    click.echo(f"aepretrain: {redact(' '.join(str(message).split()))}", err=True)
     return code
 
 

@@ -1,5 +1,6 @@
 """The commands that read what is finished: ``compare``, ``report``, ``export``, and ``import``, its way back."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 
 from aepretrain.cli.options import given_settings, setting_options, store_option
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show, write_files
+from aepretrain.redaction import redact
 from aepretrain.spec import SMALLEST_EFFECT, Failure, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def export(folder: Path, **options: Any) -> None:
     store = open_store(options, None)
     records = [record for record in store.records().values() if report.fits(record, given_settings(options))]
     if not records:
-        raise Failure(f"nothing is finished in {store.uri}")
+        raise Failure(f"nothing is finished in {redact(store.uri)}")
     whole = {record.run_id for record in _shown(report.choose(records, {}))}
     tracking.export(store, records, whole, folder)
     size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
@@ -68,7 +70,7 @@ def import_(folder: Path, **options: Any) -> None:
     """Fill the store with the trainings of the bundle in FOLDER; what it has already is left alone."""
     from aepretrain import tracking
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"folder={str(folder)!r} is not a folder")
     bundle = tracking.read_bundle(folder)
     store = open_store(options, None)
@@ -100,7 +102,7 @@ def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None
     """
     if not 0 < smallest_effect < 1:
         raise UsageError(f"smallest_effect={smallest_effect!r} is not allowed: it must be a number between 0 and 1")
-    if bundle is not None and not bundle.is_dir():
+    if bundle is not None and not os.path.isdir(bundle):
         raise UsageError(f"bundle={str(bundle)!r} is not a folder")
     from aepretrain import report, tracking
 

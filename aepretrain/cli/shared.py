@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aepretrain.redaction import redact
 from aepretrain.spec import Execution, Failure
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def say_where(store: "tracking.Store") -> None:
     """Tell where the runs are and how to look at them."""
     from aepretrain import tracking
 
-    click.echo(f"Runs are kept in {store.uri}; look at them with: {tracking.ui_hint(store.uri)}")
+    click.echo(f"Runs are kept in {redact(store.uri)}; look at them with: {tracking.ui_hint(store.uri)}")
 
 
 def show(grid: "report.Grid", folder: Path) -> None:

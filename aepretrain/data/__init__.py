@@ -3,8 +3,8 @@
 A dataset's own module is imported when it is asked for: torchvision and scikit-learn take seconds to import.
 """
 
+import os
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
     """
     if name not in DATASETS:
         raise UsageError(f"dataset={name!r} is not known: it must be one of {', '.join(DATASETS)}")
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not os.path.isdir(data_dir):
         raise UsageError(f"data_dir={data_dir!r} is not a folder")
     if (name, data_dir) not in _loaded:
         _loaded[name, data_dir] = import_module(DATASETS[name]).load(name, data_dir)

@@ -11,6 +11,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from aepretrain.redaction import redact
 from aepretrain.spec import Failure
 from aepretrain.stopping import is_stopping, stop_if_told
 
@@ -30,8 +31,8 @@ class Unavailable(StoreError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line, cut to a readable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error's message on one line, without credentials, cut to a readable length."""
+    return redact(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def may_pass(error: BaseException) -> bool:

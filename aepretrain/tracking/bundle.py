@@ -25,6 +25,7 @@ from aepretrain.spec import NETWORKS, PHASES, SCHEMA, Failure, NotKept, canonica
 from aepretrain.stopping import whole
 from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
+from aepretrain.tracking.tables import read_rows
 
 RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
 SUMS = "SHA256SUMS"
@@ -87,7 +88,8 @@ def export(store: Store, records: Sequence[Record], selected: Collection[str], f
         folder.mkdir(parents=True, exist_ok=True)
         for name, (content, columns) in tables.items():
             table = pa.Table.from_pylist(content, pa.schema(list(columns.items())))
-            pq.write_table(table, _partial(folder, name), compression="zstd")
+            with _partial(folder, name).open("wb") as file:  # by itself, Arrow takes a path only if it is UTF-8
+                pq.write_table(table, file, compression="zstd")
         sums = "".join(f"{_digest(_partial(folder, name))}  {name}\n" for name in tables)
         _partial(folder, SUMS).write_text(sums)
         for name in (*tables, SUMS):
@@ -270,15 +272,19 @@ def read_bundle(folder: Path) -> Bundle:
         for name in (RECORDS, HISTORIES, ARTIFACTS):
             if listed[name] != _digest(folder / name):
                 raise ValueError(f"{name} is not what {SUMS} says")
-        rows = sorted(pq.read_table(folder / RECORDS).to_pylist(), key=lambda row: list(PHASES).index(row["variant"]))
+        rows = sorted(
+            read_rows(folder / RECORDS, FIXED, others=pa.float64()), key=lambda row: list(PHASES).index(row["variant"])
+        )
         trainings = {row["key"]: Training(row, [], {}) for row in rows}
-        for one in pq.read_table(folder / HISTORIES).to_pylist():
+        for one in read_rows(folder / HISTORIES, OF_HISTORIES):
             trainings[one["key"]].numbers.append(one)
-        for one in pq.read_table(folder / ARTIFACTS).to_pylist():
+        for one in read_rows(folder / ARTIFACTS, OF_ARTIFACTS):
             trainings[one["key"]].files[_inside(one["path"])] = one["content"]
         for training in trainings.values():
-            _check_key(training.record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+            _check(training)
+        if not len(rows) == len(trainings) == len({row["run_id"] for row in rows}):
+            raise ValueError("a training is in it more than once")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         told = " ".join(str(error).split())[:200]
         raise Failure(f"there is no readable bundle in {folder}: {type(error).__name__}: {told}") from None
     digest = hashlib.sha256(sums.encode()).hexdigest()
@@ -291,12 +297,18 @@ def _inside(path: str) -> str:
     return path
 
 
-def _check_key(record: Record) -> None:
-    """See that a key is the one that belongs to the training, as far as this can be known without plugins."""
-    if not re.fullmatch("[0-9a-f]{64}", record.key):
-        raise ValueError(f"{record.key!r} is no key")
+def _check(training: Training) -> None:
+    """See that a training is whole, and that its key is the one that belongs to it, as far as this can be known."""
+    row, record = training.row, training.record.checked()
+    if not (re.fullmatch("[0-9a-f]{64}", record.key) and re.fullmatch("[0-9a-f]{32}", record.run_id)):
+        raise ValueError(f"{record.key!r} or {record.run_id!r} is no key or no id of a run")
+    if (*record.cell, record.seed) != tuple(row[name] for name in ("network", "augmentation", "variant", "seed")):
+        raise ValueError(f"training {record.key[:12]} is another than its row says")
+    if not all(isinstance(value, str) for value in (*record.tags.values(), *json.loads(row["params"]).values())):
+        raise ValueError(f"training {record.key[:12]} has tags or parameters that are no texts")
+    history_of((one["name"], one["step"], one["value"]) for one in training.numbers)
     current = record.tags["schema"] == str(SCHEMA)
-    if current and record.cell[0] in NETWORKS:
+    if current and record.cell[0] in NETWORKS:  # a plugin's source is part of the keys of its networks
         expected = identity_key(record.identity, record.tags["dataset_digest"], {})
         if record.key != expected:
             raise ValueError(f"training {record.key[:12]} is not what its key stands for")

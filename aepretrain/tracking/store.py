@@ -1,6 +1,7 @@
 """Where runs are kept: opening a store, finding what is done in it, reading records and artifacts back."""
 
 import hashlib
+import http.client
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.records import EPOCH_METRICS, EpochResult, Record, history_of
+from aepretrain.redaction import redact
 from aepretrain.spec import SCHEMA, Execution
 from aepretrain.tracking.availability import StoreError, one_line, patient
 
@@ -33,6 +35,9 @@ TAG = "aepretrain."
 
 CONNECT_TIMEOUT_S = 10
 SQLITE = "sqlite:///"
+BUSY_TIMEOUT_S = 20
+FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
+"""Those that every version of MLflow has begun a store with."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +143,7 @@ class Store:
 
     def link(self, record: Record) -> str:
         """Where a run can be looked at: on the server (never with a password), or with ``mlflow ui`` at its address."""
-        server = "http://127.0.0.1:5000"
-        if self.uri.startswith("http"):
-            parts = urlsplit(self.uri)
-            server = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+        server = _without_credentials(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000"
         return f"{server}/#/experiments/{self.client.get_run(record.run_id).info.experiment_id}/runs/{record.run_id}"
 
     def weights(self, record: Record) -> bytes:
@@ -169,10 +171,11 @@ def open_store(
     uri = _absolute(uri)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
     _check_reachable(uri)
     try:
         with FileLock(_own_folder(uri) / "open.lock"):
+            _check_tables(uri)
             client = _client(uri)
             if run_id is not None:
                 return Store(uri, client.get_run(run_id).info.experiment_id, outage_s)
@@ -182,12 +185,13 @@ def open_store(
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
 
 def ui_hint(uri: str) -> str:
     """What to type, or where to look, to see the runs of a store."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    shown = redact(uri)
+    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
 @lru_cache(maxsize=4)
@@ -206,11 +210,18 @@ def _check_reachable(uri: str) -> None:
         if uri.startswith(SQLITE):
             _check_sqlite(Path(uri.removeprefix(SQLITE)))
         elif uri.startswith(("http://", "https://")):
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
+            address = f"{_without_credentials(uri)}/health"
+            urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
     except urllib.error.HTTPError:
         return  # it answers, which is all that was asked
-    except (OSError, ValueError, sqlite3.Error) as error:
-        raise StoreError(f"the tracking store {uri} cannot be opened: {one_line(error)}") from None
+    except (OSError, ValueError, sqlite3.Error, http.client.HTTPException) as error:
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+
+
+def _without_credentials(address: str) -> str:
+    """A server's address as it can be shown, and as Python's own client takes it."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
 
 def _check_sqlite(path: Path) -> None:
@@ -223,6 +234,21 @@ def _check_sqlite(path: Path) -> None:
             connection.execute("PRAGMA schema_version")
 
 
+def _check_tables(uri: str) -> None:
+    """See that an SQLite file is MLflow's, or new: MLflow would add its tables to any other, and make lost ones anew.
+
+    MLflow names its schema's version when its first tables are there; a file without one may be a store whose making
+    was interrupted, which MLflow goes on with.
+    """
+    if not uri.startswith(SQLITE):
+        return
+    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
+        lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
+        raise StoreError(f"{redact(uri)} is no tracking store, or has lost these tables: {lost}; it was left as it is")
+
+
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -230,8 +256,8 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
     if experiment.lifecycle_stage != "active":
         raise StoreError(
-            f"experiment {name!r} in {uri} is deleted; restore it with: "
-            f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
+            f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return str(experiment.experiment_id)
 
@@ -239,7 +265,7 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 def _use_wal(uri: str) -> None:
     """Let SQLite's readers and its writer work side by side; the database remembers it."""
     if uri.startswith(SQLITE):
-        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=20)
+        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
 
@@ -269,13 +295,20 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
 
 
 def _record(run: Run) -> Record:
+    """What a run that counts as done holds. Raises `StoreError` where it does not hold it."""
     tags = {name.removeprefix(TAG): value for name, value in run.data.tags.items() if name.startswith(TAG)}
-    return Record(
-        run_id=run.info.run_id,
-        parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
-        key=tags["key"],
-        attempt=int(tags["attempt"]),
-        identity=json.loads(tags["spec"]),
-        metrics=run.data.metrics,
-        tags=tags,
-    )
+    try:
+        return Record(
+            run_id=run.info.run_id,
+            parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
+            key=tags["key"],
+            attempt=int(tags["attempt"]),
+            identity=json.loads(tags["spec"]),
+            metrics=run.data.metrics,
+            tags=tags,
+        ).checked()
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"run {run.info.run_id} is marked as done, but is no finished training ({type(error).__name__}: "
+            f"{one_line(error)}); without it: mlflow runs delete --run-id {run.info.run_id}"
+        ) from None

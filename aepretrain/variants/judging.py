@@ -51,12 +51,13 @@ def judge_classifier(
 def _predictions(log_probs_NK: Tensor, labels_N: Tensor) -> Predictions:
     nll_predicted_N, predicted_N = log_probs_NK.neg().min(1)
     nll_label_N = log_probs_NK.neg().gather(1, labels_N.unsqueeze(1)).squeeze(1)
-    return Predictions(
-        labels_N=labels_N.numpy().astype(np.uint8),
-        predicted_N=predicted_N.numpy().astype(np.uint8),
-        nll_label_N=nll_label_N.numpy().astype(np.float16),
-        nll_predicted_N=nll_predicted_N.numpy().astype(np.float16),
-    )
+    with np.errstate(over="ignore"):  # what is beyond 65,504 nats is infinite
+        return Predictions(
+            labels_N=labels_N.numpy().astype(np.uint8),
+            predicted_N=predicted_N.numpy().astype(np.uint8),
+            nll_label_N=nll_label_N.numpy().astype(np.float16),
+            nll_predicted_N=nll_predicted_N.numpy().astype(np.float16),
+        )
 
 
 def judge_reconstruction(

@@ -162,9 +162,10 @@ def _conclude(
     training: Images,
     validation: Images,
     test: Images,
-) -> Outcome:
+) -> Outcome | Failure:
     """What remains of one training: figures and evidence at its best weights, and those weights.
 
+    It fails where a figure is not finite: what weights that grew without end give may still be finite for validation.
     A classifier without patience had a number of steps fixed beforehand, so what it ends with is a result too.
     """
     if spec.variant == "pretrain":
@@ -180,6 +181,9 @@ def _conclude(
         last, _ = judge_classifier(spec, network, validation, test)
         figures |= {f"last_{name}": last[name] for name in ("test_accuracy", "test_macro_f1", "test_loss")}
         figures["num_labels"] = training.rows_SM.shape[1]
+    odd = ", ".join(name for name, value in figures.items() if not math.isfinite(value))
+    if odd:
+        return Failure(f"with the weights of epoch {trained.best_epoch}, these figures are not finite: {odd}")
     return Outcome(
         metrics=_history_figures(trained) | figures,
         evidence=Evidence(history=trained.history, **shown),

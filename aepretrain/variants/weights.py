@@ -4,6 +4,7 @@ Shapes: N images, C channels, H rows, W columns, K classes.
 """
 
 import io
+import zipfile
 from collections.abc import Mapping
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from aepretrain.networks import Classifier, build, load_part
 from aepretrain.spec import Failure, Settings, TrainingSpec
 from aepretrain.variants.images import normalize
+
+ORDINARY = (torch.strided, "cpu")
+"""Layout and device of a tensor that holds all its values here."""
 
 
 def dump_weights(weights: Mapping[str, Tensor]) -> bytes:
@@ -24,12 +28,20 @@ def dump_weights(weights: Mapping[str, Tensor]) -> bytes:
 def parse_weights(content: bytes) -> dict[str, Tensor]:
     """The weights of a checkpoint; nothing in it is executed. Raises `Failure` where it is none."""
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(part.file_size for part in archive.infolist()) > len(content):  # PyTorch never compresses
+                raise ValueError("it would unpack to more than it is")
         weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:  # torch documents no class for what a damaged file raises
         raise Failure(f"the checkpoint cannot be read: {type(error).__name__}") from error
-    if not (isinstance(weights, dict) and all(isinstance(weight, Tensor) for weight in weights.values())):
+    if not (isinstance(weights, dict) and all(map(_is_named_weight, weights.items()))):
         raise Failure("the checkpoint cannot be read: it does not hold tensors by name")
     return weights
+
+
+def _is_named_weight(named: tuple[object, object]) -> bool:
+    name, weight = named
+    return isinstance(name, str) and type(weight) is Tensor and (weight.layout, weight.device.type) == ORDINARY
 
 
 def scoring_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Module:

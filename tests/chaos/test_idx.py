@@ -1,0 +1,204 @@
+"""Damaged IDX files: the dataset as it was published, or one line; never anything else."""
+
+import gzip
+import hashlib
+import random
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from aepretrain.data import mnist
+from aepretrain.spec import Failure
+from tests.chaos.commands import Done, aepretrain
+from tests.test_data import SHARED, needs_mnist
+
+pytestmark = pytest.mark.chaos
+
+SHAPE = (10, 28, 28)
+VALUES = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+PLAIN = struct.pack(">4I", mnist.IMAGES_MAGIC, *SHAPE) + VALUES.tobytes()
+GZIPPED = gzip.compress(PLAIN, mtime=0)
+DIGEST = hashlib.sha256(VALUES.tobytes()).hexdigest()
+
+Mutation = Callable[[random.Random, bytes], bytes]
+
+
+def flip(draw: random.Random, content: bytes) -> bytes:
+    """Some bits in some bytes, more often than not in the header."""
+    flipped = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 8, 64))):
+        end = draw.choice((20, 40, len(flipped)))
+        flipped[draw.randrange(min(end, len(flipped)))] ^= 1 << draw.randrange(8)
+    return bytes(flipped)
+
+
+def cut(draw: random.Random, content: bytes) -> bytes:
+    return content[: draw.randrange(len(content))]
+
+
+def splice(draw: random.Random, content: bytes) -> bytes:
+    """A part of it once more, or left out, or other bytes in its place."""
+    start, end = sorted(draw.choices(range(len(content)), k=2))
+    between = draw.choice((b"", content[start:end] * 2, draw.randbytes(draw.randrange(200))))
+    return content[:start] + between + content[end:]
+
+
+def noise(draw: random.Random, content: bytes) -> bytes:
+    """Nothing of it but perhaps its beginning."""
+    return content[: draw.choice((0, 2, 10, 16))] + draw.randbytes(draw.randrange(5_000))
+
+
+def redeclare(draw: random.Random, content: bytes) -> bytes:
+    """Another magic number or other sizes, up to 2³² − 1, before the same values."""
+    zipped = content[:2] == b"\x1f\x8b"
+    try:
+        plain = bytearray(gzip.decompress(content) if zipped else content)
+    except (OSError, EOFError, zlib.error):  # it is damaged enough
+        return content
+    place = 4 * draw.randrange(min(4, len(plain) // 4))
+    value = draw.choice((0, 1, 9, 11, 28, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 0x801, 0x803, 0xD03))
+    plain[place : place + 4] = struct.pack(">I", value)
+    return gzip.compress(bytes(plain), mtime=0) if zipped else bytes(plain)
+
+
+def append(draw: random.Random, content: bytes) -> bytes:
+    return content + draw.choice((b"\0", b"\0" * 999, draw.randbytes(9), content, gzip.compress(b"more")))
+
+
+MUTATIONS: tuple[Mutation, ...] = (flip, flip, cut, splice, noise, redeclare, append)
+
+
+def damaged(seed: int, contents: tuple[bytes, ...], num: int) -> Iterator[tuple[bytes, bytes]]:
+    """Contents before and after one to three mutations, drawn from the seed."""
+    draw = random.Random(seed)  # noqa: S311  # nothing secret
+    for _ in range(num):
+        before = after = draw.choice(contents)
+        for _ in range(draw.choice((1, 1, 2, 3))):
+            after = draw.choice(MUTATIONS)(draw, after) if after else after
+        yield before, after
+
+
+def values_or_line(path: Path, digest: str | None) -> Tensor | str:
+    """What becomes of a file of our shape, within the time it may take and without a trace in the file."""
+    content, started = path.read_bytes(), time.monotonic()
+    found: Tensor | str
+    try:
+        found = mnist.read_idx(path, mnist.IMAGES_MAGIC, SHAPE, digest)
+    except Failure as error:
+        found = str(error)
+    assert time.monotonic() - started < 5
+    assert path.read_bytes() == content
+    return found
+
+
+def is_refusal(line: str, path: Path) -> bool:
+    return line.startswith(f"{path} is damaged or another file: expected ") and "\n" not in line
+
+
+def test_damaged_idx_files_give_the_values_or_one_line(tmp_path: Path, full_length: bool) -> None:
+    unchanged = refused = 0
+    for before, after in damaged(7, (PLAIN, GZIPPED), 10_000 if full_length else 300):
+        path = tmp_path / f"images{'.gz' if before is GZIPPED else ''}"
+        path.write_bytes(after)
+        found = values_or_line(path, DIGEST)
+        if isinstance(found, str):
+            assert is_refusal(found, path), found
+            refused += 1
+        else:
+            assert np.array_equal(found.numpy(), VALUES)
+            unchanged += 1
+    print(f"IDX files: {unchanged + refused:,} tried, {refused:,} refused, {unchanged:,} with all values as published")
+    assert refused > 10 * unchanged > 0
+
+
+def test_without_a_known_digest_the_file_itself_or_one_line(tmp_path: Path, full_length: bool) -> None:
+    """What is below the MD5 of Fashion-MNIST and KMNIST, for it is not to depend on that."""
+    read = refused = 0
+    for before, after in damaged(8, (PLAIN, GZIPPED), 2_000 if full_length else 100):
+        path = tmp_path / f"images{'.gz' if before is GZIPPED else ''}"
+        path.write_bytes(after)
+        found = values_or_line(path, None)
+        if isinstance(found, str):
+            assert is_refusal(found, path), found
+            refused += 1
+        else:
+            content = gzip.decompress(after) if before is GZIPPED else after
+            assert (found.shape, found.numpy().tobytes()) == (SHAPE, content[16:])
+            read += 1
+    print(
+        f"IDX files without a digest: {read + refused:,} tried, {refused:,} refused, {read:,} of the right shape read"
+    )
+    assert read > 0
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files that become large, and large ones that become nothing: all of them gzipped."""
+    header, zeros = struct.pack(">4I", mnist.IMAGES_MAGIC, 60_000, 28, 28), bytes(2**20)
+    packer = zlib.compressobj(1, wbits=31)
+    packed = packer.compress(header) + b"".join(packer.compress(zeros) for _ in range(1024)) + packer.flush()
+    return {
+        "1 GiB of zeros": packed,
+        "a bomb in a bomb": gzip.compress(gzip.compress(packed)),
+        "2,000,000 empty members": gzip.compress(b"", mtime=0) * 2_000_000,
+        "a name of 100 MB": b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 100_000_000,
+    }
+
+
+@needs_mnist
+def test_gzip_bombs_are_refused_soon_and_in_little_memory(tmp_path: Path) -> None:
+    for name, content in bombs().items():
+        folder = folder_of_mnist(tmp_path / name, "train-images-idx3-ubyte.gz", content)
+        line = load(folder).refusal()
+        assert "train-images-idx3-ubyte.gz is damaged or another file: expected" in line, name
+
+
+def test_a_file_of_a_terabyte_is_not_read_to_its_end(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in mnist.FashionMNIST.resources:
+        with (raw / name).open("wb") as file:
+            file.truncate(2**40)  # a hole: it takes no space on the disk
+    line = load(tmp_path, "--dataset", "fashion-mnist").refusal()
+    assert "train-images-idx3-ubyte.gz is damaged or another file: expected MD5" in line
+
+
+def folder_of_mnist(folder: Path, name: str, content: bytes) -> Path:
+    """MNIST's own files but for one."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for real in (SHARED / "MNIST" / "raw").iterdir():
+        if real.name != name:
+            (raw / real.name).symlink_to(real)
+    (raw / name).write_bytes(content)
+    return folder
+
+
+def load(folder: Path, *further: str) -> Done:
+    """A training that goes no further than to its data: where those are good, its store is not."""
+    options = ("--network", "fc", "--epochs", "1", "--data-dir", str(folder), *further)
+    return aepretrain("scratch", *options, "--tracking-uri", "sqlite:////nowhere/mlflow.db", folder=folder)
+
+
+@needs_mnist
+def test_damaged_files_of_real_mnist_by_command_line(tmp_path: Path, full_length: bool) -> None:
+    names = sorted(path.name for path in (SHARED / "MNIST" / "raw").iterdir())
+    contents = {name: (SHARED / "MNIST" / "raw" / name).read_bytes() for name in names}
+    told, peak_mib, longest_s = [], 0.0, 0.0
+    for number in range(50 if full_length else 4):
+        name = names[number % len(names)]
+        ((_, content),) = damaged(number, (contents[name],), 1)
+        folder = folder_of_mnist(tmp_path / f"{number}", name, content)
+        done = load(folder)
+        told.append(done.refusal())
+        assert f"{name} is damaged or another file: expected" in told[-1] or "no folder /nowhere" in told[-1]
+        assert (folder / "MNIST" / "raw" / name).read_bytes() == content
+        peak_mib, longest_s = max(peak_mib, done.grown_mib), max(longest_s, done.elapsed_s)
+    refused = sum("damaged or another file" in line for line in told)
+    print(f"by command line: {len(told)} tried, {refused} refused, at most {longest_s:.1f} s and {peak_mib:.0f} MiB")
+    assert refused > len(told) / 2
