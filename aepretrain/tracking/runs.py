@@ -202,12 +202,20 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
 
 
 def open_import(store: Store, name: str, digest: str) -> Run:
-    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one."""
+    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one.
+
+    What an earlier import, whose process was killed, left RUNNING is ended. (Its tags are those of another host, so
+    `recover` leaves it alone.) The caller holds the import's lock.
+    """
     earlier = list(store.search({"bundle": digest, "kind": "import"}))
     if not earlier:
         return _open(store, name, None, None, {"kind": "import", "bundle": digest})
     run = Run(store, earlier[-1].info.run_id)
     store.client.update_run(run.run_id, status="RUNNING")
+    for one in list(
+        store.search({}, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'", "attributes.status = 'RUNNING'")
+    ):
+        end_orphan(store, one)
     return run
 
 
