@@ -1,9 +1,13 @@
-"""Images and codes in, maps and likeness out: principal components, CKA. Shapes: N images, D features, C components."""
+"""Images and codes in, maps and likeness out: principal components, CKA, t-SNE.
+
+Shapes: N images, D features, C components.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,19 @@ def _centred_gram(codes_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     centred_ND = codes_ND - codes_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
     gram_NN: NDArray[np.float64] = (centred_ND @ centred_ND.T).astype(np.float64)
     return gram_NN
+
+
+def map_of_codes(codes_ND: NDArray[np.float32], random_state: int) -> NDArray[np.float32]:
+    """Codes in two dimensions, neighbours staying neighbours: t-SNE (van der Maaten and Hinton 2008), [N, 2].
+
+    With scikit-learn's defaults; for few images with a smaller perplexity, which must be less than their number.
+    Distances between groups and their sizes mean nothing. In one thread, as everything in a worker: several would
+    wait for each other.
+    """
+    from sklearn.manifold import TSNE
+
+    with threadpool_limits(1):
+        places_N2: NDArray[np.float32] = TSNE(
+            perplexity=min(30.0, (len(codes_ND) - 1) / 3), random_state=random_state
+        ).fit_transform(codes_ND)
+    return places_N2

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from aepretrain.records import EpochResult, Evidence, Reconstructions
+from aepretrain.records import CodeMaps, EpochResult, Evidence, Predictions, Reconstructions
 from aepretrain.stats import Estimate
 
 INK, PALE = "#222222", "#999999"
@@ -37,6 +38,8 @@ def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
         found["reconstructions"] = reconstructions(f"{title}: validation images", evidence.reconstructions)
     if evidence.class_counts is not None:
         found["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
+    if evidence.code_maps is not None:
+        found["code_maps"] = code_maps(f"{title}: codes of validation images", evidence.code_maps)
     return found
 
 
@@ -91,6 +94,53 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
             axes.imshow(image_HW, cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
         axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+CONFUSED = 16
+"""How many images that a classifier confuses are shown."""
+
+
+def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Predictions) -> Figure:
+    """The test images that a classifier gets wrong with the most confidence: true → predicted class, and confidence.
+
+    `images_NHW` are all test images, pixels from 0 to 255.
+    """
+    wrong_N = np.flatnonzero(predictions.predicted_N != predictions.labels_N)
+    shown = wrong_N[np.argsort(predictions.nll_predicted_N[wrong_N], kind="stable")][:CONFUSED]
+    figure = Figure(figsize=(8.2, 2.9), layout="constrained")
+    figure.suptitle(f"{title} ({len(wrong_N)} of {len(images_NHW):,} images wrong)", color=INK)
+    panels = figure.subplots(2, CONFUSED // 2, squeeze=False).flat
+    for axes, index in zip(panels, shown, strict=False):
+        confidence = np.exp(-predictions.nll_predicted_N[index].astype(np.float64))
+        axes.imshow(images_NHW[index], cmap="gray", vmin=0, vmax=255)
+        axes.set_xlabel(f"{predictions.labels_N[index]} → {predictions.predicted_N[index]}\n{100 * confidence:.1f} %")
+    for axes in figure.axes:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442", "#882255", INK)
+"""Of ten classes. The classes are written into the map as well, for not everyone can tell ten colours apart."""
+
+MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning"}
+
+
+def code_maps(title: str, maps: CodeMaps) -> Figure:
+    """Images as dots where their codes lie, a panel for each encoder, coloured by class; its number at its middle."""
+    figure = Figure(figsize=(8.2, 4.5), layout="constrained")
+    figure.suptitle(title, color=INK)
+    panels = figure.subplots(1, len(maps.places_N2), squeeze=False)[0]
+    for axes, (encoder, places_N2) in zip(panels, maps.places_N2.items(), strict=True):
+        for label in np.unique(maps.labels_N):
+            of_class_M2 = places_N2[maps.labels_N == label]
+            axes.plot(*of_class_M2.T, "o", ms=2.5, mec="none", alpha=0.8, color=MAP_COLOURS[label % len(MAP_COLOURS)])
+            outline = [withStroke(linewidth=3, foreground="white")]
+            middle = np.median(of_class_M2, axis=0)
+            axes.text(*middle, f"{label}", ha="center", va="center", weight="bold", path_effects=outline)
+        axes.set(title=MAP_NAMES.get(encoder, encoder), xticks=[], yticks=[])
+        axes.spines[:].set_color("#dddddd")
     return figure
 
 

@@ -172,6 +172,14 @@ class Reconstructions:
 
 
 @dataclass(frozen=True)
+class CodeMaps:
+    """Where images lie in the codes of some encoders, in two dimensions: `places_N2` by encoder, `labels_N` classes."""
+
+    places_N2: Mapping[str, NDArray[np.float32]]
+    labels_N: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a training leaves behind beside its row: the epochs, and what its variant can show."""
 
@@ -180,6 +188,7 @@ class Evidence:
     confusion_KK: NDArray[np.int64] | None = None
     reconstructions: Reconstructions | None = None
     class_counts: Mapping[str, NDArray[np.int64]] | None = None
+    code_maps: CodeMaps | None = None
 
 
 class Archive(Protocol):
@@ -192,7 +201,10 @@ class Archive(Protocol):
         """A training's epochs, in order."""
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's files. Raises `NotKept` where it was left out, `Failure` where it is lost."""
+        """The content of one of a run's files. Raises `Failure` where it cannot be had."""
+
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        """Whether a run has this file."""
 
     def link(self, record: Record) -> str:
         """Where a run can be looked at, or its id."""

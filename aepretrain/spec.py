@@ -69,10 +69,6 @@ class Failure(RuntimeError):
     """Something that a user can cause went wrong, told in one line. The command ends with exit code 1."""
 
 
-class NotKept(Failure):
-    """What is asked for was left out on purpose, as a bundle leaves out most weights and figures."""
-
-
 def _option(
     default: Any,
     help: str,

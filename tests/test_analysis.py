@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aepretrain.analysis import linear_cka, principal_components
+from aepretrain.analysis import linear_cka, map_of_codes, principal_components
 
 
 def codes(num_features: int, seed: int = 0) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
@@ -33,3 +33,14 @@ def test_cka_of_a_hand_computed_pair() -> None:
 
 def test_a_constant_code_is_like_none() -> None:
     assert linear_cka(codes(4), np.ones((200, 4), np.float32)) == 0
+
+
+def test_a_map_keeps_groups_together_and_can_be_made_again() -> None:
+    draw = np.random.default_rng(0)
+    labels_N = np.repeat(np.arange(4), 30)
+    codes_ND = (10 * np.eye(4, 20)[labels_N] + draw.normal(size=(120, 20))).astype(np.float32)
+    places_N2 = map_of_codes(codes_ND, 0)
+    distances_NN = np.linalg.norm(places_N2[:, None] - places_N2[None], axis=2) + np.diag(np.full(120, np.inf))
+    assert (labels_N[distances_NN.argmin(axis=1)] == labels_N).all()
+    assert np.array_equal(map_of_codes(codes_ND, 0), places_N2)
+    assert map_of_codes(codes_ND[:5], 0).shape == (5, 2)

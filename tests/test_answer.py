@@ -13,7 +13,7 @@ from aepretrain import report
 from aepretrain.records import EpochResult, Predictions, Record
 from aepretrain.report.answer import answer_tables
 from aepretrain.report.page import _speed_text
-from aepretrain.spec import NotKept, Settings, TrainingSpec, grid_specs
+from aepretrain.spec import Settings, TrainingSpec, grid_specs
 
 NUM_IMAGES = 1000
 EFFECTS = {("fc", "none"): 0, ("fc", "erasing"): 20, ("conv", "none"): -20, ("conv", "erasing"): 0}
@@ -62,9 +62,10 @@ class Archive:
         return [EpochResult(epoch, 1 / epoch, 1.1 / epoch, 0.9, 1.0, 1000.0) for epoch in range(1, 4 + record.seed % 3)]
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        if (run_id, path) not in self.files:
-            raise NotKept(f"no {path}")
         return self.files[run_id, path]
+
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        return (run_id, path) in self.files
 
     def link(self, record: Record) -> str:
         return f"http://127.0.0.1:5000/#/runs/{record.run_id}"

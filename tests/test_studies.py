@@ -99,9 +99,9 @@ def test_what_was_not_run_is_told_with_the_command() -> None:
 
 
 def test_probes_are_held_against_the_frozen_encoder() -> None:
-    row = rows(panels(*controls())[0], "learned nothing")["fc, none"]
-    assert row["random encoder"] == "0.5000 ± 0.0000 (n = 9)"
-    assert row["frozen − principal components"].startswith("+0.2")
+    panel = panels(*controls())[0]
+    assert rows(panel, "learned nothing")["fc, none"]["random encoder"] == "0.5000 ± 0.0000 (n = 9)"
+    assert rows(panel, "gains over them")["fc, none"]["frozen − principal components"].startswith("+0.2")
 
 
 def test_scratch_of_the_same_budget_is_that_of_the_seeds_own_epochs() -> None:
@@ -122,11 +122,17 @@ def test_clean_targets_are_compared_where_there_is_erasing() -> None:
 
 def test_each_number_of_labels_has_its_verdict() -> None:
     panel = panels(*labels())[1]
-    found = rows(panel, "fc, none: test accuracy by")
+    found = rows(panel, "fc, none: finetune − scratch by")
     assert list(found) == ["10", "all"]
     assert (found["10"]["verdict"], found["all"]["verdict"]) == ("gain", "equivalent")
     assert found["10"]["finetune − scratch"].startswith("+0.0500 (")
-    assert found["10"]["scratch, last weights"] == "0.4000 ± 0.0000 (n = 9)"
+    assert found["10"]["seeds"] == "9"
+    assert found["10"]["finetune − scratch, last weights"] == "+0.0000 (+0.0000 to +0.0000)"
+    assert rows(panel, "fc, none: test accuracy by the number of labels, last weights")["10"]["scratch"] == (
+        "0.4000 ± 0.0000 (n = 9)"
+    )
+    best = rows(panel, "fc, none: test accuracy by the number of labels, best")["10"]
+    assert (best["scratch"], best["finetune"]) == ("0.5010 ± 0.0009 (n = 9)", "0.5510 ± 0.0009 (n = 9)")
     assert "5,000 steps" in panel.text
     assert panel.pictures[0].content.startswith(b"\x89PNG")
 
@@ -134,7 +140,7 @@ def test_each_number_of_labels_has_its_verdict() -> None:
 def test_eight_tests_need_nine_seeds() -> None:
     """The smallest p of 8 seeds is 2/256; eight times that is more than 0.05."""
     panel = panels(*(record for record in labels() if record.seed < 8))[1]
-    assert rows(panel, "fc, none: test accuracy by")["10"]["verdict"] == "no verdict: 8 seeds, at least 9 needed"
+    assert rows(panel, "fc, none: finetune − scratch by")["10"]["verdict"] == "no verdict: 8 seeds, at least 9 needed"
 
 
 def test_other_numbers_of_steps_and_other_settings_do_not_mix_in() -> None:
@@ -155,11 +161,12 @@ def test_studies_stay_out_of_the_grid() -> None:
 
 def test_erased_test_images_have_their_table() -> None:
     panel = panels(*evaluations())[2]
-    found = rows(panel, "fc, erasing: erased test images (n = 9)")
+    found = rows(panel, "fc, erasing: accuracy on erased test images (n = 9)")
     assert list(found) == ["0 %", "10 %"]
-    assert found["10 %"]["scratch, accuracy"] == "0.8600 ± 0.0000"
-    assert found["10 %"]["finetune − scratch, accuracy"].startswith("+0.0200 (")
-    assert found["10 %"]["frozen, NLL"] == "10.1000 ± 0.0000"
+    assert found["10 %"]["scratch"] == "0.8600 ± 0.0000"
+    assert found["10 %"]["finetune − scratch"].startswith("+0.0200 (")
+    calibration = rows(panel, "fc, erasing: calibration on erased test images (n = 9)")
+    assert calibration["10 %"]["frozen, NLL"] == "10.1000 ± 0.0000"
     assert panel.pictures[0].content.startswith(b"\x89PNG")
 
 

@@ -116,7 +116,8 @@ def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits:
         if record.cell[2] == "pretrain":
             assert found == common | {"figures/reconstructions.png", "figures/class_distribution.png"}
         else:
-            assert found == common | {"figures/confusion_matrix.png", "evidence/predictions.npz"}
+            own = {"figures/confusion_matrix.png", "figures/confused_images.png", "evidence/predictions.npz"}
+            assert found == common | own
             predictions = Predictions.from_bytes(store.artifact(record.run_id, "evidence/predictions.npz"))
             right = predictions.predicted_N == digits.test_labels_N.numpy()
             assert right.mean() == record.metrics["test_accuracy"]

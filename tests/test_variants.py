@@ -485,6 +485,12 @@ def test_similarity_is_one_for_the_same_encoder(images: Dataset, network: str, n
             assert 0 < found.metrics[name] < 0.999
         else:
             assert found.metrics[name] == pytest.approx(1, abs=1e-5)
+    maps = found.evidence.code_maps
+    assert maps is not None
+    assert np.array_equal(maps.places_N2["pretrain"], maps.places_N2["finetune"])
+    validation_N = split(images, "random", 0).validation_N
+    assert maps.places_N2["pretrain"].shape == (len(validation_N), 2)
+    assert maps.labels_N.tolist() == images.labels_N[validation_N].tolist()
 
 
 def test_weights_that_do_not_fit_fail_the_evaluation(images: Dataset) -> None:

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -130,15 +130,28 @@ def study(name: str, **options: Any) -> None:
         specs = [spec for spec in replace(asked, settings=settings).specs if spec.variant in KNOWN[one].needs]
         with Display(Console(), specs, suite.num_jobs(asked.execution)) as display:
             result = suite.run_grid(
-                specs, store, asked.execution, display.handle, lambda *_: None, study=KNOWN[one], run_id=asked.run_id
+                specs,
+                store,
+                asked.execution,
+                display.handle,
+                lambda *_: None,
+                study=KNOWN[one],
+                run_id=None if name == "all" else asked.run_id,
             )
         results.append(result)
         if not result.failures and all(record.study is None for record in result.records):
             click.echo(f"study {one} found nothing to do (similarity compares neighbouring seeds: give two or more)")
     say_where(store)
-    if asked.run_id is not None and any(result.failures for result in results):
-        tracking.Run(store, asked.run_id).end("FAILED")  # a later study that went well has ended it as FINISHED
+    if name == "all" and asked.run_id is not None:
+        _point_to_studies(tracking.Run(store, asked.run_id), dict(zip(STUDIES, results, strict=True)))
     _complain_of_missing(*results)
+
+
+def _point_to_studies(run: "tracking.Run", results: "Mapping[str, suite.GridResult]") -> None:
+    """Say in the run that ``mlflow run`` opened for all studies which runs are theirs."""
+    run.tag(kind="studies")
+    run.describe("\n".join(f"- study {name}: run `{result.run_id}`" for name, result in results.items()))
+    run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def export(folder: Path, **options: Any) -> None:
     records = [record for record in store.records().values() if report.fits(record, given_settings(options))]
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
-    whole = {record.run_id for record in _shown(report.choose(records, {}))}
+    whole = {record.run_id for record in _shown(report.choose(records, {}), records)}
     tracking.export(store, records, whole, folder)
     size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
     click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")
@@ -133,16 +133,31 @@ def _page(
         lambda record: Predictions.from_bytes(archive.artifact(record.run_id, "evidence/predictions.npz")),
         smallest_effect,
     )
-    return answer, report.page_files(answer, report.build_page(answer, archive, _shown(records)))
+    return answer, report.page_files(
+        answer, report.build_page(answer, archive, _shown(records, archive.records().values()))
+    )
 
 
-def _shown(records: "Sequence[Record]") -> "list[Record]":
-    """The classifiers that are shown, and before them the pretrainings they started from."""
+def _shown(records: "Sequence[Record]", everything: "Iterable[Record]") -> "list[Record]":
+    """The classifiers of these that are shown; before them the pretrainings they started from, and a look at codes."""
     from aepretrain import suite
 
     selected = suite.select(records)
     pretrainings = {record.tags.get("pretraining_key") for record in selected}
-    return [record for record in records if record.key in pretrainings] + selected
+    looks = [record for record in everything if record.cell[2] == "similarity"]
+    mapped = [_of_same_settings(looks, record) for record in selected if record.cell[2] == "finetune"]
+    return [
+        *(record for record in records if record.key in pretrainings),
+        *(record for record in mapped if record is not None),
+        *selected,
+    ]
+
+
+def _of_same_settings(records: "Iterable[Record]", wanted: "Record") -> "Record | None":
+    """The one of the wanted record's seed, or else of the lowest, among those that differ from it in variant only."""
+    any_seed = {"variant": None, "seed": None}
+    alike = [one for one in records if dict(one.identity) | any_seed == dict(wanted.identity) | any_seed]
+    return min(alike, key=lambda one: (one.seed != wanted.seed, one.seed), default=None)
 
 
 def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answer", files: dict[str, bytes]) -> None:

@@ -29,7 +29,7 @@ def controls_panel(found: Found) -> Panel:
     }
     tables = []
     if any(of_probe for of_probes in probes.values() for of_probe in of_probes.values()):
-        tables.append(_probe_table(found, probes))
+        tables += [_probe_table(found, probes), _probe_differences(found, probes)]
     if any(budgets.values()):
         tables.append(_budget_table(found, budgets))
     if any(of_variant for of_variants in clean.values() for of_variant in of_variants.values()):
@@ -40,13 +40,18 @@ def controls_panel(found: Found) -> Panel:
 
 
 def _probe_table(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
-    heading = ["experiment", "frozen", *PROBE_NAMES.values(), *(f"frozen − {name}" for name in PROBE_NAMES.values())]
-    rows = []
+    rows = [["experiment", "frozen", *PROBE_NAMES.values()]]
+    for one, of_probes in probes.items():
+        rows.append([title(one), *map(score_of, (found.of(one, "frozen"), *of_probes.values()))])
+    return "The same head on encoders that learned nothing, test accuracy", rows
+
+
+def _probe_differences(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
+    rows = [["experiment", *(f"frozen − {name}" for name in PROBE_NAMES.values())]]
     for one, of_probes in probes.items():
         frozen = found.of(one, "frozen")
-        scores = [score_of(by_seed) for by_seed in (frozen, *of_probes.values())]
-        rows.append([title(one), *scores, *(difference_of(frozen, by_seed) for by_seed in of_probes.values())])
-    return "The same head on encoders that learned nothing, test accuracy", [heading, *rows]
+        rows.append([title(one), *(difference_of(frozen, by_seed) for by_seed in of_probes.values())])
+    return "What the pretrained encoder gains over them, test accuracy", rows
 
 
 def _budget_table(found: Found, budgets: Mapping[Experiment, BySeed]) -> Table:

@@ -50,7 +50,7 @@ def robustness_panel(found: Found) -> Panel:
         "erased share of the image (%)",
         "test accuracy",
     )
-    tables = [_robustness_table(one, runs) for one, runs in evaluated.items()]
+    tables = [table(one, runs) for one, runs in evaluated.items() for table in (_accuracy_table, _calibration_table)]
     return Panel("Robustness", ROBUSTNESS_TEXT, tables, [Picture.of("robustness", drawn, ROBUSTNESS_CAPTION)])
 
 
@@ -64,20 +64,28 @@ def _shared_names(runs: BySeed) -> set[str]:
     return set.intersection(*(set(record.metrics) for record in runs.values()))
 
 
-def _robustness_table(experiment: Experiment, runs: BySeed) -> Table:
-    names = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
-    heading = ["erased", *(f"{variant}, {name}" for name in names.values() for variant in CLASSIFIERS)]
-    heading.append("finetune − scratch, accuracy")
-    rows = []
+def _accuracy_table(experiment: Experiment, runs: BySeed) -> Table:
+    rows = [["erased", *CLASSIFIERS, "finetune − scratch"]]
     for percent in _percents(runs):
-        scores = [
-            str(Score.of(values_of(runs, f"{variant}_{name}_at_{percent}").tolist()))
-            for name in names
-            for variant in CLASSIFIERS
-        ]
         finetune_S, scratch_S = (values_of(runs, f"{variant}_accuracy_at_{percent}") for variant in CLASSIFIERS[1:])
-        rows.append([f"{percent} %", *scores, interval_text(stats.mean_interval(finetune_S - scratch_S, 0.95))])
-    return f"{title(experiment)}: erased test images (n = {len(runs)})", [heading, *rows]
+        difference = interval_text(stats.mean_interval(finetune_S - scratch_S, 0.95))
+        rows.append([f"{percent} %", *_scores(runs, "accuracy", percent), difference])
+    return f"{title(experiment)}: accuracy on erased test images (n = {len(runs)})", rows
+
+
+def _calibration_table(experiment: Experiment, runs: BySeed) -> Table:
+    names = {"nll": "NLL", "ece": "ECE"}
+    heading = ["erased", *(f"{variant}, {name}" for name in names.values() for variant in CLASSIFIERS)]
+    rows = [
+        [f"{percent} %", *(score for name in names for score in _scores(runs, name, percent))]
+        for percent in _percents(runs)
+    ]
+    return f"{title(experiment)}: calibration on erased test images (n = {len(runs)})", [heading, *rows]
+
+
+def _scores(runs: BySeed, name: str, percent: int) -> list[str]:
+    """A figure of each classifier."""
+    return [str(Score.of(values_of(runs, f"{variant}_{name}_at_{percent}").tolist())) for variant in CLASSIFIERS]
 
 
 def similarity_panel(found: Found) -> Panel:

@@ -35,7 +35,11 @@ def labels_panel(found: Found, smallest_effect: float) -> Panel:
     if not curves:
         return Panel("Few labels", "Not run. To run it: aepretrain study labels --seeds …")
     compared = {one: _compared(one, of_labels, smallest_effect) for one, of_labels in curves.items()}
-    tables = [_labels_table(one, curves[one], compared[one]) for one in curves]
+    tables = []
+    for one, of_labels in curves.items():
+        tables.append(_labels_table(one, of_labels, compared[one]))
+        tables.append(_accuracy_table(one, of_labels, "best validation loss", "test_accuracy"))
+        tables.append(_accuracy_table(one, of_labels, "last weights", "last_test_accuracy"))
     drawn = figures.label_curves(
         {
             title(one): {
@@ -93,24 +97,41 @@ def _labels_table(
 ) -> Table:
     heading = [
         "labels",
-        *(PROBE_NAMES.get(variant, variant) for variant in LABEL_VARIANTS),
-        "finetune, last weights",
-        "scratch, last weights",
-        "finetune − scratch",
+        "seeds",
+        *(f"finetune − scratch{weights}" for weights in ("", ", last weights")),
         "p, Holm",
         "verdict",
     ]
     rows = []
     for labels, of_variants in curve.items():
+        finetune, scratch = of_variants["finetune"], of_variants["scratch"]
         comparison = compared.get(labels)
+        last = paired(finetune, scratch, ("last_test_accuracy", "last_test_accuracy"))
         rows.append(
-            [
-                f"{labels:,}" if labels else "all",
-                *(score_of(of_variants[variant]) for variant in LABEL_VARIANTS),
-                *(score_of(of_variants[variant], "last_test_accuracy") for variant in ("finetune", "scratch")),
-                MISSING if comparison is None else interval_text(comparison.difference),
-                MISSING if comparison is None else f"{comparison.adjusted_p:.4f}",
-                MISSING if comparison is None else verdict_words(comparison),
+            [_labels_text(labels), *[MISSING] * (len(heading) - 1)]
+            if comparison is None
+            else [
+                _labels_text(labels),
+                str(comparison.num_seeds),
+                interval_text(comparison.difference),
+                interval_text(stats.mean_interval(last[0] - last[1], 0.95)),
+                f"{comparison.adjusted_p:.4f}",
+                verdict_words(comparison),
             ]
         )
-    return f"{title(experiment)}: test accuracy by the number of labels", [heading, *rows]
+    return f"{title(experiment)}: finetune − scratch by the number of labels", [heading, *rows]
+
+
+def _accuracy_table(
+    experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], weights: str, metric: str
+) -> Table:
+    heading = ["labels", *(PROBE_NAMES.get(variant, variant) for variant in LABEL_VARIANTS)]
+    rows = [
+        [_labels_text(labels), *(score_of(of_variants[variant], metric) for variant in LABEL_VARIANTS)]
+        for labels, of_variants in curve.items()
+    ]
+    return f"{title(experiment)}: test accuracy by the number of labels, {weights}", [heading, *rows]
+
+
+def _labels_text(labels: int) -> str:
+    return f"{labels:,}" if labels else "all"

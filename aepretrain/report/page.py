@@ -1,6 +1,6 @@
 """The whole answer as one page: HTML that needs nothing else, and the same as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jinja2
 import numpy as np
@@ -11,7 +11,7 @@ from aepretrain.report.answer import Answer, answer_tables, interval_table, pair
 from aepretrain.report.grid import Table, figure, markdown_table, tables
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
-from aepretrain.spec import CLASSIFIERS, NotKept, format_seeds
+from aepretrain.spec import CLASSIFIERS, format_seeds
 
 Histories = Mapping[tuple[str, str, str], Sequence[Sequence[EpochResult]]]
 """By cell, each seed's epochs."""
@@ -36,7 +36,7 @@ def build_page(answer: Answer, archive: Archive, shown: Sequence[Record]) -> lis
         Panel("Learning curves", CURVES_TEXT, [_speed_table(histories)], [_curves(answer, histories)]),
         *study_panels(grid, records, answer.smallest_effect),
         Panel("The shown runs", SHOWN_TEXT, (), [one for record in shown for one in _own_pictures(record, archive)]),
-        Panel("How this was made", MADE_TEXT, [_settings(answer), _made(answer), _runs(answer, archive)]),
+        Panel("How this was made", MADE_TEXT, [_settings(answer), _made(answer, records), _runs(answer, archive)]),
     ]
 
 
@@ -52,15 +52,24 @@ CURVES_TEXT = (
     "them. A curve ends where fewer than half of the seeds go on."
 )
 SHOWN_TEXT = (
-    "What autoencoders give back, and where classifiers err on the test images. Of each classifier's cell the seed "
-    "with the lowest validation loss is shown, with the pretraining it started from; test images select nothing."
+    "What autoencoders give back, how codes lie before and after finetuning, and where classifiers err on the test "
+    "images. Of each classifier's cell the seed with the lowest validation loss is shown, with the pretraining it "
+    "started from; test images select nothing. Codes are mapped by: aepretrain study similarity."
 )
 MADE_TEXT = "The same command on the same runs makes this page again."
-OWN_PICTURES = {
-    "pretrain": ("reconstructions", "validation images and what the autoencoder gives back"),
-    **dict.fromkeys(CLASSIFIERS, ("confusion_matrix", "test images by true and predicted class")),
+OF_CLASSIFIERS = {
+    "confusion_matrix": "test images by true and predicted class",
+    "confused_images": "the errors it is most confident of, true → predicted class and the probability given",
 }
-"""The figure of a run that stands in the page, by variant, and what it shows."""
+OWN_PICTURES = {
+    "pretrain": {"reconstructions": "validation images and what the autoencoder gives back"},
+    "similarity": {
+        "code_maps": "validation images by their codes, brought into two dimensions by t-SNE, which keeps neighbours "
+        "together (distances between groups mean nothing), before and after finetuning"
+    },
+    **dict.fromkeys(CLASSIFIERS, OF_CLASSIFIERS),
+}
+"""The figures of a run that stand in the page, by variant, and what they show."""
 
 
 def _paired_pictures(answer: Answer) -> list[Picture]:
@@ -127,30 +136,36 @@ def _speed_text(of_seeds: Sequence[Sequence[EpochResult]], level: float) -> str:
 
 
 def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
-    name, what = OWN_PICTURES[record.cell[2]]
-    try:
-        content = archive.artifact(record.run_id, f"figures/{name}.png")
-    except NotKept:  # a bundle keeps the figures of the runs that were shown when it was made
-        return []
+    """Those figures that are there: a bundle keeps those of the runs that were shown when it was made."""
     run = f"{'-'.join(record.cell)}-s{record.seed}"
-    return [Picture(f"{run}-{name}", content, f"{run}: {what}.")]
+    return [
+        Picture(f"{run}-{name}", archive.artifact(record.run_id, path), f"{run}: {what}.")
+        for name, what in OWN_PICTURES[record.cell[2]].items()
+        if archive.has_artifact(record.run_id, path := f"figures/{name}.png")
+    ]
 
 
 def _settings(answer: Answer) -> Table:
     return "Settings", [["option", "value"]] + [[name, str(value)] for name, value in answer.grid.settings.items()]
 
 
-def _made(answer: Answer) -> Table:
-    """What the runs say of themselves, each different value once."""
-    records = [record for cell in answer.grid.cells.values() for record in cell.records]
-    seeds = format_seeds(sorted({record.seed for record in records}))
-    rows = [["seeds", seeds], ["finished classifiers", str(len(records))]]
-    for name in ("commit", "dirty", "schema", "device", "threads", "stack", "host"):
-        values = sorted({record.tags[name] for record in records if name in record.tags})
-        rows.append([name, ", ".join(values)])
+def _made(answer: Answer, everything: Iterable[Record]) -> Table:
+    """What the runs say of themselves, each different value once; those of studies too."""
+    of_grid = [record for cell in answer.grid.cells.values() for record in cell.records]
+    of_studies = [record for record in everything if record.study is not None]
+    rows = [["finished classifiers", _count(of_grid)]]
+    for study in sorted({str(record.study) for record in of_studies}):
+        rows.append([f"trainings of study {study}", _count([one for one in of_studies if one.study == study])])
+    for name in ("commit", "dirty", "schema", "processor", "versions", "device", "threads", "stack", "host"):
+        values = sorted({one.tags[name] for one in (*of_grid, *of_studies) if name in one.tags})
+        rows.append([name, "; ".join(values) or "not recorded"])
     rows.append(["smallest effect of interest", f"{answer.smallest_effect:g}"])
     rows.append(["level of the family of tests", f"{stats.ALPHA:g}"])
     return "Runs", [["what", "value"], *rows]
+
+
+def _count(records: Sequence[Record]) -> str:
+    return f"{len(records)} (seeds {format_seeds(sorted({record.seed for record in records}))})"
 
 
 def _runs(answer: Answer, archive: Archive) -> Table:

@@ -11,7 +11,7 @@ from aepretrain.spec import CLASSIFIERS, Execution, TrainingSpec, canonical_json
 from aepretrain.stopping import whole
 from aepretrain.suite.pool import Pool, local_pool, stack_size
 from aepretrain.suite.schedule import Schedule
-from aepretrain.suite.training import Event, Listener, Work, load_plugins, log_model, make_work
+from aepretrain.suite.training import Event, Listener, Work, load_plugins, make_work, present
 
 Finished = Mapping[TrainingSpec, Record]
 """Finished trainings by what was asked for."""
@@ -72,7 +72,7 @@ def run_grid(
         batch = _Batch(store, dataset, listen, make_pool, parent)
         if study is None:
             finished = batch.train(works, execution)
-            _log_selected_models(dataset, works, finished)
+            _present_selected(dataset, works, finished)
         else:
             finished = batch.train(works, replace(execution, force=False))
             own = study.plan({works[key].spec: record for key, record in finished.items()}, dataset)
@@ -195,6 +195,6 @@ def select(records: Iterable[Record]) -> list[Record]:
     return [record for record in best.values() if record.cell[2] in CLASSIFIERS]
 
 
-def _log_selected_models(dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]) -> None:
+def _present_selected(dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
-        log_model(works[record.key], record, dataset)
+        present(works[record.key], record, dataset)

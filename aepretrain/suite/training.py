@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import torch
 
 from aepretrain import figures, tracking, variants
 from aepretrain.data import Dataset, load
-from aepretrain.records import EpochResult, Record
-from aepretrain.spec import EVALUATIONS, Execution, Failure, TrainingSpec, UsageError
+from aepretrain.records import EpochResult, Predictions, Record
+from aepretrain.spec import CLASSIFIERS, EVALUATIONS, Execution, Failure, TrainingSpec, UsageError
 from aepretrain.stopping import whole
 from aepretrain.suite.snapshots import SnapshotFiles
 
@@ -106,7 +107,7 @@ def run_single(
             needed = make_work(source, dataset, store, replace(execution, force=False))
             _perform_one(replace(needed, weights_needed=True), listen)
     record = _perform_one(work, listen)
-    log_model(work, record, dataset)
+    present(work, record, dataset)
     return SingleResult(record, reused=False)
 
 
@@ -202,8 +203,10 @@ def _sources(work: Work) -> dict[str, Record]:
     return found
 
 
-def _open_run(work: Work, dataset: Dataset, device: object, stack: int, sources: Mapping[str, Record]) -> tracking.Run:
-    tags = {"device": device, "threads": work.execution.threads, "stack": stack}
+def _open_run(
+    work: Work, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
+) -> tracking.Run:
+    tags = {"device": device, "threads": work.execution.threads, "stack": stack, **variants.describe_machine(device)}
     if work.study is not None:
         tags["study"] = work.study
     if work.spec.variant in EVALUATIONS:
@@ -228,6 +231,19 @@ def _log_outcome(work: Work, run: tracking.Run, outcome: variants.Outcome, sourc
     if outcome.warning is not None:
         run.tag(warning=outcome.warning)
     run.describe(_note(work, outcome, sources))
+
+
+def present(work: Work, record: Record, dataset: Dataset) -> None:
+    """Give a finished classifier that is to be shown what others need not have: its model, and what it confuses."""
+    log_model(work, record, dataset)
+    if work.spec.variant in CLASSIFIERS and not work.store.has_artifact(record.run_id, CONFUSED_IMAGES):
+        predictions = Predictions.from_bytes(work.store.artifact(record.run_id, "evidence/predictions.npz"))
+        images_NHW = dataset.test_images_NHW.numpy()
+        drawn = figures.confused_images(f"{work.spec.name}: confident errors", images_NHW, predictions)
+        tracking.Run(work.store, record.run_id).log_figure(CONFUSED_IMAGES, drawn)
+
+
+CONFUSED_IMAGES = "figures/confused_images.png"
 
 
 def log_model(work: Work, record: Record, dataset: Dataset) -> None:

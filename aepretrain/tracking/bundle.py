@@ -21,7 +21,7 @@ from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aepretrain.records import EpochResult, Record, history_of
-from aepretrain.spec import NETWORKS, PHASES, SCHEMA, Failure, NotKept, canonical_json, identity_key
+from aepretrain.spec import NETWORKS, PHASES, SCHEMA, Failure, canonical_json, identity_key
 from aepretrain.stopping import whole
 from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
@@ -190,11 +190,15 @@ class Bundle:
         return history_of((one["name"], one["step"], one["value"]) for one in numbers)
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's files. Raises `NotKept` where the bundle does not have it."""
+        """The content of one of a run's files. Raises `Failure` where the bundle does not have it."""
         try:
             return self.trainings[run_id].files[path]
         except KeyError:
-            raise NotKept(f"run {run_id} has no {path} in bundle {self.name}") from None
+            raise Failure(f"run {run_id} has no {path} in bundle {self.name}") from None
+
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        """Whether the bundle has this file of a run."""
+        return path in self.trainings[run_id].files
 
     def link(self, record: Record) -> str:
         """A run's id: it is in no store that could be linked to."""

@@ -134,6 +134,10 @@ class Store:
             except (MlflowException, OSError) as error:
                 raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
 
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        """Whether a run has an artifact at ``folder/name``."""
+        return path in (one.path for one in self.client.list_artifacts(run_id, path.rpartition("/")[0]))
+
     def history(self, record: Record) -> list[EpochResult]:
         """A training's epochs, in order."""
         names = sorted(EPOCH_METRICS & record.metrics.keys())

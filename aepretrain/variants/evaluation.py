@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aepretrain import stats
-from aepretrain.analysis import linear_cka
+from aepretrain.analysis import linear_cka, map_of_codes
 from aepretrain.augment import Rectangles, draw_rectangles
 from aepretrain.data import IMAGE_SIZE, Dataset, split
 from aepretrain.engine import evaluate
 from aepretrain.networks import Classifier, Network, build, load_part
+from aepretrain.records import CodeMaps
 from aepretrain.spec import CLASSIFIERS, Failure, TrainingSpec, derive_seed
 from aepretrain.variants.images import Images, normalize
 
@@ -32,6 +33,12 @@ ERASED_RATIO = (0.3, 3.3)
 COMPARED_IMAGES = 2_000
 """How many validation images similarity compares codes of."""
 
+MAPPED_IMAGES = 1_000
+"""How many of them it maps."""
+
+MAPPED = ("pretrain", "finetune")
+"""The encoders whose codes it maps: before and after finetuning."""
+
 PAIRS = (
     ("initial", "pretrain"),
     ("initial", "finetune"),
@@ -44,22 +51,24 @@ PAIRS = (
 """Whose encoders similarity compares; ``other`` is scratch of the next seed, which says what no kinship looks like."""
 
 
+Found = tuple[dict[str, float], CodeMaps | None]
+"""Figures by name, and maps where the evaluation draws some."""
+
+
 def evaluate_all(
     spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device
-) -> dict[str, float] | Failure:
-    """The figures of an evaluation by name. Gives a `Failure` where a source's weights do not fit."""
+) -> Found | Failure:
+    """What an evaluation finds. Gives a `Failure` where a source's weights do not fit."""
     started = time.perf_counter()
     look = {"robustness": _robustness, "similarity": _similarity}[spec.variant]
     try:
-        figures = look(spec, sources, dataset, device)
+        figures, maps = look(spec, sources, dataset, device)
     except Failure as failure:
         return failure
-    return figures | {"training_s": time.perf_counter() - started}
+    return figures | {"training_s": time.perf_counter() - started}, maps
 
 
-def _robustness(
-    spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device
-) -> dict[str, float]:
+def _robustness(spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device) -> Found:
     """Accuracy, negative log-likelihood and calibration error of each classifier on erased test images.
 
     Every classifier of every seed is shown the same rectangles.
@@ -80,7 +89,7 @@ def _robustness(
             logits_NK, labels_N = evaluate(model, examples)
             found = _judge(logits_NK.double().softmax(1).cpu(), labels_N.cpu())
             figures |= {f"{variant}_{name}_at_{percent}": value for name, value in found.items()}
-    return figures
+    return figures, None
 
 
 def _mask(percent: int, num: int, device: torch.device) -> Rectangles | None:
@@ -103,10 +112,8 @@ def _judge(probs_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
     }
 
 
-def _similarity(
-    spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device
-) -> dict[str, float]:
-    """Linear CKA between encoders, layer by layer, on validation images of the seed.
+def _similarity(spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device) -> Found:
+    """Linear CKA between encoders, layer by layer, on validation images of the seed, and maps of some codes.
 
     (Of the other seed's training, some of them were training images.)
     """
@@ -118,11 +125,15 @@ def _similarity(
         network = build(spec.network, spec.seed)
         load_part(network, "encoder", weights)
         codes[name] = _layers(network.to(device), images_N1HW)
-    return {
+    figures = {
         f"cka_{first}_{second}_{number}": linear_cka(first_ND, second_ND)
         for first, second in PAIRS
         for number, (first_ND, second_ND) in enumerate(zip(codes[first], codes[second], strict=True), 1)
     }
+    state = derive_seed(spec.seed, "map of codes")
+    places_N2 = {name: map_of_codes(codes[name][-1][:MAPPED_IMAGES], state) for name in MAPPED}
+    labels_N = dataset.labels_N[rows_N[:MAPPED_IMAGES]].numpy().astype(np.uint8)
+    return figures, CodeMaps(places_N2, labels_N)
 
 
 @torch.no_grad()

@@ -87,8 +87,11 @@ def run(
 def _look(
     spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device
 ) -> Outcome | Failure:
-    figures = evaluate_all(spec, sources, dataset, device)
-    return figures if isinstance(figures, Failure) else Outcome(figures, Evidence(history=()), {}, None)
+    found = evaluate_all(spec, sources, dataset, device)
+    if isinstance(found, Failure):
+        return found
+    figures, maps = found
+    return Outcome(figures, Evidence(history=(), code_maps=maps), {}, None)
 
 
 def _run(
