@@ -306,13 +306,20 @@ def test_help_tells_the_defaults_of_the_spec() -> None:
         assert re.search(rf"{flag} .*\[default: {default}\]", shown), flag
 
 
-def test_the_readmes_table_is_the_commands_own() -> None:
-    assert (ROOT / "docs" / "results" / "grid.md").read_text().strip() in (ROOT / "README.md").read_text()
-    content = json.loads((ROOT / "docs" / "results" / "grid.json").read_text())
-    assert (content["dataset"], len(content["cells"])) == ("mnist", 12)
-    assert all(cell["num_seeds"] > 0 for cell in content["cells"])
-    for cell in content["cells"]:
-        assert report.PUBLISHED[cell["network"], cell["augmentation"], cell["variant"]][0] == cell["published_accuracy"]
+def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
+    answer = (ROOT / "docs" / "answer.md").read_text()
+    assert answer in (ROOT / "README.md").read_text()
+    assert (ROOT / "docs" / "report.md").read_text().splitlines()[2] == answer.splitlines()[0]
+
+
+@pytest.mark.project
+def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["report", "--bundle", str(ROOT / "docs" / "bundle"), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    for name in ("answer.md", "report.md"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text()
+    pictures = [{one.name for one in (folder / "report").iterdir()} for folder in (tmp_path, ROOT / "docs")]
+    assert pictures[0] == pictures[1]
 
 
 @pytest.mark.project

@@ -117,7 +117,10 @@ def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None
         _log_page(store, run_id, answer, files)
         say_where(store)
     click.echo(report.sentences(answer))
-    click.echo(f"Written to {options['out']}: report.html, report.md and {len(files) - 2} pictures")
+    click.echo(
+        f"Written to {options['out']}: {', '.join(name for name in files if '/' not in name)} and "
+        f"{sum('/' in name for name in files)} pictures"
+    )
 
 
 def _page(

@@ -113,7 +113,7 @@ def _curves(answer: Answer, histories: Histories) -> Picture:
             for experiment in answer.grid.experiments
         }
     )
-    return Picture.of("curves", drawn, CURVES_TEXT)
+    return Picture.of("curves", drawn, "The median over seeds, and the middle half of them as a band.")
 
 
 def _speed_table(histories: Histories) -> Table:
@@ -182,9 +182,16 @@ def _runs(answer: Answer, archive: Archive) -> Table:
 
 
 def page_files(answer: Answer, panels: Sequence[Panel]) -> dict[str, bytes]:
-    """The page as files: HTML that opens without a network, and Markdown with its pictures beside it."""
+    """The page as files: HTML that opens without a network, Markdown with its pictures beside it, and its beginning."""
     pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
-    return {"report.html": _html(answer, panels).encode(), "report.md": _markdown(answer, panels).encode()} | pictures
+    texts = {"report.html": _html(answer, panels), "report.md": _markdown(answer, panels), "answer.md": _short(answer)}
+    return {name: text.encode() for name, text in texts.items()} | pictures
+
+
+def _short(answer: Answer) -> str:
+    """The answer for a README: the verdict, the comparisons it comes from, and the grid."""
+    shown = [answer_tables(answer)[0], *tables(answer.grid)[:1]]
+    return "\n\n".join([sentences(answer), *map(markdown_table, shown)]) + "\n"
 
 
 def _html(answer: Answer, panels: Sequence[Panel]) -> str:
