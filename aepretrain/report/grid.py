@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -52,8 +53,9 @@ class Score:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Score":
-        """The score of one value for each seed."""
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        """The score of one value for each seed; infinite ones have no deviation."""
+        finite = all(map(math.isfinite, values))
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 and finite else None)
 
     def __str__(self) -> str:
         return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} ± {self.deviation:.4f}"
@@ -127,8 +129,11 @@ def build_grid(records: Iterable[Record]) -> Grid:
         listed = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
         options = ", ".join("--" + name.replace("_", "-") for name in several)
         raise UsageError(f"runs of different settings do not go into one table ({listed}): choose with {options}")
-    told = {one.name for one in fields(Settings) if not one.metadata["silent"] or found.get(one.name) != [one.default]}
-    settings = {name: values[0] for name, values in found.items() if name in told}
+    settings = {  # in one order, whichever run comes first
+        one.name: found[one.name][0]
+        for one in fields(Settings)
+        if one.name in found and not (one.metadata["silent"] and found[one.name] == [one.default])
+    }
     by_cell: dict[tuple[str, str, str], list[Record]] = {}
     for record in classifiers:
         by_cell.setdefault(record.cell, []).append(record)
