@@ -232,18 +232,23 @@ def tables(grid: Grid) -> list[Table]:
 def markdown(grid: Grid) -> str:
     """The grid as Markdown, with its settings."""
     settings = ", ".join(f"{name} {value}" for name, value in grid.settings.items())
-    return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {settings}.\n"
+    return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {markdown_text(settings)}.\n"
 
 
 def markdown_table(table: Table) -> str:
     """A table as Markdown, under its title."""
     title, (heading, *rows) = table
-    lines = [f"**{title}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
+    lines = [f"**{markdown_text(title)}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
     return "\n".join(lines + [_markdown_row(row) for row in rows])
 
 
 def _markdown_row(texts: Iterable[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("<", "&lt;") for text in texts) + " |"
+    return "| " + " | ".join(markdown_text(text).replace("|", "\\|") for text in texts) + " |"
+
+
+def markdown_text(text: str) -> str:
+    """Text that stays text in Markdown: on one line, and without tags of HTML."""
+    return " ".join(text.split()).replace("<", "&lt;")
 
 
 def rows(grid: Grid) -> list[dict[str, Any]]:
