@@ -1,7 +1,7 @@
 """Evidence and records in, matplotlib figures out. Nothing is shown or written here.
 
 Colours are Okabe and Ito's (2008), which colour-blind people can tell apart; a variant has the same one everywhere.
-Shapes: N images, K classes.
+Names are text, never formulas, whatever characters they have. Shapes: N images, K classes.
 """
 
 import io
@@ -87,7 +87,7 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
         del rows["erased"]
     num = len(images.original_NHW)
     figure = Figure(figsize=(0.9 * num + 1.2, 0.95 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(title, color=INK)
+    figure.suptitle(title, color=INK, parse_math=False)
     grid = figure.subplots(len(rows), num, squeeze=False)
     for axes_row, (name, images_NHW) in zip(grid, rows.items(), strict=True):
         for axes, image_HW in zip(axes_row, images_NHW, strict=True):
@@ -161,7 +161,7 @@ def class_distribution(title: str, counts: Mapping[str, NDArray[np.int64]]) -> F
 def _figure(title: str, width_in: float, height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, color=INK)
+    axes.set_title(title, color=INK, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -177,7 +177,7 @@ def grid_accuracy(
     frozen variants have a panel of their own, for on one axis they would press the others together.
     """
     figure = Figure(figsize=(8.2, 4.6), layout="constrained")
-    figure.suptitle(title, color=INK)
+    figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, 2, width_ratios=(1, 2))
     for axes, variants in zip(panels, (("frozen",), ("finetune", "scratch")), strict=True):
         for index, variant in enumerate(variants):
@@ -190,7 +190,7 @@ def grid_accuracy(
             axes.plot([], [], "o", color=COLOURS[variant], label=variant)
         if any(published.values()):
             axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
-        axes.set_xticks(range(len(accuracies)), list(accuracies))
+        axes.set_xticks(range(len(accuracies)), list(accuracies), parse_math=False)
         axes.set_xlim(-0.5, len(accuracies) - 0.5)
         axes.grid(axis="y", color="#dddddd", lw=0.6)
         axes.set_axisbelow(True)
@@ -224,7 +224,7 @@ def accuracies(
                 _draw_cell(axes, place + (index - (len(of_variants) - 1) / 2) * 0.2, variant, of_seeds)
     for variant in dict.fromkeys(variant for of_variants in of_experiments.values() for variant in of_variants):
         axes.plot([], [], "o", color=COLOURS[variant], label=names.get(variant, variant))
-    axes.set_xticks(range(len(of_experiments)), list(of_experiments))
+    axes.set_xticks(range(len(of_experiments)), list(of_experiments), parse_math=False)
     axes.set_xlim(-0.5, len(of_experiments) - 0.5)
     axes.set_ylabel("test accuracy")
     axes.grid(axis="y", color="#dddddd", lw=0.6)
@@ -256,7 +256,8 @@ def label_curves(
             for num, one in differences[experiment].items()
         }
         _draw_estimates(lower, in_points, COLOURS["finetune"], "finetune − scratch")
-        upper.set(title=experiment, xscale="log", ylabel="test accuracy")
+        upper.set(xscale="log", ylabel="test accuracy")
+        upper.set_title(experiment, parse_math=False)
         lower.set(
             ylabel="difference (points)", xlabel="labels to train on\n(a fifth as many, at least 10, to validate)"
         )
@@ -274,7 +275,8 @@ def curves(of_experiments: Mapping[str, Mapping[str, Mapping[int, Estimate]]], x
     for axes, (experiment, of_variants) in zip(panels, of_experiments.items(), strict=False):
         for variant, estimates in of_variants.items():
             _draw_estimates(axes, estimates, COLOURS[variant], variant)
-        axes.set(title=experiment, xlabel=x_label, ylabel=y_label)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_title(experiment, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     for axes in panels[len(of_experiments) :]:
@@ -300,7 +302,8 @@ def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[flo
                 axes.plot([place] * len(of_seeds), of_seeds, "o", ms=4, alpha=0.6, color=colour, mec="none")
                 axes.plot([place - 0.05, place + 0.05], [mean, mean], color=colour, lw=2)
         num_layers = max(map(len, of_pairs.values()))
-        axes.set(title=experiment, ylabel="CKA", ylim=(0, 1.04))
+        axes.set(ylabel="CKA", ylim=(0, 1.04))
+        axes.set_title(experiment, parse_math=False)
         axes.set_xticks(range(1, num_layers + 1), [f"layer {layer}" for layer in range(1, num_layers + 1)])
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(of_experiments) :]:
@@ -350,7 +353,7 @@ def paired_differences(
     axes.plot([], [], "s-", color=INK, label="mean, 95 % interval")
     if published:
         axes.plot([], [], "D", mfc="none", mec="#D55E00", label="published")
-    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set_yticks(range(len(differences)), list(differences), parse_math=False)
     axes.set_ylim(len(differences) - 0.5, -0.5)
     axes.set_xlabel("difference of test accuracies (percentage points; right: finetune is better)")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.16 - 0.16 / len(differences)), ncols=4)
@@ -372,7 +375,8 @@ def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]
                 _draw_band(axes, variant, of_seeds)
         if not any(of_variants.values()):
             axes.annotate("missing", (0.5, 0.5), xycoords="axes fraction", color=PALE, ha="center")
-        axes.set(title=experiment, xlabel="epoch", ylabel="validation loss", yscale="log")
+        axes.set(xlabel="epoch", ylabel="validation loss", yscale="log")
+        axes.set_title(experiment, parse_math=False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         if any(of_variants.values()):

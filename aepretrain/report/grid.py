@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -52,8 +53,9 @@ class Score:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Score":
-        """The score of one value for each seed."""
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        """The score of one value for each seed; infinite ones have no deviation."""
+        finite = all(map(math.isfinite, values))
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 and finite else None)
 
     def __str__(self) -> str:
         return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} ± {self.deviation:.4f}"
@@ -127,8 +129,11 @@ def build_grid(records: Iterable[Record]) -> Grid:
         listed = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
         options = ", ".join("--" + name.replace("_", "-") for name in several)
         raise UsageError(f"runs of different settings do not go into one table ({listed}): choose with {options}")
-    told = {one.name for one in fields(Settings) if not one.metadata["silent"] or found.get(one.name) != [one.default]}
-    settings = {name: values[0] for name, values in found.items() if name in told}
+    settings = {  # in one order, whichever run comes first
+        one.name: found[one.name][0]
+        for one in fields(Settings)
+        if one.name in found and not (one.metadata["silent"] and found[one.name] == [one.default])
+    }
     by_cell: dict[tuple[str, str, str], list[Record]] = {}
     for record in classifiers:
         by_cell.setdefault(record.cell, []).append(record)
@@ -227,18 +232,23 @@ def tables(grid: Grid) -> list[Table]:
 def markdown(grid: Grid) -> str:
     """The grid as Markdown, with its settings."""
     settings = ", ".join(f"{name} {value}" for name, value in grid.settings.items())
-    return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {settings}.\n"
+    return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {markdown_text(settings)}.\n"
 
 
 def markdown_table(table: Table) -> str:
     """A table as Markdown, under its title."""
     title, (heading, *rows) = table
-    lines = [f"**{title}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
+    lines = [f"**{markdown_text(title)}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
     return "\n".join(lines + [_markdown_row(row) for row in rows])
 
 
 def _markdown_row(texts: Iterable[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("<", "&lt;") for text in texts) + " |"
+    return "| " + " | ".join(markdown_text(text).replace("|", "\\|") for text in texts) + " |"
+
+
+def markdown_text(text: str) -> str:
+    """Text that stays text in Markdown: on one line, and without tags of HTML."""
+    return " ".join(text.split()).replace("<", "&lt;")
 
 
 def rows(grid: Grid) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from aepretrain import figures, stats
 from aepretrain.records import Archive, EpochResult, Record
 from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
-from aepretrain.report.grid import Table, figure, markdown_table, tables
+from aepretrain.report.grid import Table, figure, markdown_table, markdown_text, tables
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
 from aepretrain.spec import CLASSIFIERS, format_seeds
@@ -202,9 +202,9 @@ def _html(answer: Answer, panels: Sequence[Panel]) -> str:
 
 
 def _markdown(answer: Answer, panels: Sequence[Panel]) -> str:
-    parts = [f"# {TITLE}", sentences(answer)]
+    parts = [f"# {TITLE}", markdown_text(sentences(answer))]
     for panel in panels:
-        parts += [f"## {panel.heading}", panel.text]
-        parts += [f"![{one.caption}](report/{one.name}.png)" for one in panel.pictures]
+        parts += [f"## {markdown_text(panel.heading)}", markdown_text(panel.text)]
+        parts += [f"![{markdown_text(one.caption)}](report/{one.name}.png)" for one in panel.pictures]
         parts += map(markdown_table, panel.tables)
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -65,6 +65,9 @@ OF_HISTORIES = {
 }
 OF_ARTIFACTS = {"key": pa.string(), "path": pa.string(), "content": pa.binary()}
 
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException)
+"""What reading a damaged bundle may raise, from its JSON to Arrow."""
+
 Row = dict[str, Any]
 
 
@@ -288,7 +291,7 @@ def read_bundle(folder: Path) -> Bundle:
             _check(training)
         if not len(rows) == len(trainings) == len({row["run_id"] for row in rows}):
             raise ValueError("a training is in it more than once")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+    except DAMAGE as error:
         told = " ".join(str(error).split())[:200]
         raise Failure(f"there is no readable bundle in {folder}: {type(error).__name__}: {told}") from None
     digest = hashlib.sha256(sums.encode()).hexdigest()

@@ -218,7 +218,10 @@ def _check_reachable(uri: str) -> None:
             urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
     except urllib.error.HTTPError:
         return  # it answers, which is all that was asked
-    except (OSError, ValueError, sqlite3.Error, http.client.HTTPException) as error:
+    except (ValueError, http.client.HTTPException):  # their words would repeat what was taken for a port
+        wrong = "it is no address (in a password, / is written %2F, and @ %40)"
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
 

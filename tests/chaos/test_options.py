@@ -184,7 +184,7 @@ def test_any_command_line_ends_in_order(copied: Callable[[Path], str], tmp_path:
         ("pretrain", {"network": "fc\ntouch marker\n", "erase_scale": "0.1\n; touch marker", "seed": "&touch marker&"}),
         (
             "scratch",
-            {"network": "fc", "dataset": "digits", "epochs": "1", "out\ntouch marker": "x", "data-dir": "a b;'c"},
+            {"network": "fc", "dataset": "digits", "epochs": "1", "plugin": "; touch marker", "data-dir": "a b;'c"},
         ),
     ],
 )
