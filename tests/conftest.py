@@ -14,6 +14,21 @@ from aepretrain.spec import Settings
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos", action="store_true", help="Run the tests marked chaos, and only those, at full length.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--chaos"):
+        config.option.markexpr = "chaos"
+
+
+@pytest.fixture(scope="session")
+def full_length(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that can be long or short are to be long."""
+    return bool(request.config.getoption("--chaos"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the MLflow or data settings of whoever runs it."""
