@@ -18,7 +18,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from aepretrain import data, networks, report, tracking
+from aepretrain import data, networks, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
 from aepretrain.data import mnist

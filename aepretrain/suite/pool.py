@@ -12,6 +12,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import NoReturn
 
@@ -34,7 +35,7 @@ MAX_STACK = 100
 """The most seeds that an accelerator carries at once unless told otherwise."""
 
 UNWIND_S = 4
-"""How long a worker whose parent has died may take to end its run."""
+"""How long a worker that is told to stop, or whose parent has died, may take to end its run."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,20 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
         yield Pool(executor, jobs, lambda: list(_drain(events)))
         executor.shutdown()
     except BaseException:
-        for worker in multiprocessing.active_children():
+        workers = multiprocessing.active_children()
+        for worker in workers:
             worker.terminate()
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
+        _see_end(workers)
         raise
+
+
+def _see_end(workers: Sequence[BaseProcess]) -> None:
+    """Wait for workers that were told to stop, and kill those that take too long to end their runs."""
+    until_s = time.monotonic() + UNWIND_S
+    for worker in workers:
+        worker.join(max(0, until_s - time.monotonic()))
+        worker.kill()
 
 
 def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:

@@ -129,11 +129,12 @@ class Schedule:
                 self.listen(Event("finished", work.spec, record=result))
             else:
                 self._fail(work, tracking.one_line(result))
-                for other in [one for one in self.waiting.values() if work.key in one.sources.values()]:
-                    del self.waiting[other.key]
-                    self._fail(other, f"not tried, because {work.spec.name}, which it needs, failed")
 
     def _fail(self, work: Work, message: str) -> None:
+        """Note that a work has failed, and with it those that wait for it."""
         name = work.spec.name
         self.failures[f"{name} ({work.key[:8]})" if name in self.failures else name] = message
         self.listen(Event("failed", work.spec, message=message))
+        for other in [one for one in self.waiting.values() if work.key in one.sources.values()]:
+            del self.waiting[other.key]
+            self._fail(other, f"not tried, because {work.spec.name}, which it needs, failed")

@@ -234,6 +234,8 @@ def _without_credentials(address: str) -> str:
 def _check_sqlite(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):  # SQLite itself would say no more than that it cannot open the file
+        raise PermissionError(f"nothing can be written to {path.parent}")
     if path.exists():
         # By SQLite itself: opening and closing the file in any other way would drop the locks that this process holds
         # on it (sqlite.org/howtocorrupt.html, section 2.2), and another process could then corrupt the database.

@@ -18,7 +18,7 @@ from aepretrain import networks, tracking
 from aepretrain.spec import Failure, TrainingSpec
 from aepretrain.variants import dump_weights, parse_weights, scoring_module
 from tests.chaos.commands import aepretrain
-from tests.chaos.conftest import OPTIONS, SETTINGS
+from tests.chaos.damage import OPTIONS, SETTINGS
 from tests.chaos.test_idx import cut, flip, splice
 
 pytestmark = pytest.mark.chaos

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from aepretrain.cli.commands import cli
 from tests.chaos.commands import aepretrain
-from tests.chaos.conftest import OPTIONS
+from tests.chaos.damage import OPTIONS
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.chaos

@@ -19,7 +19,7 @@ from aepretrain.report import Panel
 from aepretrain.spec import CLASSIFIERS, Failure, UsageError
 from aepretrain.stats import Estimate
 from tests.chaos.commands import Done, aepretrain
-from tests.chaos.conftest import OPTIONS
+from tests.chaos.damage import OPTIONS
 from tests.test_report import records
 
 pytestmark = pytest.mark.chaos

@@ -10,7 +10,7 @@ import pytest
 
 from aepretrain import tracking
 from tests.chaos.commands import aepretrain
-from tests.chaos.conftest import OPTIONS
+from tests.chaos.damage import OPTIONS
 
 pytestmark = pytest.mark.chaos
 

@@ -12,7 +12,7 @@ import pytest
 from aepretrain import tracking
 from aepretrain.records import Record
 from tests.chaos.commands import aepretrain
-from tests.chaos.conftest import OPTIONS
+from tests.chaos.damage import OPTIONS
 
 pytestmark = pytest.mark.chaos
 
