@@ -51,9 +51,11 @@ def whole() -> Iterator[None]:
 
 
 def _is_unwinding() -> bool:
-    """Whether something like ``KeyboardInterrupt`` is being handled."""
+    """Whether something like ``KeyboardInterrupt`` is being handled, perhaps with errors of the handling on top."""
     handled = sys.exc_info()[1]
-    return handled is not None and not isinstance(handled, Exception)
+    while isinstance(handled, Exception):
+        handled = handled.__context__
+    return handled is not None
 
 
 def is_stopping() -> bool:

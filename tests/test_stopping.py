@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NoReturn
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from aepretrain import tracking
 from aepretrain.spec import TrainingSpec
-from aepretrain.stopping import _state, stop_on, whole
+from aepretrain.stopping import _state, is_stopping, stop_if_told, stop_on, whole
 from aepretrain.tracking import DatasetReference, Store
 
 
@@ -87,6 +88,34 @@ def test_unwinding_is_not_stopped() -> None:
         with whole():
             ended.append("run")
     assert ended == ["run"]
+
+
+def test_an_error_while_unwinding_does_not_stop_it_again() -> None:
+    @whole()
+    def fail() -> None:
+        raise ValueError
+
+    try:
+        send()
+    except Stop:
+        with suppress(ValueError):
+            fail()
+
+
+def test_a_wait_within_a_whole_can_be_stopped() -> None:
+    done = []
+
+    @whole()
+    def wait() -> None:
+        send()
+        done.append("the step before the wait")
+        assert is_stopping()
+        stop_if_told()
+        done.append("the step after it")
+
+    with pytest.raises(Stop):
+        wait()
+    assert done == ["the step before the wait"]
 
 
 def test_it_stops_after_an_error_too() -> None:

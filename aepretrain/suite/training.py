@@ -179,16 +179,17 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
         circumstances = {"device": str(device), "threads": works[0].execution.threads}
         snapshots = SnapshotFiles(store.folder, keys, circumstances)
         outcomes = variants.run([work.spec for work in works], dataset, device, weights, log_epoch, snapshots)
-        failures = {}
         for work, run, of_work, outcome in zip(works, runs, sources, outcomes, strict=True):
-            if isinstance(outcome, Failure):
-                run.fail(outcome)
-                failures[work.key] = outcome
-            else:
+            if not isinstance(outcome, Failure):
                 _log_outcome(work, run, outcome, of_work)
+        snapshots.remove()  # before the ends, or a crash after them would leave the files for ever
+        failures = {work.key: one for work, one in zip(works, outcomes, strict=True) if isinstance(one, Failure)}
+        for work, run in zip(works, runs, strict=True):
+            if work.key in failures:
+                run.fail(failures[work.key])
+            else:
                 run.finish()
             open_runs.remove(run)
-    snapshots.remove()
     return failures
 
 

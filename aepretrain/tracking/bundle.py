@@ -36,7 +36,7 @@ KEPT = ("evidence",)
 KEPT_OF_SELECTED = (*KEPT, "figures", "weights.pt")
 """What a selected one keeps; its MLflow model can be made again from its weights."""
 
-OF_THE_STORE = ("done", "model", "pid")
+OF_THE_STORE = ("done", "locks", "model", "pid")
 """Tags that are written anew or mean nothing elsewhere."""
 
 FIXED = {

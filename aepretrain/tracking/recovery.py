@@ -1,6 +1,5 @@
 """What processes that died, or a store that was away, have left behind on this host."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -8,7 +7,7 @@ from mlflow.entities import Run as StoredRun
 
 from aepretrain.tracking.availability import StoreError, Unavailable, may_pass, one_line
 from aepretrain.tracking.journal import Journal, journals_folder
-from aepretrain.tracking.runs import end_orphan
+from aepretrain.tracking.runs import end_orphan, has_locks_here
 from aepretrain.tracking.store import TAG, Store
 
 
@@ -20,10 +19,9 @@ def recover(store: Store) -> int:
     """
     folder = journals_folder(store)
     num_uploaded = sum(_upload(store, Journal(one)) for one in sorted(folder.iterdir())) if folder.is_dir() else 0
-    here = f"tags.`{TAG}host` = '{socket.gethostname()}'"
-    for orphan in list(store.search({}, here, "attributes.status = 'RUNNING'")):
+    for orphan in list(store.search({}, "attributes.status = 'RUNNING'")):
         name = _lock_name(orphan)
-        if name is not None:
+        if name is not None and has_locks_here(store, orphan):
             with store.try_lock(name) as free:
                 if free:
                     end_orphan(store, orphan)

@@ -172,7 +172,7 @@ def open_training(
     """
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
     for one in earlier:
-        if one.info.status == "RUNNING" and one.data.tags.get(f"{TAG}host") == socket.gethostname():
+        if one.info.status == "RUNNING" and has_locks_here(store, one):
             end_orphan(store, one)
     identity = spec.identity()
     ours = identity | {
@@ -219,6 +219,12 @@ def open_import(store: Store, name: str, digest: str) -> Run:
     return run
 
 
+def has_locks_here(store: Store, run: StoredRun) -> bool:
+    """Whether the process of a run holds its locks where this one does: same host, same folder for them."""
+    host, folder = (run.data.tags.get(TAG + name) for name in ("host", "locks"))
+    return bool(host == socket.gethostname() and folder == str(store.folder))
+
+
 def end_orphan(store: Store, orphan: StoredRun) -> None:
     """End as KILLED a run that no process is at any more."""
     run = Run(store, orphan.info.run_id)
@@ -262,7 +268,7 @@ def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float
 
 def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None, ours: Mapping[str, object]) -> Run:
     commit, dirty = git_state()
-    made = {"host": socket.gethostname(), "pid": os.getpid(), "commit": commit, "dirty": dirty}
+    made = {"host": socket.gethostname(), "locks": store.folder, "pid": os.getpid(), "commit": commit, "dirty": dirty}
     tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in {**ours, **made}.items()}
     if parent_run_id is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent_run_id

@@ -104,7 +104,7 @@ def workers(group: int) -> list[int]:
     return [pid for pid, parent in members(group).items() if group not in (pid, parent)]
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 60) -> float:
+def wait_for(condition: Callable[[], object], timeout_s: float = 180) -> float:
     """Wait until something is so; gives how long it took."""
     started_s = time.monotonic()
     while not condition():
@@ -113,7 +113,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 60) -> float:
     return time.monotonic() - started_s
 
 
-def wait_until_gone(group: int, timeout_s: float = 30) -> float:
+def wait_until_gone(group: int, timeout_s: float = 60) -> float:
     """Wait until no process of the group is left; gives how long it took."""
     return wait_for(lambda: not members(group), timeout_s)
 

@@ -77,7 +77,7 @@ def test_kill_9_at_random_moments_changes_no_bit(
         store = tracking.open_store(f"sqlite:///{database}")
         check_store(store, expected)
         assert [run.info.status for run in store.search({"kind": "grid"})] == ["FINISHED"], "it was entered again"
-    print(f"kills: {len(kills)}, grids: {num_grids}, starts: {len(commands.processes)}, lost: 0")
+        print(f"kills: {len(kills)}, grids: {num_grids}, starts: {len(commands.processes)}, lost: 0")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
