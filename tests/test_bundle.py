@@ -53,7 +53,7 @@ def export(store: tracking.Store, folder: Path) -> dict[str, Record]:
 
 
 def comparable(record: Record) -> tuple[object, ...]:
-    passing = {"done", "pid", "imported_run", "pretraining_run", "model", "weights_sha256"}
+    passing = {"done", "pid", "locks", "imported_run", "pretraining_run", "model", "weights_sha256"}
     tags = {name: value for name, value in record.tags.items() if name not in passing}
     return record.key, record.attempt, record.identity, record.metrics, tags
 
@@ -281,4 +281,4 @@ def test_commands(
         for name in ("store", "bundle")
     ]
     assert pictures[0] == pictures[1]
-    assert len(pictures[0]) == 4  # the grid, the curves, and what the shown run and its pretraining brought with them
+    assert len(pictures[0]) == 5  # the grid, the curves, what the shown run (two) and its pretraining brought with them

@@ -93,14 +93,14 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
     batches: dict[str, Tensor] = {}
     pretrained = outcome(spec("pretrain", augmentation="erasing"), images).weights
 
-    def spy(task: Task, on_epoch: Any) -> Any:
+    def spy(task: Task, *rest: Any) -> Any:
         network = getattr(task.models[0], "network", None)
         assert network is not None
         started[variant] = {name: weight.clone() for name, weight in network.state_dict().items()}
         index = torch.arange(task.train.num).unsqueeze(0)
         batches[variant] = task.train.at_epoch(2, [0])(index)[0]
         orders[variant] = (task.order, task.seeds[0])
-        return train(task, on_epoch)
+        return train(task, *rest)
 
     orders: dict[str, tuple[str, int]] = {}
     monkeypatch.setattr("aepretrain.variants.training.train", spy)
@@ -138,9 +138,9 @@ def test_only_training_images_are_erased(images: Dataset, monkeypatch: pytest.Mo
 def test_the_autoencoders_target(images: Dataset, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs: list[tuple[Tensor, Tensor]] = []
 
-    def spy(task: Task, on_epoch: Any) -> Any:
+    def spy(task: Task, *rest: Any) -> Any:
         pairs.append(task.train.at_epoch(1, [0])(torch.arange(50).unsqueeze(0)))
-        return train(task, on_epoch)
+        return train(task, *rest)
 
     monkeypatch.setattr("aepretrain.variants.training.train", spy)
     outcome(spec("pretrain", augmentation="erasing", ae_target=target), images)
@@ -153,9 +153,9 @@ def test_the_autoencoders_target(images: Dataset, target: str, monkeypatch: pyte
 def test_erased_first_normalised_after(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
-    def spy(task: Task, on_epoch: Any) -> Any:
+    def spy(task: Task, *rest: Any) -> Any:
         seen.append(task.train.at_epoch(1, [0])(torch.arange(50).unsqueeze(0))[0])
-        return train(task, on_epoch)
+        return train(task, *rest)
 
     monkeypatch.setattr("aepretrain.variants.training.train", spy)
     for normalize in ("none", "mnist"):
@@ -319,11 +319,11 @@ def test_one_seeds_failure_is_its_own(images: Dataset) -> None:
 def test_a_stack_that_memory_does_not_hold_is_halved(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    def crowded(task: Task, on_epoch: Any) -> Any:
+    def crowded(task: Task, *rest: Any) -> Any:
         tried.append(len(task.models))
         if len(task.models) > 2:
             raise torch.OutOfMemoryError
-        return train(task, on_epoch)
+        return train(task, *rest)
 
     specs = [spec("scratch", seed=seed) for seed in range(5)]
     single = outcome(specs[4], images)

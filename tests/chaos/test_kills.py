@@ -64,7 +64,7 @@ def test_kill_9_at_random_moments_changes_no_bit(
     draw = random.Random(5)  # noqa: S311  # no secret
     kills: list[str] = []
     num_grids = 0
-    while len(kills) < (50 if full_length else 3):
+    while len(kills) < (50 if full_length else 2):
         num_grids += 1
         database = tmp_path / f"grid{num_grids}.db"
         shutil.copyfile(template, database)
