@@ -76,7 +76,7 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             if content is not None:
                 path = Path(folder, body)
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             operation.apply(self.store.client, self.run_id, Path(folder))
 
@@ -102,7 +102,7 @@ class Run:
         self.store.client.log_batch(self.run_id, params=rows)
 
     def log_bytes(self, path: str, content: bytes) -> None:
-        """An artifact of this content at ``name`` or ``folder/name``."""
+        """An artifact of this content at a path of any depth."""
         self._write("artifact", path, content)
 
     def log_files(self, files: Mapping[str, bytes]) -> None:
