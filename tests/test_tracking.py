@@ -273,3 +273,10 @@ def test_a_new_store_keeps_its_artifacts_beside_it(tmp_path: Path) -> None:
     experiment = opened.client.get_experiment(opened.experiment_id)
     assert experiment.name == "aepretrain"
     assert experiment.artifact_location == (tmp_path / "mlartifacts").as_uri()
+
+
+def test_artifacts_lie_at_any_depth(store: Store) -> None:
+    run = begin(store)
+    run.log_files({"report.md": b"text", "report/grid.png": b"picture"})
+    assert store.artifact(run.run_id, "results/report.md") == b"text"
+    assert store.artifact(run.run_id, "results/report/grid.png") == b"picture"
