@@ -109,7 +109,7 @@ def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Pred
     wrong_N = np.flatnonzero(predictions.predicted_N != predictions.labels_N)
     shown = wrong_N[np.argsort(predictions.nll_predicted_N[wrong_N], kind="stable")][:CONFUSED]
     figure = Figure(figsize=(8.2, 2.9), layout="constrained")
-    figure.suptitle(f"{title} ({len(wrong_N)} of {len(images_NHW):,} images wrong)", color=INK)
+    figure.suptitle(f"{title} ({len(wrong_N):,} of {len(images_NHW):,} images wrong)", color=INK, parse_math=False)
     panels = figure.subplots(2, CONFUSED // 2, squeeze=False).flat
     for axes, index in zip(panels, shown, strict=False):
         confidence = np.exp(-predictions.nll_predicted_N[index].astype(np.float64))
@@ -130,7 +130,7 @@ MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning"}
 def code_maps(title: str, maps: CodeMaps) -> Figure:
     """Images as dots where their codes lie, a panel for each encoder, coloured by class; its number at its middle."""
     figure = Figure(figsize=(8.2, 4.5), layout="constrained")
-    figure.suptitle(title, color=INK)
+    figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, len(maps.places_N2), squeeze=False)[0]
     for axes, (encoder, places_N2) in zip(panels, maps.places_N2.items(), strict=True):
         for label in np.unique(maps.labels_N):

@@ -54,7 +54,8 @@ CURVES_TEXT = (
 SHOWN_TEXT = (
     "What autoencoders give back, how codes lie before and after finetuning, and where classifiers err on the test "
     "images. Of each classifier's cell the seed with the lowest validation loss is shown, with the pretraining it "
-    "started from; test images select nothing. Codes are mapped by: aepretrain study similarity."
+    "started from; test images select nothing. Codes are mapped by aepretrain study similarity: those of the shown "
+    "seed, or of the lowest where it has none for that."
 )
 MADE_TEXT = "The same command on the same runs makes this page again."
 OF_CLASSIFIERS = {
@@ -191,7 +192,7 @@ def page_files(answer: Answer, panels: Sequence[Panel]) -> dict[str, bytes]:
 def _short(answer: Answer) -> str:
     """The answer for a README: the verdict, the comparisons it comes from, and the grid."""
     shown = [answer_tables(answer)[0], *tables(answer.grid)[:1]]
-    return "\n\n".join([sentences(answer), *map(markdown_table, shown)]) + "\n"
+    return "\n\n".join([markdown_text(sentences(answer)), *map(markdown_table, shown)]) + "\n"
 
 
 def _html(answer: Answer, panels: Sequence[Panel]) -> str:

@@ -284,10 +284,8 @@ def _own_folder(uri: str) -> Path:
     if uri.startswith(SQLITE):
         folder = Path(uri.removeprefix(SQLITE) + ".locks")
     else:
-        parts = urlsplit(uri)
-        public = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         states = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        folder = states / "aepretrain" / hashlib.sha256(public.encode()).hexdigest()[:16]
+        folder = states / "aepretrain" / hashlib.sha256(_without_credentials(uri).encode()).hexdigest()[:16]
     folder.mkdir(parents=not uri.startswith(SQLITE), exist_ok=True)
     return folder
 
