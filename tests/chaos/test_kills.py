@@ -160,9 +160,9 @@ def test_a_worker_that_dies_costs_only_what_kills_it_twice(commands: Commands, u
     assert len(errors.strip().splitlines()) == 1
     assert "4 of 12 trainings are missing" in errors
     for variant in ("pretrain", "scratch"):
-        assert f"mortal-none-{variant}-s0: its worker process died twice" in errors
+        assert f"mortal-none-{variant}-3epochs-s0: its worker process died twice" in errors
     for variant in ("frozen", "finetune"):
-        assert f"mortal-none-{variant}-s0: not tried, because mortal-none-pretrain-s0" in errors
+        assert f"mortal-none-{variant}-3epochs-s0: not tried, because mortal-none-pretrain-3epochs-s0" in errors
     assert "it is tried once more" in out
     store = tracking.open_store(uri)
     finished = [record.cell[0] for record in store.records().values()]
