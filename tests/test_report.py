@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aepretrain.records import Record
-from aepretrain.report import build_grid, choose
+from aepretrain.report import belongs, build_grid, choose
 from aepretrain.report import grid as report
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError, grid_specs
 
@@ -99,6 +100,16 @@ def test_scratch_fits_every_pretraining_but_not_two_at_once() -> None:
 def test_two_trainings_of_one_seed_are_refused() -> None:
     with pytest.raises(UsageError, match="same seed and the same options"):
         build_grid(records() + records())
+
+
+def test_studies_belong_to_the_grid_that_they_are_about_though_they_vary_some_settings() -> None:
+    grid = build_grid(records())
+    fair_budget = TrainingSpec(variant="scratch", network="fc", settings=Settings(patience=0, cls_epochs=70))
+    other_rate = TrainingSpec(variant="random", network="fc", settings=Settings(lr=0.01))
+    of_study = [replace(record(spec, 0.9, 0.9), tags={"study": "controls"}) for spec in (fair_budget, other_rate)]
+    assert [belongs(one, grid.settings) for one in of_study] == [True, False]
+    assert not belongs(record(fair_budget, 0.9, 0.9), grid.settings), "by itself it is of another grid"
+    assert all(belongs(one, grid.settings) for one in records())
 
 
 def test_choosing_compares_pairs_as_stored() -> None:

@@ -54,7 +54,7 @@ def export(folder: Path, **options: Any) -> None:
     from aepretrain import report, tracking
 
     store = open_store(options, None)
-    records = [record for record in store.records().values() if report.fits(record, given_settings(options))]
+    records = [record for record in store.records().values() if report.belongs(record, given_settings(options))]
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
     whole = {record.run_id for record in _shown(report.choose(records, {}), records)}

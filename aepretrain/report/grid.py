@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from aepretrain import figures
 from aepretrain.records import Record
-from aepretrain.spec import AUGMENTATIONS, CLASSIFIERS, NETWORKS, Failure, Settings, UsageError
+from aepretrain.spec import AUGMENTATIONS, CLASSIFIERS, NETWORKS, VARIED_BY_STUDIES, Failure, Settings, UsageError
 
 PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
     ("fc", "none", "frozen"): (0.9173, 0.9160),
@@ -166,6 +166,12 @@ def fits(record: Record, wanted: Mapping[str, Any]) -> bool:
     """Whether a record has the wanted values of settings, wherever they apply to it."""
     found = {name: record.setting(name) for name in wanted}
     return all(found[name] in (None, value) for name, value in _plain(wanted).items())
+
+
+def belongs(record: Record, wanted: Mapping[str, Any]) -> bool:
+    """Whether a record belongs to a grid of these settings, or to a study about such a grid."""
+    varied = VARIED_BY_STUDIES if record.study else ()
+    return fits(record, {name: value for name, value in wanted.items() if name not in varied})
 
 
 def _values(records: Iterable[Record]) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from aepretrain import figures, stats
 from aepretrain.records import Archive, EpochResult, Record
 from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
-from aepretrain.report.grid import Table, figure, markdown_table, markdown_text, tables
+from aepretrain.report.grid import Table, belongs, figure, markdown_table, markdown_text, tables
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
 from aepretrain.spec import CLASSIFIERS, format_seeds
@@ -153,7 +153,7 @@ def _settings(answer: Answer) -> Table:
 def _made(answer: Answer, everything: Iterable[Record]) -> Table:
     """What the runs say of themselves, each different value once; those of studies too."""
     of_grid = [record for cell in answer.grid.cells.values() for record in cell.records]
-    of_studies = [record for record in everything if record.study is not None]
+    of_studies = [one for one in everything if one.study is not None and belongs(one, answer.grid.settings)]
     rows = [["finished classifiers", _count(of_grid)]]
     for study in sorted({str(record.study) for record in of_studies}):
         rows.append([f"trainings of study {study}", _count([one for one in of_studies if one.study == study])])
