@@ -85,16 +85,23 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
     rows = {"original": images.original_NHW, "erased": images.seen_NHW, "reconstruction": images.reconstructed_NHW}
     if np.array_equal(images.original_NHW, images.seen_NHW):
         del rows["erased"]
-    num = len(images.original_NHW)
-    figure = Figure(figsize=(0.9 * num + 1.2, 0.95 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(title, color=INK, parse_math=False)
-    grid = figure.subplots(len(rows), num, squeeze=False)
-    for axes_row, (name, images_NHW) in zip(grid, rows.items(), strict=True):
-        for axes, image_HW in zip(axes_row, images_NHW, strict=True):
-            axes.imshow(image_HW, cmap="gray", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
-        axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    num, height, _ = images.original_NHW.shape
+    figure, axes = _figure(title, 0.9 * num + 1.2, 0.95 * len(rows) + 0.5)
+    _mosaic(axes, np.stack(list(rows.values())), 1.0, height // 10)
+    axes.set_yticks([row * (height + height // 10) + height / 2 for row in range(len(rows))], list(rows))
     return figure
+
+
+def _mosaic(axes: Axes, images_RCHW: NDArray[np.generic], brightest: float, row_gap: int) -> None:
+    """Images in rows and columns, as one: axes for each would take ten times as long. Coordinates are in pixels."""
+    rows, columns, height, width = images_RCHW.shape
+    gaps = ((0, 0), (0, 0), (0, row_gap), (0, width // 10))
+    padded = np.pad(images_RCHW.astype(np.float32), gaps, constant_values=np.nan)
+    mosaic_HW = padded.swapaxes(1, 2).reshape(rows * (height + row_gap), columns * (width + width // 10))
+    axes.imshow(mosaic_HW, cmap="gray", vmin=0, vmax=brightest)
+    axes.set(xticks=[], yticks=[])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 CONFUSED = 16
@@ -108,16 +115,22 @@ def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Pred
     """
     wrong_N = np.flatnonzero(predictions.predicted_N != predictions.labels_N)
     shown = wrong_N[np.argsort(predictions.nll_predicted_N[wrong_N], kind="stable")][:CONFUSED]
-    figure = Figure(figsize=(8.2, 2.9), layout="constrained")
-    figure.suptitle(f"{title} ({len(wrong_N):,} of {len(images_NHW):,} images wrong)", color=INK, parse_math=False)
-    panels = figure.subplots(2, CONFUSED // 2, squeeze=False).flat
-    for axes, index in zip(panels, shown, strict=False):
+    figure, axes = _figure(f"{title} ({len(wrong_N):,} of {len(images_NHW):,} images wrong)", 8.2, 2.9)
+    _, height, width = images_NHW.shape
+    columns, row_gap = CONFUSED // 2, height // 2  # there is room for two lines
+    shown_NHW = np.full((CONFUSED, height, width), np.nan)
+    shown_NHW[: len(shown)] = images_NHW[shown]
+    _mosaic(axes, shown_NHW.reshape(2, columns, height, width), 255, row_gap)
+    for place, index in enumerate(shown):
+        row, column = divmod(place, columns)
         confidence = np.exp(-predictions.nll_predicted_N[index].astype(np.float64))
-        axes.imshow(images_NHW[index], cmap="gray", vmin=0, vmax=255)
-        axes.set_xlabel(f"{predictions.labels_N[index]} → {predictions.predicted_N[index]}\n{100 * confidence:.1f} %")
-    for axes in figure.axes:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
+        axes.text(
+            column * (width + width // 10) + width / 2,
+            row * (height + row_gap) + height,
+            f"{predictions.labels_N[index]} → {predictions.predicted_N[index]}\n{100 * confidence:.1f} %",
+            ha="center",
+            va="top",
+        )
     return figure
 
 
