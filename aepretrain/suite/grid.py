@@ -158,7 +158,8 @@ class _Batch:
         execution: Execution,
     ) -> dict[str, Record]:
         """Train those works again whose weights were not kept and are needed by dependents that are not done."""
-        open_ones = [work for key, work in dependents.items() if execution.force or key not in self._of_use(dependents)]
+        done = {} if execution.force else self._of_use(dependents)
+        open_ones = [work for key, work in dependents.items() if key not in done]
         again: dict[str, Work] = {}
         while open_ones:
             sources = {key for work in open_ones for key in work.sources.values()}
