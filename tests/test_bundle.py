@@ -98,6 +98,19 @@ def test_a_bundle_reads_as_its_store_does(filled: tracking.Store, tmp_path: Path
         bundle.artifact(record.run_id, "figures/nothing.png")
 
 
+def test_what_was_imported_is_exported_and_imported_again(
+    filled: tracking.Store, store: tracking.Store, template: Path, tmp_path: Path
+) -> None:
+    first = export(filled, tmp_path / "first")
+    tracking.restore(store, tracking.read_bundle(tmp_path / "first"))
+    export(store, tmp_path / "second")
+    shutil.copy(template, tmp_path / "another.db")
+    another = tracking.open_store(f"sqlite:///{tmp_path}/another.db")
+    assert tracking.restore(another, tracking.read_bundle(tmp_path / "second")) == len(first)
+    trained = {key: one.run_id for key, one in first.items()}
+    assert {key: one.tags["imported_run"] for key, one in another.records().items()} == trained
+
+
 def test_importing_twice_adds_nothing(filled: tracking.Store, store: tracking.Store, tmp_path: Path) -> None:
     export(filled, tmp_path / "bundle")
     tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))

@@ -256,7 +256,7 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
             stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
             run = Run(store, stored.info.run_id)
             open_runs.append(run)
-        run.tag(**tags, imported_run=row["run_id"])
+        run.tag(**{"imported_run": row["run_id"]} | tags)  # of the store where it was trained, however often imported
         run.log_params(json.loads(row["params"]))
         run.log_dataset(DatasetReference(training.record.identity["dataset"], tags["dataset_digest"], "bundle"))
         run.log_numbers([(one["name"], one["value"], one["timestamp_ms"], one["step"]) for one in training.numbers])
