@@ -19,5 +19,5 @@ def sync(**options: Any) -> None:
 
     store = open_store(options, None)
     num_uploaded = tracking.recover(store)
-    click.echo(f"{num_uploaded} training(s) uploaded, none left" if num_uploaded else "nothing to upload")
+    click.echo(f"{num_uploaded} training(s) uploaded" if num_uploaded else "nothing to upload")
     say_where(store)

@@ -34,6 +34,9 @@ PRELOADED = ["aepretrain.suite"]
 MAX_STACK = 100
 """The most seeds that an accelerator carries at once unless told otherwise."""
 
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code of a process that SIGTERM has ended."""
+
 UNWIND_S = 4
 """How long a worker that is told to stop, or whose parent has died, may take to end its run."""
 
@@ -100,9 +103,23 @@ def _see_end(workers: Sequence[BaseProcess]) -> None:
 
 
 def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
-    """`perform`, with its news sent to whoever made this worker's pool."""
-    return perform(works, _report)
+    """`perform`, with its news sent to whoever made this worker's pool.
 
+    A worker that is told to stop ends its runs and then itself: the pool's own loop would take any exception for a
+    result, and go on.
+    """
+    global _at_work
+    _at_work = True
+    try:
+        return perform(works, _report)
+    except SystemExit:
+        os._exit(TERMINATED)
+    finally:
+        _at_work = False
+
+
+_at_work = False
+"""Whether this worker has runs to end before it stops."""
 
 _events: "Queue[Event] | None" = None
 """Set once, when a worker of a local pool begins; there is no other way to hand a queue to a worker."""
@@ -134,8 +151,10 @@ def _begin_worker(events: "Queue[Event]", execution: Execution, dataset: Dataset
 
 
 def _stop() -> NoReturn:
-    """Unwind, so that the run at hand is ended as KILLED."""
-    sys.exit(128 + signal.SIGTERM)
+    """Unwind, so that the runs at hand are ended as KILLED; where there are none, end."""
+    if not _at_work:
+        os._exit(TERMINATED)
+    sys.exit(TERMINATED)
 
 
 def _end_with_parent() -> None:
@@ -145,4 +164,4 @@ def _end_with_parent() -> None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(UNWIND_S)
-        os._exit(128 + signal.SIGTERM)  # a pool's worker survives an exception of its task and would wait for ever
+        os._exit(TERMINATED)

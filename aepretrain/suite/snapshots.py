@@ -20,6 +20,9 @@ INTERVAL_S = 10.0
 
 SUFFIX = ".snapshot"
 
+FORMAT = 1
+"""What a snapshot holds, as a number: raised when that changes, so that an older file is not taken for a newer one."""
+
 
 @dataclass(frozen=True)
 class SnapshotFile:
@@ -36,7 +39,7 @@ class SnapshotFile:
     @classmethod
     def of(cls, folder: Path, keys: Sequence[str], circumstances: Mapping[str, object]) -> "SnapshotFile":
         """The file of the trainings with these keys, in this order, in a folder."""
-        build = {"torch": torch.__version__, "machine": platform.machine(), **circumstances}
+        build = {"format": FORMAT, "torch": torch.__version__, "machine": platform.machine(), **circumstances}
         name = hashlib.sha256(",".join(keys).encode()).hexdigest()
         return cls(folder / f"{name}{SUFFIX}", f"{list(keys)} {build}", INTERVAL_S)
 
@@ -58,21 +61,25 @@ class SnapshotFile:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
-        partial = self.path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
+            with self._partial.open("wb") as file:
                 file.write(self._digest(content) + content)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.path)
+            self._partial.replace(self.path)
         except OSError:
             with suppress(OSError):
-                partial.unlink()
+                self._partial.unlink()
             raise
 
     def remove(self) -> None:
-        """Remove the file: the training has finished, or the file is of no use."""
+        """Remove the file, and one that was not finished: the training is, or the file is of no use."""
+        self._partial.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_suffix(".partial")
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.sha256(self.identity.encode() + content).digest()

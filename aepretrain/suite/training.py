@@ -107,6 +107,9 @@ def run_single(
             needed = make_work(source, dataset, store, replace(execution, force=False))
             _perform_one(replace(needed, weights_needed=True), listen)
     record = _perform_one(work, listen)
+    if run_id not in (None, record.run_id):  # another process has finished it meanwhile
+        tracking.point_to(store, str(run_id), record.run_id, record.metrics)
+        return SingleResult(record, reused=True)
     present(work, record, dataset)
     return SingleResult(record, reused=False)
 
@@ -132,6 +135,8 @@ def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
     with tracking.full_disk_in_a_line(), ExitStack() as locks:
         for work in sorted(works, key=lambda work: work.key):  # one order for all, or two could wait for each other
             locks.enter_context(store.lock(work.key, partial(listen, Event("waiting", work.spec))))
+        for work in works:
+            tracking.upload_kept(store, work.key)  # of a process that could not, or it would be trained twice
         missing = [work for work in works if work.execution.force or _of_use(work) is None]
         failures = _train(missing, dataset, listen) if missing else {}
         return [failures.get(work.key) or _finished(work) for work in works]
@@ -182,14 +187,15 @@ def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[st
         for work, run, of_work, outcome in zip(works, runs, sources, outcomes, strict=True):
             if not isinstance(outcome, Failure):
                 _log_outcome(work, run, outcome, of_work)
-        snapshots.remove()  # before the ends, or a crash after them would leave the files for ever
         failures = {work.key: one for work, one in zip(works, outcomes, strict=True) if isinstance(one, Failure)}
-        for work, run in zip(works, runs, strict=True):
-            if work.key in failures:
-                run.fail(failures[work.key])
-            else:
-                run.finish()
-            open_runs.remove(run)
+        with whole():
+            snapshots.remove()  # before the ends, or a crash after them would leave the files for ever
+            for work, run in zip(works, runs, strict=True):
+                if work.key in failures:
+                    run.fail(failures[work.key])
+                else:
+                    run.finish()
+                open_runs.remove(run)
     return failures
 
 

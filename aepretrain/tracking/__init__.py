@@ -9,7 +9,7 @@ from aepretrain.tracking.availability import StoreError, Unavailable, full_disk_
 from aepretrain.tracking.bundle import Bundle, export, read_bundle, restore
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.models import log_model
-from aepretrain.tracking.recovery import recover, recovering
+from aepretrain.tracking.recovery import recover, recovering, upload_kept
 from aepretrain.tracking.runs import (
     DatasetReference,
     Run,
@@ -51,4 +51,5 @@ __all__ = [
     "recovering",
     "restore",
     "ui_hint",
+    "upload_kept",
 ]

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, cast
 
 import requests
@@ -17,6 +18,9 @@ from aepretrain.stopping import is_stopping, stop_if_told
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 5.0
+
+PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+MENDABLE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 FULL_SQLITE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -37,13 +41,22 @@ def one_line(error: BaseException) -> str:
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later: the store is away, busy or full; it has not refused what it was told."""
+    status = _http_status(error)
+    return isinstance(error, OSError) if status is None else status >= 500 or status in PASSING
+
+
+def may_be_mended(error: BaseException) -> bool:
+    """Whether it may succeed later, if need be when somebody has put right credentials, permissions or limits."""
+    return may_pass(error) or _http_status(error) in MENDABLE
+
+
+def _http_status(error: BaseException) -> int | None:
+    """As a server gave it, or as MLflow says of its own stores; None of what is no answer."""
     if isinstance(error, MlflowException):
-        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # MLflow has no types here
-    elif isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-    else:
-        return isinstance(error, OSError)
-    return status >= 500 or status in (408, 429)
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # MLflow has no types here
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    return None
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -100,7 +113,9 @@ class _Patient:
 
     def _try(self, call: Callable[[], Any]) -> Any:
         until_s = time.monotonic() + self._outage_s
-        for delay_s in delays():
+        retry = delays()
+        while True:
+            delay_s = next(retry)
             try:
                 return call()
             except Exception as error:
@@ -113,4 +128,3 @@ class _Patient:
                     ) from error
             time.sleep(delay_s)
             stop_if_told()
-        return None

@@ -8,6 +8,7 @@ sync``. What was only begun by a process that died is dropped.
 import errno
 import json
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -19,7 +20,8 @@ from typing import Self
 
 from mlflow import MlflowClient
 
-from aepretrain.tracking.availability import StoreError, Unavailable, delays, is_full, may_pass, one_line
+from aepretrain.redaction import redact
+from aepretrain.tracking.availability import StoreError, Unavailable, delays, is_full, may_be_mended, one_line
 from aepretrain.tracking.operations import Operation, merged
 from aepretrain.tracking.store import TAG, Store
 
@@ -30,7 +32,8 @@ LAST_WORDS_S = 3.0
 class Journal:
     """The journal of one run: ``operations.jsonl``, and the files it speaks of in ``artifacts``.
 
-    Its folder is named by the training's key and the run's id. It holds no address and no password of the store.
+    Its folder is named by the training's key and the run's id. It holds no address and no password of the store. One
+    thread may append while another sends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +42,7 @@ class Journal:
         self.refused: StoreError | None = None
         self._file = folder / "operations.jsonl"
         self._num_sent = self._num_written = 0
+        self._writing = threading.Lock()
 
     @classmethod
     def begin(cls, store: Store, key: str, run_id: str) -> "Journal":
@@ -52,11 +56,10 @@ class Journal:
         """Whether the store has not been told everything yet."""
         return self._num_sent < self._num_written
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run has been ended in it."""
-        operations = list(self._operations(0))
-        return bool(operations) and operations[-1][0].kind == "end"
+    def final_state(self) -> str | None:
+        """How the run has been ended in it; None where it has not. Raises `ValueError` where it cannot be read."""
+        operations = [operation for operation, _ in self._operations(0)]
+        return str(operations[-1].body[0]) if operations and operations[-1].kind == "end" else None
 
     def append(self, operation: Operation, content: bytes | None = None) -> None:
         """Put an operation at the end, with the file of an artifact; what ends the run is on disk when this returns.
@@ -64,22 +67,28 @@ class Journal:
         What cannot be written whole leaves no trace in the journal. Raises what the store answered, where it has
         refused something.
         """
-        if self.refused is not None:
-            raise self.refused
-        if content is not None:
-            path = self.folder / "artifacts" / operation.body
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as artifact:
-                artifact.write(content)
-                artifact.flush()
-                os.fsync(artifact.fileno())
-        line = json.dumps([operation.kind, operation.body]).encode() + b"\n"
+        with self._writing:
+            if self.refused is not None:
+                raise self.refused
+            if content is not None:
+                path = self.folder / "artifacts" / operation.body
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as artifact:
+                    artifact.write(content)
+                    artifact.flush()
+                    os.fsync(artifact.fileno())
+            self._write(json.dumps([operation.kind, operation.body]).encode() + b"\n", operation.kind == "end")
+
+    def _write(self, line: bytes, is_last: bool) -> None:
         with self._file.open("ab", buffering=0) as file:
-            if file.write(line) < len(line):
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
+                if is_last:
+                    os.fsync(file.fileno())
+            except OSError:
                 file.truncate(self._num_written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
-            if operation.kind == "end":
-                os.fsync(file.fileno())
+                raise
         self._num_written += len(line)
 
     def send(self, client: MlflowClient) -> None:
@@ -87,7 +96,8 @@ class Journal:
 
         Raises what the client raises, having kept in mind how far it came.
         """
-        read = list(self._operations(self._num_sent))
+        with self._writing:
+            read = list(self._operations(self._num_sent))
         for operation in merged(one for one, _ in read):
             operation.apply(client, self.run_id, self.folder / "artifacts")
         if read:
@@ -110,9 +120,17 @@ class Journal:
                 start += len(line)
                 yield Operation(*json.loads(line)), start
 
+    def refuse(self, error: StoreError) -> None:
+        """Remove it, and take no more: the store has answered this."""
+        with self._writing:
+            self.refused = error
+            self.remove()
+
     def remove(self) -> None:
-        """Remove it from the disk."""
+        """Remove it from the disk; what it says first, for without its files it must not look like a whole one."""
         self._num_sent = self._num_written
+        with suppress(OSError):
+            self._file.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -124,8 +142,8 @@ def journals_folder(store: Store) -> Path:
 class Sender:
     """Sends journals to the store in a thread of its own, and at the end of its block waits until it is done.
 
-    The end of the block raises `Unavailable` where the store stays away for longer than it may, and `StoreError` where
-    it has refused something; a run that was refused something is ended as FAILED.
+    The end of the block raises `Unavailable` where the store takes nothing for longer than it may, and `StoreError`
+    where it has refused something for good; a run that was refused something is ended as FAILED.
     """
 
     def __init__(self, store: Store) -> None:
@@ -144,7 +162,10 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._wait(self._store.outage_s if kind is None else LAST_WORDS_S)
+            if kind is None:
+                self._wait(self._store.outage_s)
+            else:
+                self._wait(LAST_WORDS_S, hurried=True)
         finally:
             with self._news:
                 self._closing = True
@@ -162,11 +183,16 @@ class Sender:
         with self._news:
             self._news.notify_all()
 
-    def _wait(self, timeout_s: float) -> None:
-        until_s = time.monotonic() + timeout_s
+    def _wait(self, patience_s: float, *, hurried: bool = False) -> None:
+        """Wait until all is sent; no longer than this in vain, or (`hurried`) at all."""
+        until_s = time.monotonic() + patience_s
         with self._news:
-            while self._behind() and not is_full(self._trouble) and time.monotonic() < until_s:
-                self._news.wait(min(0.5, timeout_s))
+            while self._behind() and not is_full(self._trouble):
+                if self._trouble is None and not hurried:
+                    until_s = time.monotonic() + patience_s
+                elif time.monotonic() >= until_s:
+                    return
+                self._news.wait(0.1)
 
     def _raise_trouble(self) -> None:
         for journal in self._journals:
@@ -174,10 +200,11 @@ class Sender:
                 raise journal.refused
         behind = self._behind()
         if behind:
-            trouble = one_line(self._trouble) if self._trouble else "it is too slow"
+            trouble = one_line(self._trouble) if self._trouble else "it is away"
+            address = shlex.quote(redact(self._store.uri))
             raise Unavailable(
                 f"the tracking store takes nothing ({trouble}); the results of {len(behind)} finished training(s) are "
-                f"kept in {behind[0].folder.parent}; upload them later with: aepretrain sync"
+                f"kept in {behind[0].folder.parent}; upload them later with: aepretrain sync --tracking-uri {address}"
             )
 
     def _behind(self) -> list[Journal]:
@@ -208,11 +235,10 @@ class Sender:
         try:
             journal.send(self._store.bare_client)
         except Exception as error:
-            if may_pass(error):
+            if may_be_mended(error):
                 raise
-            journal.refused = StoreError(f"the tracking store refuses a run what it is told: {one_line(error)}")
-            end_as_failed(self._store.bare_client, journal.run_id, journal.refused)
-            journal.remove()
+            journal.refuse(StoreError(f"the tracking store refuses a run what it is told: {one_line(error)}"))
+            end_as_failed(self._store.bare_client, journal.run_id, error)
 
 
 def end_as_failed(client: MlflowClient, run_id: str, error: Exception) -> None:

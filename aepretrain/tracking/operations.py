@@ -8,6 +8,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
+from aepretrain.tracking.availability import StoreError
+
 MAX_METRICS = 1000
 """As many numbers as MLflow takes in one request."""
 
@@ -54,6 +56,8 @@ def _tags(client: MlflowClient, run_id: str, tags: dict[str, str], _folder: Path
 
 
 def _artifact(client: MlflowClient, run_id: str, path: str, folder: Path) -> None:
+    if not (folder / path).is_file():
+        raise StoreError(f"{folder / path} is missing")
     client.log_artifact(run_id, str(folder / path), path.rpartition("/")[0] or None)
 
 

@@ -14,52 +14,70 @@ from aepretrain.tracking.store import TAG, Store
 def recover(store: Store) -> int:
     """Upload what complete journals hold, and end as KILLED the runs that no process of this host is at any more.
 
-    Gives the number of trainings uploaded. What a living process is at, whose lock is held, is left alone. Raises
-    `Unavailable` where the store is away, and `StoreError` where it refuses a journal.
+    Gives the number of finished trainings uploaded. What a living process is at, whose lock is held, is left alone.
+    Raises `Unavailable` where the store is away, and `StoreError` where it refuses a journal.
     """
-    folder = journals_folder(store)
-    num_uploaded = sum(_upload(store, Journal(one)) for one in sorted(folder.iterdir())) if folder.is_dir() else 0
+    num_uploaded = 0
+    for key in sorted({journal.key for journal in _journals(store)}):
+        with store.try_lock(key) as free:
+            if free:
+                num_uploaded += upload_kept(store, key)
     for orphan in list(store.search({}, "attributes.status = 'RUNNING'")):
         name = _lock_name(orphan)
         if name is not None and has_locks_here(store, orphan):
             with store.try_lock(name) as free:
-                if free:
+                if free and store.client.get_run(orphan.info.run_id).info.status == "RUNNING":  # still
                     end_orphan(store, orphan)
     return num_uploaded
 
 
+def upload_kept(store: Store, key: str) -> int:
+    """Upload what complete journals of a training hold, and remove those whose process died before they were.
+
+    Gives the number of those that finished. The caller holds the key's lock. Raises as `recover` does.
+    """
+    return sum(_upload(store, journal) for journal in _journals(store) if journal.key == key)
+
+
+def _journals(store: Store) -> list[Journal]:
+    folder = journals_folder(store)
+    return [Journal(one) for one in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
 @contextmanager
 def recovering(store: Store) -> Iterator[None]:
-    """Recover after this block, in which processes may die or be stopped; not where the store is away."""
+    """Recover after this block, in which processes may die or be stopped; not where the store is away.
+
+    What cannot be recovered now, the next start recovers or complains of.
+    """
+    is_away = False
     try:
         yield
     except Unavailable:
+        is_away = True
         raise
-    except BaseException:
-        with suppress(Exception):  # the next start does it, and what has stopped the block is what counts
-            recover(store)
-        raise
-    recover(store)
+    finally:
+        if not is_away:
+            with suppress(Exception):
+                recover(store)
 
 
 def _upload(store: Store, journal: Journal) -> bool:
-    """Upload a journal, or remove it where its process died before it was complete; whether it was uploaded."""
-    with store.try_lock(journal.key) as free:
-        if not free or not journal.folder.is_dir():
-            return False
-        if not journal.is_complete:
+    """Upload a complete journal, or remove one that is not; whether it was that of a finished training."""
+    try:
+        state = journal.final_state()
+        if state is None:
             journal.remove()
-            return False
-        try:
+        else:
             journal.send(store.client)
-        except Exception as error:
-            if isinstance(error, StoreError) or may_pass(error):
-                raise
-            raise StoreError(
-                f"the tracking store refuses the results in {journal.folder}: {one_line(error)}; where they are not "
-                "wanted any more, remove that folder"
-            ) from error
-        return True
+    except Exception as error:
+        if isinstance(error, Unavailable) or may_pass(error):
+            raise
+        raise StoreError(
+            f"the results in {journal.folder} cannot be uploaded: {one_line(error)}; where they are not wanted any "
+            "more, remove that folder"
+        ) from error
+    return state == "FINISHED"
 
 
 def _lock_name(run: StoredRun) -> str | None:

@@ -194,10 +194,7 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
     start of the same, or (where there is none, or `again` is set) a new one. The caller holds the lock of its key."""
     earlier = [] if run_id or again else list(store.search({"grid": key, "kind": kind}))
     if earlier:
-        store.client.update_run(earlier[-1].info.run_id, status="RUNNING")
-        if f"{TAG}error" in earlier[-1].data.tags:
-            store.client.delete_tag(earlier[-1].info.run_id, f"{TAG}error")
-        return Run(store, earlier[-1].info.run_id)
+        return _reopen(store, earlier[-1])
     return _open(store, name, None, run_id, {"kind": kind, "grid": key})
 
 
@@ -210,8 +207,7 @@ def open_import(store: Store, name: str, digest: str) -> Run:
     earlier = list(store.search({"bundle": digest, "kind": "import"}))
     if not earlier:
         return _open(store, name, None, None, {"kind": "import", "bundle": digest})
-    run = Run(store, earlier[-1].info.run_id)
-    store.client.update_run(run.run_id, status="RUNNING")
+    run = _reopen(store, earlier[-1])
     for one in list(
         store.search({}, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'", "attributes.status = 'RUNNING'")
     ):
@@ -267,9 +263,7 @@ def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float
 
 
 def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None, ours: Mapping[str, object]) -> Run:
-    commit, dirty = git_state()
-    made = {"host": socket.gethostname(), "locks": store.folder, "pid": os.getpid(), "commit": commit, "dirty": dirty}
-    tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in {**ours, **made}.items()}
+    tags = {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in {**ours, **_circumstances(store)}.items()}
     if parent_run_id is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent_run_id
     if run_id is not None:
@@ -277,9 +271,25 @@ def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None
         store.client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
         return Run(store, run_id)
     tags |= {MLFLOW_USER: user(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
-    if commit != "unknown":
+    if (commit := tags[f"{TAG}commit"]) != "unknown":
         tags[MLFLOW_GIT_COMMIT] = commit
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def _reopen(store: Store, earlier: StoredRun) -> Run:
+    """A parent run of an earlier start, RUNNING again, and now this process's."""
+    run = Run(store, earlier.info.run_id)
+    run.tag(**_circumstances(store))  # first: what is RUNNING belongs to whom its tags name
+    store.client.update_run(run.run_id, status="RUNNING")
+    if f"{TAG}error" in earlier.data.tags:
+        store.client.delete_tag(run.run_id, f"{TAG}error")
+    return run
+
+
+def _circumstances(store: Store) -> dict[str, object]:
+    """Whose a run is, by the tags that `recover` asks for, and the code it is made by."""
+    commit, dirty = git_state()
+    return {"host": socket.gethostname(), "locks": store.folder, "pid": os.getpid(), "commit": commit, "dirty": dirty}
 
 
 def listing(run_ids: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -127,12 +127,17 @@ class Store:
 
     def artifact(self, run_id: str, path: str) -> bytes:
         """The content of one artifact. Raises `StoreError` where it cannot be had."""
+        with suppress(MlflowException, OSError):
+            return self._download(run_id, path)
+        try:
+            return self._download(run_id, path)  # where the server has gone away meanwhile, this waits for it
+        except (MlflowException, OSError) as error:
+            raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
+
+    def _download(self, run_id: str, path: str) -> bytes:
         self.client.get_run(run_id)  # waits for a server that is away, which downloading cannot tell from a lost file
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                return Path(self.bare_client.download_artifacts(run_id, path, folder)).read_bytes()
-            except (MlflowException, OSError) as error:
-                raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
+            return Path(self.bare_client.download_artifacts(run_id, path, folder)).read_bytes()
 
     def has_artifact(self, run_id: str, path: str) -> bool:
         """Whether a run has an artifact at ``folder/name``."""
@@ -182,10 +187,11 @@ def open_store(
             _check_tables(uri)
             client = _client(uri)
             if run_id is not None:
-                return Store(uri, client.get_run(run_id).info.experiment_id, outage_s)
-            store = Store(uri, _experiment_id(client, uri, experiment or EXPERIMENT), outage_s)
+                experiment_id = client.get_run(run_id).info.experiment_id
+            else:
+                experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
             _use_wal(uri)
-            return store
+            return Store(uri, experiment_id, outage_s)
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
@@ -204,8 +210,8 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _absolute(uri: str) -> str:
-    """The same store, whatever folder the URI is used from later."""
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
+    """The same store by the same name, whatever folder the URI is used from later and whatever links lead to it."""
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
 def _check_reachable(uri: str) -> None:
