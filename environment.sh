@@ -36,3 +36,6 @@ make_environment() {
 }
 
 cmp --silent requirements.txt .venv/made-from.txt || make_environment
+
+# Modules are compiled once, not at every start, which would take three times as long.
+unset PYTHONDONTWRITEBYTECODE

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run every check: lint, format, types, tests. Arguments go to pytest: ./run_tests.sh -k resume; --chaos for the long tests of crashes
+# Run every check: lint, format, types, tests. Arguments go to pytest: ./run_tests.sh -k resume; --chaos for the tests of crashes at full length
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
@@ -7,4 +7,11 @@ source ./environment.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest "$@"
+if [[ $# -eq 0 ]]; then
+    .venv/bin/python -m pytest
+    .venv/bin/python -m pytest -m "chaos and not project" --numprocesses 2 --dist loadfile # in short, apart from what it would disturb
+elif [[ " $* " == *" --chaos "* ]]; then
+    .venv/bin/python -m pytest --numprocesses 0 -rP "$@"
+else
+    .venv/bin/python -m pytest "$@"
+fi

@@ -1,6 +1,7 @@
-"""Whole commands as processes of their own, forked from the one that tests: it has imported everything already.
+"""Whole commands as processes of their own.
 
-So a command's time is what it takes beyond imports, and its memory what it holds beyond them.
+Most are forked from the process that tests, which has imported everything already: so a command's time is what it takes
+beyond imports, and its memory what it holds beyond them. At full length, what is killed is started as users start it.
 """
 
 import os
@@ -11,8 +12,11 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -22,7 +26,7 @@ from aepretrain.data import mnist
 IMPORTED = (cli, report, studies, suite, tracking)
 """What commands import late."""
 
-LONGEST_S = 120
+LONGEST_S = 300
 """A command that takes longer is killed, and its test fails."""
 
 MOST_MIB = 400
@@ -43,72 +47,145 @@ class Done:
     elapsed_s: float
     grown_mib: float
 
+    def complaint(self) -> str:
+        """The one line with which a command ended that did not do what it was told."""
+        assert self.code not in (0, -signal.SIGKILL), self
+        assert "Traceback" not in self.out + self.err, self.err
+        line = self.err.strip("\n")  # after what the terminal shows of Ctrl-C a new one begins
+        assert line.startswith("aepretrain: "), self
+        assert len(line.split("\n")) == 1, self.err
+        return line
+
     def refusal(self) -> str:
         """The one line with which the command refused what it was given, soon and without much memory."""
         assert self.code in (1, 2), self
-        assert "Traceback" not in self.out + self.err, self.err
-        line = self.err.removesuffix("\n")
-        assert line.startswith("aepretrain: "), self
-        assert len(line.split("\n")) == 1, self.err
+        line = self.complaint()
         assert self.cpu_s < 5, self
         assert self.elapsed_s < 30, self
         assert self.grown_mib < MOST_MIB, self
         return line
 
 
+@dataclass
+class Command:
+    """A command under way, in a process group of its own."""
+
+    pid: int
+    imported_mib: float
+    started_s: float
+    files: tuple[IO[bytes], IO[bytes]]
+    done: Done | None = None
+
+    def has_printed(self) -> bool:
+        """Whether there is something on its standard output."""
+        return bool(os.fstat(self.files[0].fileno()).st_size)
+
+    def poll(self) -> Done | None:
+        """What it leaves, if it has ended."""
+        if self.done is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                elapsed_s = time.monotonic() - self.started_s
+                cpu_s, grown_mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024 - self.imported_mib
+                out, err = map(_read, self.files)
+                self.done = Done(os.waitstatus_to_exitcode(status), out, err, cpu_s, elapsed_s, grown_mib)
+                for file in self.files:
+                    file.close()
+        return self.done
+
+    def wait(self, timeout_s: float) -> Done | None:
+        """What it leaves, if it ends within this time."""
+        until_s = time.monotonic() + timeout_s
+        while self.poll() is None and time.monotonic() < until_s:
+            time.sleep(0.01)
+        return self.done
+
+    def finish(self) -> Done:
+        """What it leaves when it has ended, which it must."""
+        done = self.wait(LONGEST_S)
+        if done is None:
+            self.kill()
+            raise AssertionError(f"it did not end within {LONGEST_S} s: {self.done}")
+        return done
+
+    def kill(self) -> None:
+        """Kill -9 it and whatever it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait(LONGEST_S)
+
+
+def _read(file: IO[bytes]) -> str:
+    """All that is in a file, without moving the place at which others write."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+
 def aepretrain(*arguments: str, folder: Path, **environment: str) -> Done:
-    """Run a command in a folder; it sees the environment of the test, and this."""
-    imported_mib = _peak_mib(_fork(lambda: None))
-    with tempfile.TemporaryDirectory() as printed:
-        started = time.monotonic()
-        child = _fork(lambda: _become(arguments, folder, environment, Path(printed)))
-        status, usage = os.wait4(child, 0)[1:]
-        elapsed_s = time.monotonic() - started
-        out, err = (Path(printed, name).read_text(errors="replace") for name in ("out", "err"))
-    cpu_s, grown_mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024 - imported_mib
-    return Done(os.waitstatus_to_exitcode(status), out, err, cpu_s, elapsed_s, grown_mib)
+    """Run a command, forked, in a folder; it sees the environment of the test, and this."""
+    return start(partial(forked, *arguments), folder, **environment).finish()
 
 
-def _fork(begin: Callable[[], object]) -> int:
-    """A child that does this and ends; its process id."""
+def start(main: Callable[[], object], folder: Path, **environment: str) -> Command:
+    """Begin to do this in a child, in a folder and with this environment besides the test's."""
+    imported_mib = os.wait4(_fork(lambda: None), 0)[2].ru_maxrss / 1024
+    files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # open until the command has ended
+
+    def begin() -> None:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, file in enumerate(files, start=1):
+            os.dup2(file.fileno(), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
+        os.chdir(folder)
+        os.environ.update(environment)
+        main()
+
+    started_s = time.monotonic()
+    return Command(_fork(begin), imported_mib, started_s, files)
+
+
+def _fork(main: Callable[[], object]) -> int:
+    """A child that does this and ends as a program would; its process id."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # there are other threads, but none at work
         child = os.fork()
     if child == 0:
+        code: object = 1
         try:
-            begin()
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        except BaseException:  # noqa: BLE001  # as Python ends a program
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(int(str(code or 0)))
     return child
 
 
-def _peak_mib(child: int) -> float:
-    return os.wait4(child, 0)[2].ru_maxrss / 1024
+def forked(*arguments: str) -> None:
+    """The command, in a child that shares nothing with the tests; its workers are forked from it."""
+    data._loaded.clear()
+    forget_connections()
+    os.register_at_fork(after_in_child=forget_connections)
+    suite.pool.START_METHOD = "fork"
+    cli.commands._warm_up_workers = lambda *_: None  # of a server that is not needed then
+    for kind in mnist.KINDS.values():
+        kind.mirrors = ["file:///nowhere/"]  # no test downloads anything
+    sys.argv = ["aepretrain", *arguments]
+    cli.main()
 
 
-def _become(arguments: tuple[str, ...], folder: Path, environment: dict[str, str], printed: Path) -> None:
-    """The command, in a child that shares nothing with the tests: neither what they cached nor their connections."""
-    code: object = 1
-    try:
-        signal.alarm(LONGEST_S)
-        for number, path in enumerate((Path(os.devnull), printed / "out", printed / "err")):
-            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), number)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
-        data._loaded.clear()
-        tracking.store._client.cache_clear()
-        for engine in SqlAlchemyStore._engine_map.values():
-            engine.dispose(close=False)
-        for kind in mnist.KINDS.values():
-            kind.mirrors = ["file:///nowhere/"]  # no test downloads anything
-        os.chdir(folder)
-        os.environ.update(environment)
-        sys.argv = ["aepretrain", *arguments]
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code
-    except BaseException:  # noqa: BLE001  # as Python ends a program
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(str(code or 0)))
+def anew(*arguments: str) -> None:
+    """The command as users start it: a new interpreter takes this child over."""
+    os.execv(sys.executable, [sys.executable, "-m", "aepretrain", *arguments])  # noqa: S606
+
+
+def forget_connections() -> None:
+    """Leave the parent its connections to stores."""
+    tracking.store._client.cache_clear()
+    for engine in SqlAlchemyStore._engine_map.values():
+        engine.dispose(close=False)

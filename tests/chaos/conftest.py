@@ -1,13 +1,10 @@
 """The command in processes of its own, to be killed, starved and cut off; and what it should have stored."""
 
-import os
-import signal
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,74 +12,88 @@ import numpy as np
 import pytest
 import torch
 
-from aepretrain import suite, tracking
+from aepretrain import data, suite, tracking
+from aepretrain.data import mnist
 from aepretrain.records import Predictions
 from aepretrain.spec import Execution, Settings, grid_specs
+from tests.chaos.commands import Command, Done, anew, forked, start
 from tests.chaos.damage import copied, original
 from tests.conftest import ROOT
+from tests.test_data import SHARED
 from tests.test_suite import inline
 
 __all__ = ["copied", "original"]  # fixtures
 
 EPOCHS = 20
-OPTIONS = (
-    *("--dataset", "digits", "--network", "fc", "--epochs", str(EPOCHS), "--patience", "0"),
-    *("--jobs", "2", "--plugin", "quick"),
-)
-"""A grid of 8 trainings, some seconds in all."""
 
 QUICK = """
 from aepretrain import tracking
+from aepretrain.data import mnist
+from aepretrain.data.dataset import with_digest
 from aepretrain.suite import snapshots
 
+load_whole = mnist.load
+
+
+def load_slice(name, data_dir):
+    whole = load_whole(name, data_dir)
+    parts = whole.images_NHW[:600], whole.labels_N[:600], whole.test_images_NHW[:200], whole.test_labels_N[:200]
+    return with_digest(name, whole.source, *parts)
+
+
+mnist.load = load_slice
 snapshots.INTERVAL_S = 0.2  # so that short trainings have snapshots
 tracking.log_model = lambda *_: None  # exporting takes longer than training
 """
+"""A plugin with which a grid takes seconds: a slice of MNIST, and no models."""
+
+
+@pytest.fixture(scope="session")
+def options(full_length: bool) -> tuple[str, ...]:
+    """Of a grid of 4 trainings, or of all 16, on a slice of real MNIST (where it is, else on the digits)."""
+    networks, augmentations = ("fc,conv", "none,erasing") if full_length else ("fc", "erasing")
+    return (
+        *("--dataset", "mnist" if SHARED.is_dir() else "digits", "--network", networks),
+        *("--augmentation", augmentations, "--epochs", str(EPOCHS), "--patience", "0"),
+        *("--jobs", "2", "--plugin", "quick"),
+    )
 
 
 @dataclass
 class Commands:
-    """Starts ``aepretrain`` in a folder, each time in a process group of its own; all are dead at the end."""
+    """Starts ``aepretrain`` in a folder, each time in a process group of its own; all are dead at the end.
+
+    Either `anew`, as a user does, or forked from the process that tests, which takes a second instead of ten.
+    """
 
     folder: Path
     environment: dict[str, str]
-    processes: "list[subprocess.Popen[str]]" = field(default_factory=list)
+    anew: bool
+    started: list[Command] = field(default_factory=list)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "aepretrain", *arguments],
-            cwd=self.folder,
-            env=os.environ | self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.processes.append(process)
-        return process
+    def start(self, *arguments: str) -> Command:
+        self.started.append(start(partial(anew if self.anew else forked, *arguments), self.folder, **self.environment))
+        return self.started[-1]
 
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, output and errors of a command that is left alone."""
-        process = self.start(*arguments)
-        out, errors = process.communicate(timeout=300)
-        return process.returncode, out, errors
+    def run(self, *arguments: str) -> Done:
+        """What a command leaves that is left alone."""
+        return self.start(*arguments).finish()
+
+    def kill(self) -> None:
+        """Kill what has not ended."""
+        for command in self.started:
+            command.kill()
 
 
 @pytest.fixture
-def commands(tmp_path: Path, uri: str) -> Iterator[Commands]:
+def commands(tmp_path: Path, uri: str, full_length: bool) -> Iterator[Commands]:
     (tmp_path / "quick.py").write_text(QUICK)
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "XDG_STATE_HOME": str(tmp_path / "state")}
-    found = Commands(tmp_path, environment)
+    if SHARED.is_dir():
+        environment["AEPRETRAIN_DATA_DIR"] = str(SHARED)
+    found = Commands(tmp_path, environment, anew=full_length or torch.accelerator.is_available())
     yield found
-    for process in found.processes:
-        kill_group(process.pid)
-        process.communicate(timeout=30)
-
-
-def kill_group(group: int) -> None:
-    """Kill -9 whatever is in the process group."""
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+    found.kill()
 
 
 def members(group: int) -> dict[int, int]:
@@ -100,8 +111,20 @@ def members(group: int) -> dict[int, int]:
 
 
 def workers(group: int) -> list[int]:
-    """Those that train: the leader's grandchildren, for a server between forks them."""
-    return [pid for pid, parent in members(group).items() if group not in (pid, parent)]
+    """Those that train: the leader's children and grandchildren, but not the servers of Python's multiprocessing."""
+    return [
+        pid
+        for pid, parent in members(group).items()
+        if pid != group and (parent != group or "multiprocessing" not in command_line(pid))
+    ]
+
+
+def command_line(pid: int) -> str:
+    """A process's command line; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 180) -> float:
@@ -109,7 +132,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 180) -> float:
     started_s = time.monotonic()
     while not condition():
         assert time.monotonic() - started_s < timeout_s, "it never came"
-        time.sleep(0.05)
+        time.sleep(0.1)
     return time.monotonic() - started_s
 
 
@@ -158,20 +181,28 @@ def check_store(store: tracking.Store, expected: dict[str, Any]) -> None:
             steps = [point.step for point in points]
             assert steps == sorted(set(steps)), "no number is there twice"
             assert len(steps) == run.data.metrics["num_epochs"]
-    assert not list(store.folder.glob("*.snapshot"))
-    assert not list(store.folder.glob("journals/*"))
+    left = [one for name in ("*.snapshot", "*.partial", "journals/*") for one in store.folder.glob(name)]
+    assert not left
 
 
 @pytest.fixture(scope="session")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What an uninterrupted grid of `OPTIONS` stores, trained in this process, one after the other."""
+def expected(options: tuple[str, ...], template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an uninterrupted grid of these options stores, trained in this process, one after the other."""
     torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
     folder = tmp_path_factory.mktemp("expected")
+    shutil.copyfile(template, folder / "mlflow.db")
     store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
-    settings = Settings(dataset="digits", ae_epochs=EPOCHS, cls_epochs=EPOCHS, patience=0)
-    specs = grid_specs(("fc",), ("none", "erasing"), (0,), settings)
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    settings = Settings(dataset=given["--dataset"], ae_epochs=EPOCHS, cls_epochs=EPOCHS, patience=0)
+    networks, augmentations = (tuple(given[name].split(",")) for name in ("--network", "--augmentation"))
+    specs = grid_specs(networks, augmentations, (0,), settings)
+    execution = Execution(device="cpu", data_dir=str(SHARED) if SHARED.is_dir() else None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        patch.setattr(tracking, "log_model", lambda *_: None)
-        suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
+        patch.setattr(mnist, "load", mnist.load)  # so that what the plugin changes is undone
+        patch.setattr(suite.snapshots, "INTERVAL_S", suite.snapshots.INTERVAL_S)
+        patch.setattr(tracking, "log_model", tracking.log_model)
+        patch.setattr(data, "_loaded", {})
+        exec(QUICK, {})  # noqa: S102  # ours
+        suite.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline)
     return stored(store)

@@ -2,22 +2,21 @@
 
 import os
 import random
+import re
 import shutil
 import signal
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aepretrain import tracking
+from tests.chaos.commands import Command, Done
 from tests.chaos.conftest import (
-    OPTIONS,
     Commands,
+    begun,
     check_store,
-    kill_group,
     wait_for,
     wait_for_workers_to_end,
     wait_until_gone,
@@ -26,45 +25,51 @@ from tests.chaos.conftest import (
 
 pytestmark = pytest.mark.chaos
 
-SPAN_S = 6.0
-"""Kills come at most so long after a grid has begun, or after its first training has."""
+RUNNING = "attributes.status = 'RUNNING'"
 
 
-def kill(kind: str, parent: int, draw: random.Random) -> None:
+def kill(kind: str, command: Command, draw: random.Random) -> None:
     """Kill the command, one of its workers (where there is none, the command), or all its processes."""
     if kind == "group":
-        kill_group(parent)
+        command.kill()
     else:
-        os.kill(draw.choice((kind == "worker" and workers(parent)) or [parent]), signal.SIGKILL)
+        os.kill(draw.choice((kind == "worker" and workers(command.pid)) or [command.pid]), signal.SIGKILL)
 
 
-def start_and_kill(commands: Commands, journals: Path, kind: str, draw: random.Random) -> tuple[int, bool]:
-    """Start the grid and kill it, or let it end where it ends before; its exit code, and whether it was killed."""
+def start_and_kill(
+    commands: Commands, options: tuple[str, ...], journals: Path, kind: str, draw: random.Random
+) -> tuple[Done, bool]:
+    """Start the grid and kill it, or let it end where it ends before; what it left, and whether it was killed.
+
+    Three of four kills come after a training has begun.
+    """
     before = set(journals.glob("*"))
-    process = commands.start("grid", *OPTIONS)
-    assert process.stdout is not None
-    process.stdout.readline()
+    command = commands.start("grid", *options)
+    wait_for(command.has_printed)
     if draw.random() < 0.75:
-        wait_for(lambda: process.poll() is not None or set(journals.glob("*")) - before)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(draw.uniform(0, SPAN_S))
-    killed = process.poll() is None
+        wait_for(lambda: command.poll() or set(journals.glob("*")) - before)
+    killed = command.wait(draw.uniform(0, 6 if commands.anew else 2)) is None
     if killed:
-        kill(kind, process.pid, draw)
-    _, errors = process.communicate(timeout=200)
-    wait_until_gone(process.pid)
-    assert "Traceback" not in errors, errors
-    assert process.returncode in (0, 1, -signal.SIGKILL), errors
-    return process.returncode, killed
+        kill(kind, command, draw)
+    done = command.finish()
+    wait_until_gone(command.pid)
+    assert "Traceback" not in done.err, done.err
+    assert done.code in (0, 1, -signal.SIGKILL), done
+    return done, killed
 
 
 def test_kill_9_at_random_moments_changes_no_bit(
-    commands: Commands, expected: dict[str, Any], full_length: bool, tmp_path: Path, template: Path
+    commands: Commands,
+    options: tuple[str, ...],
+    expected: dict[str, Any],
+    full_length: bool,
+    tmp_path: Path,
+    template: Path,
 ) -> None:
     draw = random.Random(5)  # noqa: S311  # no secret
     kills: list[str] = []
     num_grids = 0
-    while len(kills) < (50 if full_length else 2):
+    while len(kills) < (50 if full_length else 3):
         num_grids += 1
         database = tmp_path / f"grid{num_grids}.db"
         shutil.copyfile(template, database)
@@ -72,32 +77,100 @@ def test_kill_9_at_random_moments_changes_no_bit(
         code = 1
         while code != 0:
             kind = ("parent", "worker", "group")[len(kills) % 3]
-            code, killed = start_and_kill(commands, Path(f"{database}.locks", "journals"), kind, draw)
+            done, killed = start_and_kill(commands, options, Path(f"{database}.locks", "journals"), kind, draw)
             kills += [kind] * killed
+            code = done.code
         store = tracking.open_store(f"sqlite:///{database}")
         check_store(store, expected)
         assert [run.info.status for run in store.search({"kind": "grid"})] == ["FINISHED"], "it was entered again"
-        print(f"kills: {len(kills)}, grids: {num_grids}, starts: {len(commands.processes)}, lost: 0")
+        print(f"kills: {len(kills)}, grids: {num_grids}, starts: {len(commands.started)}, lost: 0")
+
+
+COUNTING = """
+from aepretrain.engine import loop
+
+train_epoch = loop._Run.epoch
+
+
+def counted(run, epoch):
+    with open("epochs", "a") as file:
+        print(epoch, file=file)
+    return train_epoch(run, epoch)
+
+
+loop._Run.epoch = counted
+"""
+
+
+def test_a_killed_training_goes_on_from_its_snapshot(
+    commands: Commands, options: tuple[str, ...], uri: str, full_length: bool, tmp_path: Path
+) -> None:
+    """Seen by the epochs that are really trained: a run's own history has those before the crash too."""
+    (tmp_path / "counting.py").write_text(COUNTING)
+    store, num_epochs = tracking.open_store(uri), 300 if full_length else 150
+    training = ("scratch", *options[:2], "--network", "fc", "--epochs", str(num_epochs), "--patience", "0")
+    plugins = ("--plugin", "quick", "--plugin", "counting")
+    command = commands.start(*training, *plugins)
+    wait_for(lambda: command.poll() or list(store.folder.glob("*.snapshot")))
+    time.sleep(0.5)  # so that there are epochs after it, which have to be repeated
+    command.kill()
+    before = [int(epoch) for epoch in (tmp_path / "epochs").read_text().split()]
+    done = commands.run(*training, *plugins)
+    assert (done.code, done.err) == (0, ""), done.out
+    after = [int(epoch) for epoch in (tmp_path / "epochs").read_text().split()][len(before) :]
+    assert after == list(range(after[0], num_epochs + 1))
+    assert 1 < after[0] <= before[-1] + 1, "it went on where the snapshot was, and left nothing out"
+    print(f"killed in epoch {before[-1]} of {num_epochs}, went on with {after[0]}")
+
+
+def test_a_busy_worker_that_is_terminated_alone_costs_no_cell(
+    commands: Commands, options: tuple[str, ...], uri: str, expected: dict[str, Any]
+) -> None:
+    store = tracking.open_store(uri)
+    command = commands.start("grid", *options)
+    wait_for(lambda: begun(store, 2))
+    os.kill(workers(command.pid)[0], signal.SIGTERM)
+    done = command.finish()
+    assert (done.code, done.err) == (0, ""), done.out
+    assert "it is tried once more" in done.out
+    check_store(store, expected)
+
+
+def test_an_idle_worker_that_is_killed_costs_no_cell(
+    commands: Commands, options: tuple[str, ...], uri: str, full_length: bool
+) -> None:
+    """Idle, because what is left waits for the pretraining; it dies with the lock of the pool's queue in its hand."""
+    if not full_length:
+        pytest.skip("at full length only")
+    store = tracking.open_store(uri)
+    one_row = ("--network", "fc", "--augmentation", "none", "--ae-epochs", "500")
+    command = commands.start("grid", *options, *one_row)
+    wait_for(lambda: [record.cell[2] for record in store.records().values()] == ["scratch"])
+    (busy,) = (int(run.data.tags["aepretrain.pid"]) for run in store.search({"kind": "training"}, RUNNING))
+    (idle,) = set(workers(command.pid)) - {busy}
+    os.kill(idle, signal.SIGKILL)
+    done = command.finish()
+    assert (done.code, done.err) == (0, ""), done.out
+    assert len(store.records()) == 4
+    assert not list(store.search({}, RUNNING))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_told_to_stop_workers_stop_within_5_s(
-    number: signal.Signals, code: int, commands: Commands, uri: str, full_length: bool
+    number: signal.Signals, code: int, commands: Commands, options: tuple[str, ...], uri: str, full_length: bool
 ) -> None:
     store = tracking.open_store(uri)
     draw = random.Random(2)  # noqa: S311  # no secret
     times_s = []
     for _ in range(10 if full_length else 1):
-        process = commands.start("grid", *OPTIONS, "--epochs", "5000")
-        wait_for(lambda: len(list(store.search({"kind": "training"}, "attributes.status = 'RUNNING'"))) == 2)
+        command = commands.start("grid", *options, "--epochs", "5000")
+        wait_for(lambda: len(list(store.search({"kind": "training"}, RUNNING))) == 2)
         time.sleep(draw.uniform(0, 1))
-        os.kill(process.pid, number)
-        times_s.append(wait_for_workers_to_end(process.pid))
-        wait_until_gone(process.pid)
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode == code
-        assert len(errors.strip().splitlines()) == 1
-        assert "the same command goes on from there" in errors
+        os.kill(command.pid, number)
+        times_s.append(wait_for_workers_to_end(command.pid))
+        wait_until_gone(command.pid)
+        assert "the same command goes on from there" in command.finish().complaint()
+        assert command.finish().code == code
         assert {run.info.status for run in store.search({})} == {"KILLED"}
     assert max(times_s) < 5, times_s
     print(f"{number.name}: {len(times_s)} stops, the longest took {max(times_s):.1f} s")
@@ -150,22 +223,24 @@ register("unlucky", Unlucky)
 """
 
 
-def test_a_worker_that_dies_costs_only_what_kills_it_twice(commands: Commands, uri: str, tmp_path: Path) -> None:
+def test_a_worker_that_dies_costs_only_what_kills_it_twice(
+    commands: Commands, options: tuple[str, ...], uri: str, tmp_path: Path
+) -> None:
     (tmp_path / "networks_that_die.py").write_text(MORTAL)
-    code, out, errors = commands.run(
-        *("grid", *OPTIONS, "--plugin", "networks_that_die", "--network", "fc,mortal,unlucky"),
+    done = commands.run(
+        *("grid", *options, "--plugin", "networks_that_die", "--network", "mortal,unlucky"),
         *("--augmentation", "none", "--epochs", "3"),
+        *("--jobs", "1"),  # so that no one dies in company
     )
-    assert code == 1, out + errors
-    assert len(errors.strip().splitlines()) == 1
-    assert "4 of 12 trainings are missing" in errors
+    complaint = done.complaint()
+    assert done.code == 1, done
+    assert "4 of 8 trainings are missing" in complaint
     for variant in ("pretrain", "scratch"):
-        assert f"mortal-none-{variant}-3epochs-s0: its worker process died twice" in errors
+        assert f"mortal-none-{variant}-3epochs-s0: its worker process died twice" in complaint
     for variant in ("frozen", "finetune"):
-        assert f"mortal-none-{variant}-3epochs-s0: not tried, because mortal-none-pretrain-3epochs-s0" in errors
-    assert "it is tried once more" in out
+        assert f"mortal-none-{variant}-3epochs-s0: not tried, because mortal-none-pretrain-3epochs-s0" in complaint
+    assert re.search("unlucky-none-[^ ]*: its worker process died, .*; it is tried once more", done.out), done.out
     store = tracking.open_store(uri)
-    finished = [record.cell[0] for record in store.records().values()]
-    assert {name: finished.count(name) for name in finished} == {"fc": 4, "unlucky": 4}
+    assert [record.cell[0] for record in store.records().values()] == ["unlucky"] * 4
     assert {run.info.status for run in store.search({})} == {"FINISHED", "KILLED", "FAILED"}
     assert not list(store.folder.glob("journals/*"))

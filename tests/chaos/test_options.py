@@ -144,7 +144,7 @@ def test_any_command_line_ends_in_order(copied: Callable[[Path], str], tmp_path:
     uri, codes = copied(tmp_path), dict.fromkeys((0, 1, 2), 0)
 
     @settings(
-        max_examples=600 if full_length else 40,
+        max_examples=600 if full_length else 20,
         deadline=None,
         database=None,
         derandomize=True,

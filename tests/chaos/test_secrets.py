@@ -1,5 +1,6 @@
 """No credential in what is printed or stored, and no markup from names: they stay text."""
 
+import base64
 import html
 import http.server
 import re
@@ -54,10 +55,13 @@ class Talking(Refusing):
 class Echoing(Refusing):
     """A server that throws back what it was told, the credentials too."""
 
-    status = 500
+    status = 400  # what a server says with 500, MLflow does not repeat
 
     def do_GET(self) -> None:
-        self.body = f"failed: {self.headers.get('Authorization')} for {PASSWORD} at http://me:{PASSWORD}@here".encode()
+        scheme, _, credential = self.headers.get("Authorization", "").partition(" ")
+        if scheme == "Basic":
+            credential = base64.b64decode(credential).decode()
+        self.body = f"failed: {self.headers.get('Authorization')}, {credential}, http://{credential}@here".encode()
         super().do_GET()
 
     do_POST = do_GET
