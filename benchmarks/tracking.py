@@ -4,7 +4,9 @@
 
 The 16 trainings of one seed run in this process, one after the other; imports, the dataset, making the store and a
 first small grid, in which everything happens once, are left out. Calls within calls count once, to the outer one.
-Exporting the models at the end of a grid is counted apart. Taking and freeing file locks is not counted.
+What the sender's thread computes beside the training (time on the processor, not waiting) counts as if it stood in
+front of it, for with a worker on every core it takes that time from one. Exporting the models at the end of a grid is
+counted apart. Taking and freeing file locks is not counted.
 """
 
 import argparse
@@ -22,17 +24,24 @@ from aepretrain import data, suite, tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.spec import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs
 from aepretrain.suite import Pool
+from aepretrain.tracking.journal import Journal
 from benchmarks import measure
 
 EXPORT = "log_model"
-FUNCTIONS = ("open_grid", "open_training", "end_orphans", EXPORT)
-STORE_METHODS = ("done", "records", "weights", "artifact", "search")
+FUNCTIONS = ("open_grid", "open_training", "recover", EXPORT)
+STORE_METHODS = ("done", "records", "weights", "artifact", "has_artifact", "search")
+NAMES = {"__exit__": "waiting for the sender at the end", "send": "the sender's thread, beside the training"}
+"""What methods are called in the table whose own names say nothing there."""
 
 
 class Timer:
-    """Seconds and number of calls of the functions that it is put around, by name; of nested ones only the outer."""
+    """Seconds and number of calls of the functions that it is put around, by name; of nested ones only the outer.
 
-    def __init__(self) -> None:
+    For functions that are called in one thread only; `clock` tells the seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.seconds: dict[str, float] = {}
         self.calls: dict[str, int] = {}
         self._inside = False
@@ -44,7 +53,7 @@ class Timer:
         def timed(*args: Any, **options: Any) -> Any:
             if self._inside:
                 return function(*args, **options)
-            with self._timing(name):
+            with self._timing(NAMES.get(name, name)):
                 result = function(*args, **options)
                 return iter(list(result)) if isinstance(result, Iterator) else result
 
@@ -53,11 +62,11 @@ class Timer:
     @contextmanager
     def _timing(self, name: str) -> Iterator[None]:
         self._inside = True
-        started = time.perf_counter()
+        started = self._clock()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - started
             self.calls[name] = self.calls.get(name, 0) + 1
             self._inside = False
 
@@ -65,6 +74,16 @@ class Timer:
         """Begin anew."""
         self.seconds.clear()
         self.calls.clear()
+
+    def rows(self, whole_s: float) -> Iterator[list[object]]:
+        """Of each function its name, calls, seconds, and their share of `whole_s`; exporting models left out."""
+        for name, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
+            if name != EXPORT:
+                yield [name, self.calls[name], f"{seconds:.2f}", f"{seconds / whole_s:.2%}"]
+
+    def total_s(self) -> float:
+        """All seconds, but for those of exporting models."""
+        return sum(seconds for name, seconds in self.seconds.items() if name != EXPORT)
 
 
 class InlineExecutor(Executor):
@@ -101,24 +120,19 @@ def time_grid(settings: Settings, networks: tuple[str, ...], augmentations: tupl
     return elapsed_s
 
 
-def report(timer: Timer, grid_s: float, facts: dict[str, object]) -> list[str]:
-    """The seconds of each kind of call, and the shares."""
-    export_s = timer.seconds.get(EXPORT, 0.0)
-    tracking_s = sum(timer.seconds.values()) - export_s
+def report(before: Timer, beside: Timer, grid_s: float, facts: dict[str, object]) -> list[str]:
+    """The seconds of each kind of call, in front of the training and beside it, and the shares."""
+    export_s = before.seconds.get(EXPORT, 0.0)
     trained_s = grid_s - export_s
-    rows = [
-        [name, timer.calls[name], f"{seconds:.2f}", f"{seconds / trained_s:.2%}"]
-        for name, seconds in sorted(timer.seconds.items(), key=lambda item: -item[1])
-        if name != EXPORT
-    ]
-    rows.append(["all of these", sum(timer.calls.values()) - timer.calls.get(EXPORT, 0), f"{tracking_s:.2f}"])
-    rows[-1].append(f"**{tracking_s / trained_s:.2%}**")
+    tracking_s = before.total_s() + beside.total_s()
+    rows = [*before.rows(trained_s), *beside.rows(trained_s)]
+    rows.append(["all of these", "", f"{tracking_s:.2f}", f"**{tracking_s / trained_s:.2%}**"])
     return [
         "# The share of tracking",
         "",
         *measure.markdown_table(["call", "times", "seconds", "share of the grid's time"], rows),
         "",
-        f"The grid took {trained_s:.1f} s; exporting its {timer.calls.get(EXPORT, 0)} models after that took "
+        f"The grid took {trained_s:.1f} s; exporting its {before.calls.get(EXPORT, 0)} models after that took "
         f"{export_s:.1f} s more. Rendering a figure's image is part of `log_figure`.",
         "",
         measure.told(facts),
@@ -135,18 +149,21 @@ def main() -> None:
     options = parser.parse_args()
     given = {"ae_epochs": options.epochs, "cls_epochs": options.epochs, "patience": options.patience}
     settings = Settings(dataset=options.dataset, **{name: value for name, value in given.items() if value is not None})
-    timer = Timer()
-    for owner, names in ((tracking, FUNCTIONS), (tracking.Store, STORE_METHODS), (tracking.Run, public(tracking.Run))):
+    before, beside = Timer(time.perf_counter), Timer(time.thread_time)
+    timed = {tracking: FUNCTIONS, tracking.Store: STORE_METHODS, tracking.Run: public(tracking.Run)}
+    for owner, names in (timed | {tracking.Sender: ("__exit__",)}).items():
         for name in names:
-            timer.put_around(owner, name)
+            before.put_around(owner, name)
+    beside.put_around(Journal, "send")
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     variants.prepare_process(1)
     time_grid(Settings(dataset="digits", ae_epochs=1, cls_epochs=1), NETWORKS, ("none",))
-    timer.forget()
+    before.forget()
+    beside.forget()
     grid_s = time_grid(settings, NETWORKS, AUGMENTATIONS)
     facts = measure.machine() | {"threads": 1, "processes": 1}
     facts |= {name: getattr(settings, name) for name in ("dataset", "ae_epochs", "cls_epochs", "patience")}
-    lines = report(timer, grid_s, facts)
+    lines = report(before, beside, grid_s, facts)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "tracking.md").write_text("\n".join([*lines, ""]))
     print("\n".join(lines))
