@@ -351,3 +351,10 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
         assert "NOT MNIST" in done.stdout
     store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
     assert not list(store.search({}, "attributes.status != 'FINISHED'"))
+
+
+def test_what_git_checks_before_a_commit_is_what_every_change_is_checked_for() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    checks, _, _ = (ROOT / "run_tests.sh").read_text().partition("if [[")
+    programs = [line for line in checks.splitlines() if line.startswith(".venv/bin/")]
+    assert [hook["entry"] for hook in hooks] == [line.removesuffix(" .") for line in programs]
