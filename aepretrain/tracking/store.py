@@ -178,9 +178,6 @@ def open_store(
     `StoreError` where the store cannot be opened or the experiment is deleted.
     """
     uri = _absolute(uri)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
     _check_reachable(uri)
     try:
         with FileLock(_own_folder(uri) / "open.lock"):
@@ -206,6 +203,10 @@ def ui_hint(uri: str) -> str:
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> MlflowClient:
+    """MLflow's client, in whatever process: there MLflow says no more than it has to."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
     return MlflowClient(tracking_uri=uri)
 
 
