@@ -1,16 +1,22 @@
-"""Random erasing of a whole batch, an own rectangle for each image.
+"""What training images are put through: random erasing of a whole batch, an own rectangle for each image.
 
 The same distribution as torchvision's `RandomErasing(p=1)` applied image by image (Zhong et al. 2017, Algorithm 1);
 called on a batch, torchvision's transform would erase one rectangle shared by all images.
 
+To add an augmentation, subclass `Augmentation` and call `register("name", YourAugmentation)` in a module that the
+command loads (``--plugin your_module``).
+
 Shapes: S seeds, N images, B of a batch, U of those without a rectangle yet, C channels, H rows, W columns.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from aepretrain.registry import Registry, require, require_subclass
 
 NUM_TRIES = 10
 """torchvision draws up to 10 rectangles until one fits; an image for which none fits stays whole."""
@@ -84,3 +90,51 @@ def _covered(start_1N: Tensor, length_1N: Tensor, size: int) -> Tensor:
     place_1P = torch.arange(size, device=start_1N.device).unsqueeze(0)
     start_N1 = start_1N.view(-1, 1)
     return ((place_1P >= start_N1) & (place_1P < start_N1 + length_1N.view(-1, 1))).unsqueeze(1)
+
+
+class Augmentation(ABC):
+    """An augmentation of a user's own: what it draws for each image, and what it makes of images with that.
+
+    It is made without arguments. Training images alone are put through it, for the autoencoder and for classifiers.
+    """
+
+    @abstractmethod
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+        """What `num` images need drawn for one epoch, a row for each, [N, …].
+
+        From `generator` alone, on the CPU: then the same seed and epoch draw the same, whatever else is trained.
+        """
+
+    @abstractmethod
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
+        """Images [B, 1, 28, 28] in [0, 1], each with its row [B, …] of what was drawn, as new ones of that shape."""
+
+
+def _check_augmentation(augmentation: type[Augmentation] | None) -> None:
+    """Try a user's augmentation with three images."""
+    require_subclass(augmentation, Augmentation)
+    assert augmentation is not None
+    tried = augmentation()
+    drawn, again = (tried.draw(3, torch.Generator().manual_seed(0)) for _ in range(2))
+    require(
+        isinstance(drawn, Tensor) and drawn.shape[:1] == (3,),
+        f"draw gives {list(getattr(drawn, 'shape', ()))} for 3 images, expected one row for each: [3, …]",
+    )
+    require(torch.equal(drawn, again), "draw gives something else for the same generator: draw from that alone")
+    images_BCHW = torch.full((3, 1, 28, 28), 0.5)
+    seen_BCHW = tried.apply(images_BCHW, drawn)
+    require(
+        seen_BCHW.shape == images_BCHW.shape and seen_BCHW.dtype == torch.float32,
+        f"apply gives {seen_BCHW.dtype} {list(seen_BCHW.shape)}, expected float32 {list(images_BCHW.shape)}",
+    )
+    require(bool((images_BCHW == 0.5).all()), "apply changes the images that it is given: give new ones")
+    require(bool(torch.isfinite(seen_BCHW).all()), "apply gives values that are not finite")
+
+
+AUGMENTATIONS: Registry[type[Augmentation] | None] = Registry(
+    "augmentation", {"none": None, "erasing": None}, _check_augmentation
+)
+"""The built-in ones have no class: ``erasing`` depends on the settings (see `draw_rectangles`)."""
+
+register = AUGMENTATIONS.register
+"""Make a subclass of `Augmentation` known under a name."""

@@ -5,6 +5,7 @@ Names are text, never formulas, whatever characters they have. Shapes: N images,
 """
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,11 @@ COLOURS = {
     "pixels": "#D55E00",
     "pca": INK,
 }
+
+
+def _colour(variant: str) -> str:
+    """A variant's colour; a user's has one of matplotlib's ten, always the same."""
+    return COLOURS.get(variant, f"C{zlib.crc32(variant.encode()) % 10}")
 
 
 def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
@@ -187,20 +193,22 @@ def grid_accuracy(
     """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean, a hollow mark as published.
 
     `accuracies` maps experiment and variant to one accuracy for each seed, `published` likewise to one number. The
-    frozen variants have a panel of their own, for on one axis they would press the others together.
+    frozen variants have a panel of their own, for on one axis they would press the others together; users' variants
+    stand beside those that are trained whole.
     """
+    further = [name for name in dict.fromkeys(one for of in accuracies.values() for one in of) if name not in COLOURS]
     figure = Figure(figsize=(8.2, 4.6), layout="constrained")
     figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, 2, width_ratios=(1, 2))
-    for axes, variants in zip(panels, (("frozen",), ("finetune", "scratch")), strict=True):
+    for axes, variants in zip(panels, (("frozen",), ("finetune", "scratch", *further)), strict=True):
         for index, variant in enumerate(variants):
-            shift = (index - (len(variants) - 1) / 2) * 0.36
+            shift = (index - (len(variants) - 1) / 2) * min(0.36, 0.8 / len(variants))
             for place, experiment in enumerate(accuracies):
                 _draw_cell(axes, place + shift, variant, accuracies[experiment][variant])
                 if variant in published[experiment]:
                     source = published[experiment][variant]
-                    axes.plot(place + shift + 0.13, source, "D", ms=5, mfc="none", mec=COLOURS[variant])
-            axes.plot([], [], "o", color=COLOURS[variant], label=variant)
+                    axes.plot(place + shift + 0.13, source, "D", ms=5, mfc="none", mec=_colour(variant))
+            axes.plot([], [], "o", color=_colour(variant), label=variant)
         if any(published.values()):
             axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
         axes.set_xticks(range(len(accuracies)), list(accuracies), parse_math=False)
@@ -219,8 +227,8 @@ def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[floa
         return
     mean = float(np.mean(accuracies))
     if len(accuracies) > 1:
-        axes.plot([place - 0.08, place + 0.08], [mean, mean], color=COLOURS[variant], lw=2)
-    axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=COLOURS[variant], mec="none")
+        axes.plot([place - 0.08, place + 0.08], [mean, mean], color=_colour(variant), lw=2)
+    axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=_colour(variant), mec="none")
 
 
 def accuracies(
@@ -236,7 +244,7 @@ def accuracies(
             if of_seeds:
                 _draw_cell(axes, place + (index - (len(of_variants) - 1) / 2) * 0.2, variant, of_seeds)
     for variant in dict.fromkeys(variant for of_variants in of_experiments.values() for variant in of_variants):
-        axes.plot([], [], "o", color=COLOURS[variant], label=names.get(variant, variant))
+        axes.plot([], [], "o", color=_colour(variant), label=names.get(variant, variant))
     axes.set_xticks(range(len(of_experiments)), list(of_experiments), parse_math=False)
     axes.set_xlim(-0.5, len(of_experiments) - 0.5)
     axes.set_ylabel("test accuracy")
@@ -261,7 +269,7 @@ def label_curves(
     grid = figure.subplots(2, len(curves), squeeze=False, sharex="col", height_ratios=(3, 2))
     for (upper, lower), (experiment, of_variants) in zip(grid.T, curves.items(), strict=True):
         for variant, of_labels in of_variants.items():
-            _draw_estimates(upper, of_labels, COLOURS[variant], names.get(variant, variant))
+            _draw_estimates(upper, of_labels, _colour(variant), names.get(variant, variant))
         lower.axhspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0)
         lower.axhline(0, color=PALE, lw=0.8)
         in_points = {
@@ -287,7 +295,7 @@ def curves(of_experiments: Mapping[str, Mapping[str, Mapping[int, Estimate]]], x
     panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
     for axes, (experiment, of_variants) in zip(panels, of_experiments.items(), strict=False):
         for variant, estimates in of_variants.items():
-            _draw_estimates(axes, estimates, COLOURS[variant], variant)
+            _draw_estimates(axes, estimates, _colour(variant), variant)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_title(experiment, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -407,5 +415,5 @@ def _draw_band(axes: Axes, variant: str, of_seeds: Sequence[Sequence[float]]) ->
     num_epochs = int(np.count_nonzero(np.count_nonzero(~np.isnan(losses_SE), axis=0) >= len(of_seeds) / 2))
     low_E, median_E, high_E = np.nanquantile(losses_SE[:, :num_epochs], (0.25, 0.5, 0.75), axis=0)
     epochs = np.arange(1, num_epochs + 1)
-    axes.fill_between(epochs, low_E, high_E, color=COLOURS[variant], alpha=0.25, lw=0)
-    axes.plot(epochs, median_E, color=COLOURS[variant], label=f"{variant} (n = {len(of_seeds)})")
+    axes.fill_between(epochs, low_E, high_E, color=_colour(variant), alpha=0.25, lw=0)
+    axes.plot(epochs, median_E, color=_colour(variant), label=f"{variant} (n = {len(of_seeds)})")

@@ -6,9 +6,6 @@ To add a network, subclass `Network`, give it the parts named there, and call `r
 module that the command loads (``--plugin your_module``).
 """
 
-import hashlib
-import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,7 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aepretrain.spec import FROZEN, Failure, UsageError, derive_seed
+from aepretrain.registry import Registry, require, require_subclass
+from aepretrain.spec import FROZEN, Failure, derive_seed
 
 NUM_CLASSES = 10
 
@@ -153,42 +151,35 @@ def _runs_compiled_loops(inputs: Tensor) -> bool:
     return inputs.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
-BUILT_IN: Mapping[str, type[Network]] = {"fc": FullyConnected, "conv": Convolutional}
+def _check_network(network: type[Network]) -> None:
+    """Try a user's network with two images. Raises `UsageError` where a part is missing or a shape is wrong."""
+    require_subclass(network, Network)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        tried = network().eval()
+        heads = [getattr(tried, name, None) for name in ("frozen_head", "trained_head")]
+        require(
+            all(isinstance(name, str) for name in heads),
+            "frozen_head and trained_head must be the names of its two heads",
+        )
+        parts = ["encoder", "decoder", *map(str, heads)]
+        for part in parts:
+            require(isinstance(getattr(tried, part, None), nn.Module), f"it has no module named {part}")
+        codes_ND = tried.encode(torch.zeros(2, 1, 28, 28))
+        require(codes_ND.dim() == 2, f"encode gives {list(codes_ND.shape)} for 2 images, expected [2, code size]")
+        for what, found, expected in (
+            ("encode", codes_ND, (2, codes_ND.shape[1])),
+            ("decode", tried.decode(codes_ND), (2, 1, 28, 28)),
+            *((f"the head {name}", getattr(tried, name)(codes_ND), (2, NUM_CLASSES)) for name in parts[2:]),
+        ):
+            require(
+                found.shape == expected and found.dtype == torch.float32,
+                f"{what} gives {found.dtype} {list(found.shape)} for 2 images, expected float32 {list(expected)}",
+            )
 
-_registry: dict[str, type[Network]] = dict(BUILT_IN)
 
-
-def register(name: str, network: type[Network]) -> None:
-    """Make `network` known under `name`. Registering the same class again does nothing.
-
-    Raises `UsageError` where the name is taken or is not made of letters, digits and ``_``.
-    """
-    if not name.isidentifier():
-        raise UsageError(f"network name {name!r} is not allowed: use letters, digits and _, not beginning with a digit")
-    known = _registry.setdefault(name, network)
-    if known is not network:
-        raise UsageError(f"network name {name!r} is taken by {known.__qualname__}")
-
-
-def look_up(name: str) -> type[Network]:
-    """The network class of a name. Raises `UsageError`, listing the known names."""
-    if name not in _registry:
-        raise UsageError(f"network={name!r} is not known: it must be one of {', '.join(_registry)}")
-    return _registry[name]
-
-
-def definition_digest(name: str) -> str | None:
-    """SHA-256 of the source text of the module that defines a user's network; None for a built-in one.
-
-    (The schema number covers those.) Raises `UsageError` where there is no source text, as in an interactive session.
-    """
-    network = look_up(name)
-    if BUILT_IN.get(name) is network:
-        return None
-    try:
-        return hashlib.sha256(inspect.getsource(sys.modules[network.__module__]).encode()).hexdigest()
-    except (OSError, TypeError):
-        raise UsageError(f"network={name!r} is not defined in a file: put it into a module") from None
+NETWORKS: Registry[type[Network]] = Registry("network", {"fc": FullyConnected, "conv": Convolutional}, _check_network)
+register = NETWORKS.register
+"""Make a subclass of `Network` known under a name."""
 
 
 def build(name: str, seed: int) -> Network:
@@ -198,7 +189,7 @@ def build(name: str, seed: int) -> Network:
     it. Both heads start from the same weights. PyTorch's global generator is left as it was.
     """
     with _drawing_from(seed, "initial encoder"):
-        network = look_up(name)()
+        network = NETWORKS.look_up(name)()
     with _drawing_from(seed, "initial decoder"):
         network.decoder.apply(_reset)
     _draw_heads(network, seed)

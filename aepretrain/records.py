@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings, TrainingSpec
+from aepretrain.spec import EVALUATIONS, Failure, Settings, TrainingSpec, phases_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Record:
         None where the training does not depend on it.
         """
         (one,) = (one for one in fields(Settings) if one.name == name)
-        applies = one.metadata["silent"] and one.metadata["part"] in PHASES[self.cell[2]]
+        applies = one.metadata["silent"] and one.metadata["part"] in phases_of(self.cell[2])
         return self.identity.get(name, one.default if applies else None)
 
     @property

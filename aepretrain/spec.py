@@ -27,7 +27,10 @@ FROZEN = ("frozen", *PROBES)
 EVALUATIONS = ("robustness", "similarity")
 """What trains nothing, but looks at what one seed's other variants have learned."""
 
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 AUGMENTATIONS = ("none", "erasing")
+"""Those of the published grid; others are added to the registry in `augment`, and datasets to the one in `data`."""
+
 STUDIES = ("controls", "labels", "robustness", "similarity")
 LABELS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 0)
 """Numbers of labelled training images in the study of labels; 0 = all."""
@@ -53,7 +56,7 @@ MAX_PROCESSES = 1024
 MAX_SEED = 10**18 - 1
 MAX_FLOAT32 = 3.4e38
 
-PHASES: Mapping[str, frozenset[str]] = {
+PHASES: dict[str, frozenset[str]] = {
     "pretrain": frozenset({"ae"}),
     "frozen": frozenset({"ae", "cls"}),
     "finetune": frozenset({"ae", "cls"}),
@@ -61,7 +64,9 @@ PHASES: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(PROBES, frozenset({"cls"})),
     **dict.fromkeys(EVALUATIONS, frozenset({"ae", "cls"})),
 }
-"""The phases of training that each variant's result depends on."""
+"""The phases of training that each variant's result depends on. A user's variants are added by `declare_variant`."""
+
+BUILT_IN_VARIANTS = frozenset(PHASES)
 
 
 class UsageError(ValueError):
@@ -70,6 +75,29 @@ class UsageError(ValueError):
 
 class Failure(RuntimeError):
     """Something that a user can cause went wrong, told in one line. The command ends with exit code 1."""
+
+
+def declare_variant(name: str, *, pretrained: bool) -> None:
+    """Let trainings have a variant of a user's own: a classifier, on a pretrained encoder or on one from the seed.
+
+    What it is, the registry in `variants` knows.
+    """
+    PHASES[name] = PHASES["finetune" if pretrained else "scratch"]
+
+
+def phases_of(variant: str) -> frozenset[str]:
+    """The phases that a variant's result depends on; of one whose plugin is not loaded, those of every classifier."""
+    return PHASES.get(variant, PHASES["scratch"])
+
+
+def is_classifier(variant: str) -> bool:
+    """Whether a variant stands in the table: the grid's classifiers, and those of users' own."""
+    return variant in CLASSIFIERS or variant not in BUILT_IN_VARIANTS
+
+
+def _is_name(value: Any) -> bool:
+    """Whether this can be a name at all; whether it is known is found out where plugins are loaded."""
+    return isinstance(value, str) and value.replace("-", "_").isidentifier()
 
 
 def _option(
@@ -110,7 +138,12 @@ class Settings:
     Raises `UsageError`, naming the field, the value and what is allowed.
     """
 
-    dataset: str = _choice("mnist", "Images to train and test on.", ("mnist", "fashion-mnist", "kmnist", "digits"))
+    dataset: str = _option(
+        "mnist",
+        f"Images to train and test on: {', '.join(DATASETS)} or a registered name.",
+        f"{', '.join(DATASETS)} or a registered name: letters, digits, _ and -",
+        _is_name,
+    )
     split: str = _choice(
         "random",
         "How training images are divided into training and validation: drawn from the seed, drawn with equal class "
@@ -206,7 +239,7 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         _check("variant", self.variant, tuple(PHASES), "one of " + ", ".join(PHASES))
-        _check("augmentation", self.augmentation, AUGMENTATIONS, "one of " + ", ".join(AUGMENTATIONS))
+        _check("augmentation", self.augmentation, _is_name, f"{', '.join(AUGMENTATIONS)} or a registered name")
         _check("seed", self.seed, lambda value: 0 <= value <= MAX_SEED, f"an integer from 0 to {MAX_SEED}")
 
     @property
@@ -216,7 +249,7 @@ class TrainingSpec:
         settings, identity = self.settings, self.identity()
         classifies = "cls" in PHASES[self.variant]
         told = {
-            "clean": self.augmentation == "erasing" and identity.get("ae_target") == "clean",
+            "clean": self.augmentation != "none" and identity.get("ae_target") == "clean",
             f"{settings.labels}labels": classifies and settings.labels,
             f"{settings.updates}updates": classifies and settings.updates,
             f"{self.epochs}epochs": identity.get("patience") == 0,
@@ -241,7 +274,8 @@ class TrainingSpec:
     @property
     def pretraining(self) -> "TrainingSpec | None":
         """The training whose encoder this one starts from; none for what starts from random weights."""
-        return replace(self, variant="pretrain") if self.variant in ("frozen", "finetune") else None
+        needs_it = self.variant not in EVALUATIONS and PHASES[self.variant] == {"ae", "cls"}
+        return replace(self, variant="pretrain") if needs_it else None
 
     @property
     def sources(self) -> "dict[str, TrainingSpec]":
@@ -305,15 +339,19 @@ def _check_optional(name: str, value: int | None, most: int) -> None:
 
 
 def grid_specs(
-    networks: tuple[str, ...], augmentations: tuple[str, ...], seeds: tuple[int, ...], settings: Settings
+    networks: tuple[str, ...],
+    augmentations: tuple[str, ...],
+    seeds: tuple[int, ...],
+    settings: Settings,
+    further: tuple[str, ...] = (),
 ) -> tuple[TrainingSpec, ...]:
-    """Every training of a grid, pretrainings included, in the order of the table."""
+    """Every training of a grid, pretrainings included, in the order of the table; last those of `further` variants."""
     return tuple(
         TrainingSpec(variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings)
         for network in networks
         for augmentation in augmentations
         for seed in seeds
-        for variant in VARIANTS
+        for variant in (*VARIANTS, *further)
     )
 
 

@@ -26,7 +26,7 @@ def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
     from aepretrain import cli, data, suite, tracking
     from aepretrain.spec import Execution, Settings, TrainingSpec
 
-    import_module(data.DATASETS[dataset])
+    import_module(data.MODULES[dataset])
     seconds = {"imports": time.perf_counter() - began}
     del cli  # imported for the time it takes, as the command does
     spec = TrainingSpec(variant="scratch", network=network, seed=0, settings=Settings(dataset=dataset, cls_epochs=1))

@@ -1,15 +1,17 @@
 """What tests share: a store of their own and small settings."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from aepretrain import data, tracking
+from aepretrain import augment, data, networks, spec, tracking
 from aepretrain.data import Dataset
 from aepretrain.spec import Settings
+from aepretrain.variants import own
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,6 +38,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is gone after it."""
+    for registry in (networks.NETWORKS, data.DATASETS, augment.AUGMENTATIONS, own.VARIANTS):
+        monkeypatch.setattr(registry, "_things", dict(registry._things))
+        monkeypatch.setattr(registry, "_digests", dict(registry._digests))
+    monkeypatch.setattr(data, "_loaded", dict(data._loaded))
+    yield
+    for variant in spec.PHASES.keys() - spec.BUILT_IN_VARIANTS:
+        del spec.PHASES[variant]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from aepretrain import data, networks, tracking
+from aepretrain import data, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
 from aepretrain.data import mnist
@@ -242,10 +242,10 @@ def test_workers_end_with_a_parent_that_was_killed(uri: str, tmp_path: Path) -> 
     assert set(states) == {"KILLED"}, "the workers ended their runs themselves"
 
 
+@pytest.mark.usefixtures("own_registries")
 def test_a_users_network_trains_in_worker_processes(
     here: Callable[..., Printed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "_registry", dict(networks.BUILT_IN))
     monkeypatch.setattr(multiprocessing.process, "ORIGINAL_DIR", str(tmp_path))  # as if this process had begun there
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
     (tmp_path / "mine.py").write_text(

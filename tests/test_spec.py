@@ -106,7 +106,7 @@ def test_pretraining_is_shared_by_what_depends_on_it() -> None:
         ("lr", 0.0),
         ("lr", math.inf),
         ("patience", -1),
-        ("dataset", "imagenet"),
+        ("dataset", "image net"),
         ("split", "half"),
         ("normalize", "yes"),
         ("erase_scale", (0.2, 0.1)),
@@ -134,7 +134,7 @@ def test_bad_cells_and_executions_are_named() -> None:
     with pytest.raises(UsageError, match="variant"):
         TrainingSpec(variant="distil", network="fc")
     with pytest.raises(UsageError, match="augmentation"):
-        TrainingSpec(variant="scratch", network="fc", augmentation="flip")
+        TrainingSpec(variant="scratch", network="fc", augmentation="flip it")
     with pytest.raises(UsageError, match="seed"):
         TrainingSpec(variant="scratch", network="fc", seed=-1)
     with pytest.raises(UsageError, match="jobs"):

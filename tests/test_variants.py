@@ -74,7 +74,7 @@ def test_codes_computed_once_equal_codes_computed_in_every_step(
     one = spec("frozen", network, cls_epochs=10)  # 500 images: 10 epochs of 4 steps
     pretrained = outcome(spec("pretrain", network), images).weights
     once = outcome(one, images, pretrained)
-    monkeypatch.setattr(training, "erasing", lambda *_: lambda *_: None)  # "augmented", by nothing
+    monkeypatch.setattr(training, "augmenting", lambda *_: lambda *_: None)  # "augmented", by nothing
     monkeypatch.setattr(images_module, "erase", lambda pixels, *_: pixels)
     monkeypatch.setattr(images_module.Images, "examples", _without_rectangles(images_module.Images.examples))
     every_step = outcome(one, images, pretrained)
@@ -453,11 +453,10 @@ def test_robustness_begins_with_the_whole_image(images: Dataset) -> None:
 
 
 def test_what_is_erased_covers_the_share_it_says_and_is_the_same_each_time() -> None:
-    masks = [evaluation._mask(30, 50, CPU) for _ in range(2)]
-    assert masks[0] is not None
-    assert masks[1] is not None
-    assert all(torch.equal(a, b) for a, b in zip(vars(masks[0]).values(), vars(masks[1]).values(), strict=True))
-    share = (masks[0].height_SN * masks[0].width_SN).double().mean().item() / 784
+    masks = [mask.rectangles for _ in range(2) if (mask := evaluation._mask(30, 50, CPU)) is not None]
+    first, second = masks
+    assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(second).values(), strict=True))
+    share = (first.height_SN * first.width_SN).double().mean().item() / 784
     assert share == pytest.approx(0.3, abs=0.01)
 
 

@@ -17,6 +17,7 @@ from aepretrain.cli.options import (
     cell_options,
     execution_from,
     execution_options,
+    further_variants,
     grid_options,
     setting_options,
     settings_from,
@@ -27,7 +28,6 @@ from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_wh
 from aepretrain.cli.sync import sync
 from aepretrain.redaction import redact
 from aepretrain.spec import (
-    CLASSIFIERS,
     STUDIES,
     VARIANTS,
     Execution,
@@ -36,6 +36,7 @@ from aepretrain.spec import (
     TrainingSpec,
     UsageError,
     grid_specs,
+    is_classifier,
     parse_seeds,
 )
 from aepretrain.stopping import stop_on
@@ -61,6 +62,7 @@ def cli() -> None:
 
 @cli.command()
 @grid_options
+@further_variants
 @setting_options(None)
 @execution_options(with_jobs=True)
 @store_option
@@ -87,7 +89,7 @@ def grid(**options: Any) -> None:
     say_where(store)
     with Display(Console(), asked.specs, suite.num_jobs(asked.execution)) as display:
         result = suite.run_grid(asked.specs, store, asked.execution, display.handle, _log_grid, run_id=asked.run_id)
-    if any(record.cell[2] in CLASSIFIERS for record in result.records):
+    if any(is_classifier(record.cell[2]) for record in result.records):
         show(report.build_grid(result.records), Path(options["out"]))
     say_where(store)
     _complain_of_missing(result)
@@ -160,6 +162,7 @@ class _Asked:
 
     networks: tuple[str, ...]
     augmentations: tuple[str, ...]
+    further: tuple[str, ...]
     seeds: tuple[int, ...]
     settings: Settings
     execution: Execution
@@ -168,7 +171,7 @@ class _Asked:
     @property
     def specs(self) -> tuple[TrainingSpec, ...]:
         """The grid's trainings."""
-        return grid_specs(self.networks, self.augmentations, self.seeds, self.settings)
+        return grid_specs(self.networks, self.augmentations, self.seeds, self.settings, self.further)
 
 
 def _asked_for(options: dict[str, Any]) -> _Asked:
@@ -180,16 +183,17 @@ def _asked_for(options: dict[str, Any]) -> _Asked:
     asked = _Asked(
         networks,
         augmentations,
+        tuple(dict.fromkeys(options.get("further", ()))),
         parse_seeds(options["seeds"]),
         settings_from(options),
         execution_from(options),
         adopted_run_id(),
     )
-    first = grid_specs(networks, augmentations, asked.seeds[:1], asked.settings)
     _warm_up_workers(networks)
     from aepretrain import suite
 
-    suite.check(first, asked.execution)
+    suite.load_plugins(asked.execution)
+    suite.check(replace(asked, seeds=asked.seeds[:1]).specs, asked.execution)
     return asked
 
 
@@ -204,7 +208,7 @@ def _log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
     """Give a grid's parent run its table."""
     from aepretrain import report
 
-    if any(record.cell[2] in CLASSIFIERS for record in records):
+    if any(is_classifier(record.cell[2]) for record in records):
         table = report.build_grid(records)
         parent.log_files(report.files(table))
         parent.describe(report.markdown(table))

@@ -88,10 +88,9 @@ def cell_options(command: Command) -> Command:
     network = click.option("--network", required=True, help=f"{', '.join(NETWORKS)} or a registered name.  [required]")
     augmentation = click.option(
         "--augmentation",
-        type=click.Choice(AUGMENTATIONS),
         default="none",
         show_default=True,
-        help="Augmentation of the training images.",
+        help=f"Augmentation of the training images: {', '.join(AUGMENTATIONS)} or a registered name.",
     )
     seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is drawn.")
     return network(augmentation(seed(command)))
@@ -113,6 +112,15 @@ def grid_options(command: Command) -> Command:
     return network(augmentation(seeds(command)))
 
 
+further_variants = click.option(
+    "--variant",
+    "further",
+    multiple=True,
+    metavar="NAME",
+    help="A variant of a plugin's, to be trained beside pretrain, frozen, finetune and scratch; may be repeated.",
+)
+
+
 def store_option(command: Command) -> Command:
     """Where runs are tracked."""
     return click.option(
@@ -131,7 +139,7 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
             "plugins",
             multiple=True,
             metavar="MODULE",
-            help="Module to import first, which registers networks; may be repeated.",
+            help="Module to import first, which registers networks, datasets and so on; may be repeated.",
         )(command)
         command = click.option(
             "--force",

@@ -1,9 +1,15 @@
 """Dataset files → checked tensors, and how they are split. The only package that reads dataset files.
 
 A dataset's own module is imported when it is asked for: torchvision and scikit-learn take seconds to import.
+
+To add a dataset, write a function `load(data_dir)` that gives a `Dataset` (see `with_digest`), and call
+`register("name", load)` in a module that the command loads (``--plugin your_module``).
 """
 
+import inspect
 import os
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -17,42 +23,112 @@ from aepretrain.data.dataset import (
     Dataset,
     DatasetMissing,
     Split,
+    with_digest,
 )
-from aepretrain.spec import UsageError, derive_seed
+from aepretrain.registry import Registry, require
+from aepretrain.spec import Failure, UsageError, derive_seed
 
 __all__ = [
+    "DATASETS",
     "IMAGE_SIZE",
     "NUM_CLASSES",
     "PIXEL_SCALES",
     "Dataset",
     "DatasetMissing",
+    "Loader",
     "Split",
     "adopt",
     "labelled",
     "load",
+    "register",
     "split",
+    "with_digest",
 ]
 
-DATASETS = dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist") | {
+Loader = Callable[[str | None], Dataset]
+"""Gives a dataset; called with the folder that `--data-dir` names, or None."""
+
+MODULES = dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist") | {
     "digits": "aepretrain.data.digits"
 }
-"""Each name's module, whose function `load(name, data_dir)` gives the dataset."""
+"""The module of each built-in name, whose function `load(name, data_dir)` gives the dataset."""
+
+
+def _load_built_in(name: str, data_dir: str | None) -> Dataset:
+    dataset: Dataset = import_module(MODULES[name]).load(name, data_dir)
+    return dataset
+
+
+def _check_loader(loader: Loader) -> None:
+    """See that a user's loader can be called. What it gives is checked when it is asked for, for it reads files."""
+    require(callable(loader), f"{loader!r} is not a function that loads a dataset")
+    try:
+        inspect.signature(loader).bind(None)
+    except TypeError as error:
+        raise UsageError(f"it must take one argument, data_dir ({error})") from None
+
+
+DATASETS: Registry[Loader] = Registry(
+    "dataset", {name: partial(_load_built_in, name) for name in MODULES}, _check_loader
+)
+register = DATASETS.register
+"""Make a function that loads a dataset known under the dataset's name."""
 
 
 def load(name: str, data_dir: str | None) -> Dataset:
     """The dataset of a name, decoded once in a process and checked.
 
-    Files are looked for in `data_dir`, ``./data`` and ``../shared/data``, and else downloaded into ``./data``. Raises
-    `UsageError` for an unknown name or a `data_dir` that is no folder, `DatasetMissing` where there are no files, and
-    `Failure` for damaged ones.
+    Files are looked for in `data_dir`, ``./data`` and ``../shared/data``, and else downloaded into ``./data``; a user's
+    dataset comes from wherever its loader finds it. Raises `UsageError` for an unknown name or a `data_dir` that is no
+    folder, `DatasetMissing` where there are no files, and `Failure` for damaged ones or a loader that is wrong.
     """
-    if name not in DATASETS:
-        raise UsageError(f"dataset={name!r} is not known: it must be one of {', '.join(DATASETS)}")
+    loader = DATASETS.look_up(name)
     if data_dir is not None and not os.path.isdir(data_dir):
         raise UsageError(f"data_dir={data_dir!r} is not a folder")
     if (name, data_dir) not in _loaded:
-        _loaded[name, data_dir] = import_module(DATASETS[name]).load(name, data_dir)
+        built_in = name in MODULES
+        _loaded[name, data_dir] = loader(data_dir) if built_in else _load_users(name, loader, data_dir)
     return _loaded[name, data_dir]
+
+
+def _load_users(name: str, loader: Loader, data_dir: str | None) -> Dataset:
+    """What a user's loader gives, checked."""
+    try:
+        dataset = loader(data_dir)
+        require(isinstance(dataset, Dataset), f"its loader gives {type(dataset).__name__}, expected a Dataset")
+        require(dataset.name == name, f"its loader gives a dataset that is named {dataset.name!r}")
+        for part, images, labels in (
+            ("training", dataset.images_NHW, dataset.labels_N),
+            ("test", dataset.test_images_NHW, dataset.test_labels_N),
+        ):
+            _check_part(part, images, labels)
+    except Failure:
+        raise
+    except UsageError as error:
+        raise Failure(f"dataset {name!r}: {error}") from None
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        raise Failure(f"dataset {name!r} cannot be loaded: {type(error).__name__}: {told}") from error
+    return dataset
+
+
+def _check_part(part: str, images_NHW: Tensor, labels_N: Tensor) -> None:
+    for what, values, dtype, shape in (
+        ("images", images_NHW, torch.uint8, (len(images_NHW), *IMAGE_SIZE)),
+        ("labels", labels_N, torch.int64, (len(images_NHW),)),
+    ):
+        require(
+            isinstance(values, Tensor) and values.dtype == dtype and values.shape == shape,
+            f"its {part} {what} are {getattr(values, 'dtype', type(values).__name__)} "
+            f"{list(getattr(values, 'shape', ()))}, expected {dtype} {list(shape)}",
+        )
+    classes = labels_N.unique().tolist()
+    require(
+        len(images_NHW) >= NUM_CLASSES, f"it has {len(images_NHW)} {part} images, at least {NUM_CLASSES} are needed"
+    )
+    require(
+        set(classes) <= set(range(NUM_CLASSES)), f"its {part} labels are {classes}, expected 0 to {NUM_CLASSES - 1}"
+    )
 
 
 _loaded: dict[tuple[str, str | None], Dataset] = {}

@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 
 from aepretrain import figures
 from aepretrain.records import Record
-from aepretrain.spec import AUGMENTATIONS, CLASSIFIERS, NETWORKS, VARIED_BY_STUDIES, Failure, Settings, UsageError
+from aepretrain.spec import (
+    AUGMENTATIONS,
+    CLASSIFIERS,
+    NETWORKS,
+    VARIED_BY_STUDIES,
+    Failure,
+    Settings,
+    UsageError,
+    is_classifier,
+)
 
 PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
     ("fc", "none", "frozen"): (0.9173, 0.9160),
@@ -91,7 +100,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid: rows are experiments (network and augmentation), columns the three classifiers."""
+    """The grid: rows are experiments (network and augmentation), columns the three classifiers and users' own."""
 
     dataset: str
     settings: Mapping[str, Any]
@@ -110,9 +119,14 @@ class Grid:
         """The rows: network and augmentation."""
         return list(dict.fromkeys((network, augmentation) for network, augmentation, _ in self.cells))
 
+    @property
+    def variants(self) -> list[str]:
+        """The columns."""
+        return list(dict.fromkeys(variant for _, _, variant in self.cells))
+
     def row(self, experiment: tuple[str, str]) -> list[Cell]:
         """A row's cells, one for each classifier."""
-        return [self.cells[*experiment, variant] for variant in CLASSIFIERS]
+        return [self.cells[*experiment, variant] for variant in self.variants]
 
 
 def build_grid(records: Iterable[Record]) -> Grid:
@@ -120,7 +134,7 @@ def build_grid(records: Iterable[Record]) -> Grid:
 
     Raises `Failure` where there is none, and `UsageError` where settings differ.
     """
-    classifiers = [record for record in records if record.cell[2] in CLASSIFIERS]
+    classifiers = [record for record in records if is_classifier(record.cell[2])]
     if not classifiers:
         raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
     found = _values(classifiers)
@@ -144,6 +158,7 @@ def build_grid(records: Iterable[Record]) -> Grid:
                 "dataset's values or in a plugin's source; keep them in stores of their own"
             )
     others = sorted({cell[:2] for cell in by_cell} - set(EXPERIMENTS))
+    further = sorted({variant for _, _, variant in by_cell} - set(CLASSIFIERS))
     cells = {
         (*experiment, variant): Cell(
             *experiment,
@@ -152,7 +167,7 @@ def build_grid(records: Iterable[Record]) -> Grid:
             published=PUBLISHED.get((*experiment, variant)) if settings["dataset"] == "mnist" else None,
         )
         for experiment in [*EXPERIMENTS, *others]
-        for variant in CLASSIFIERS
+        for variant in [*CLASSIFIERS, *further]
     }
     return Grid(settings["dataset"], settings, cells)
 
@@ -218,7 +233,7 @@ def signed(value: float) -> str:
 
 def tables(grid: Grid) -> list[Table]:
     """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
-    heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(CLASSIFIERS, 1))]
+    heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(grid.variants, 1))]
     shown = [(grid.title, cell_text)]
     if any(cell.published for cell in grid.cells.values()):
         shown += [("Published, one run each", published_text), ("Ours minus published", difference_text)]

@@ -1,6 +1,7 @@
 """Plan − what is finished → work → records: single trainings and whole grids, in processes on this machine."""
 
 from aepretrain.suite.grid import Finished, GridResult, Study, run_grid, select
+from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.pool import Pool, local_pool, num_jobs
 from aepretrain.suite.schedule import Forecast
 from aepretrain.suite.training import Event, Listener, SingleResult, check, run_single
@@ -15,6 +16,7 @@ __all__ = [
     "SingleResult",
     "Study",
     "check",
+    "load_plugins",
     "local_pool",
     "num_jobs",
     "run_grid",

@@ -9,9 +9,10 @@ from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.spec import CLASSIFIERS, Execution, TrainingSpec, canonical_json, grid_key, grid_options
 from aepretrain.stopping import whole
+from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.pool import Pool, local_pool, stack_size
 from aepretrain.suite.schedule import Schedule
-from aepretrain.suite.training import Event, Listener, Work, load_plugins, make_work, present
+from aepretrain.suite.training import Event, Listener, Work, make_work, present
 
 Finished = Mapping[TrainingSpec, Record]
 """Finished trainings by what was asked for."""

@@ -23,7 +23,8 @@ from aepretrain.data import Dataset, adopt
 from aepretrain.records import Record
 from aepretrain.spec import Execution, Failure
 from aepretrain.stopping import stop_on
-from aepretrain.suite.training import Event, Work, load_plugins, perform
+from aepretrain.suite.plugins import load_plugins
+from aepretrain.suite.training import Event, Work, perform
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Never a plain fork: the parent has threads. A fork server has imported everything once for all workers."""

@@ -1,7 +1,5 @@
 """One training, from its spec to a finished run in the store; what a worker does, and what a single command does."""
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,8 +11,9 @@ import torch
 from aepretrain import figures, tracking, variants
 from aepretrain.data import Dataset, load
 from aepretrain.records import EpochResult, Predictions, Record
-from aepretrain.spec import CLASSIFIERS, EVALUATIONS, Execution, Failure, TrainingSpec, UsageError
+from aepretrain.spec import CLASSIFIERS, EVALUATIONS, Execution, Failure, TrainingSpec
 from aepretrain.stopping import whole
+from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.snapshots import SnapshotFiles
 
 
@@ -76,11 +75,14 @@ def make_work(spec: TrainingSpec, dataset: Dataset, store: tracking.Store, execu
 
 
 def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
-    """Find out, before any run is opened, whether plugins, networks and device can be had. Raises `UsageError`."""
+    """Find out, before any run is opened, whether plugins, device, and all that the trainings name can be had.
+
+    Raises `UsageError`.
+    """
     load_plugins(execution)
     variants.resolve_device(execution.device)
-    for network in {spec.network: spec for spec in specs}.values():
-        variants.training_key(network, "")
+    for one in {(*spec.cell, spec.settings.dataset): spec for spec in specs}.values():
+        variants.training_key(one, "")
 
 
 def run_single(
@@ -291,16 +293,3 @@ def _note(work: Work, outcome: variants.Outcome, sources: Mapping[str, Record]) 
     return f"{what}{spec.settings.dataset}: {result}; {epochs}.{source}" + (
         f" Note: {outcome.warning}." if outcome.warning else ""
     )
-
-
-def load_plugins(execution: Execution) -> None:
-    """Import the modules with which a user registers networks. Raises `UsageError` where one cannot be imported."""
-    if execution.plugins and "" not in sys.path:
-        sys.path.insert(0, "")
-    for name in execution.plugins:
-        try:
-            importlib.import_module(name)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(f"plugin {name!r} cannot be imported: {tracking.one_line(error)}") from error

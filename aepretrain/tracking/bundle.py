@@ -21,7 +21,17 @@ from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aepretrain.records import EpochResult, Record, history_of
-from aepretrain.spec import NETWORKS, PHASES, SCHEMA, Failure, canonical_json, identity_key
+from aepretrain.spec import (
+    AUGMENTATIONS,
+    BUILT_IN_VARIANTS,
+    DATASETS,
+    NETWORKS,
+    PHASES,
+    SCHEMA,
+    Failure,
+    canonical_json,
+    identity_key,
+)
 from aepretrain.stopping import whole
 from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
 from aepretrain.tracking.store import Store
@@ -315,7 +325,9 @@ def _check(training: Training) -> None:
         raise ValueError(f"training {record.key[:12]} has tags or parameters that are no texts")
     history_of((one["name"], one["step"], one["value"]) for one in training.numbers)
     current = record.tags["schema"] == str(SCHEMA)
-    if current and record.cell[0] in NETWORKS:  # a plugin's source is part of the keys of its networks
+    network, augmentation, variant = record.cell
+    built_in = network in NETWORKS and augmentation in AUGMENTATIONS and variant in BUILT_IN_VARIANTS
+    if current and built_in and record.identity["dataset"] in DATASETS:  # else a plugin's source is part of the key
         expected = identity_key(record.identity, record.tags["dataset_digest"], {})
         if record.key != expected:
             raise ValueError(f"training {record.key[:12]} is not what its key stands for")

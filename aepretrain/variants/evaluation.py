@@ -5,7 +5,6 @@ Shapes: N images, D features of a layer, K classes.
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from aepretrain.engine import evaluate
 from aepretrain.networks import Classifier, Network, build, load_part
 from aepretrain.records import CodeMaps
 from aepretrain.spec import CLASSIFIERS, Failure, TrainingSpec, derive_seed
-from aepretrain.variants.images import Images, normalize
+from aepretrain.variants.images import Erasing, Images, normalize
 
 Weights = Mapping[str, Tensor]
 
@@ -74,8 +73,7 @@ def _robustness(spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dat
     Every classifier of every seed is shown the same rectangles.
     """
     rows_N = torch.arange(len(dataset.test_labels_N))
-    settings = replace(spec.settings, erase_value=0.0)
-    test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [rows_N], settings, device)
+    test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [rows_N], spec.settings, device)
     figures: dict[str, float] = {}
     for variant in CLASSIFIERS:
         network = build(spec.network, spec.seed)
@@ -84,21 +82,21 @@ def _robustness(spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dat
             load_part(network, part, sources[variant])
         model = Classifier(network.to(device), head, frozen=True).eval()
         for percent in ERASED_PERCENT:
-            rectangles = _mask(percent, len(rows_N), device)
-            examples = test.examples("label", None if rectangles is None else lambda *_, drawn=rectangles: drawn)
+            mask = _mask(percent, len(rows_N), device)
+            examples = test.examples("label", None if mask is None else lambda *_, drawn=mask: drawn)
             logits_NK, labels_N = evaluate(model, examples)
             found = _judge(logits_NK.double().softmax(1).cpu(), labels_N.cpu())
             figures |= {f"{variant}_{name}_at_{percent}": value for name, value in found.items()}
     return figures, None
 
 
-def _mask(percent: int, num: int, device: torch.device) -> Rectangles | None:
+def _mask(percent: int, num: int, device: torch.device) -> Erasing | None:
     if percent == 0:
         return None
     generator = torch.Generator().manual_seed(derive_seed(0, "robustness erasing", percent))
     share = percent / 100
     drawn = draw_rectangles(num, IMAGE_SIZE, (share, share), ERASED_RATIO, generator)
-    return Rectangles.stack([drawn], device)
+    return Erasing(Rectangles.stack([drawn], device), value=0.0)
 
 
 def _judge(probs_NK: Tensor, labels_N: Tensor) -> dict[str, float]:

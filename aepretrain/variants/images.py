@@ -3,19 +3,53 @@
 Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, H rows, W columns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from aepretrain.augment import Rectangles, draw_rectangles, erase
+from aepretrain.augment import AUGMENTATIONS, Augmentation, Rectangles, draw_rectangles, erase
 from aepretrain.data import IMAGE_SIZE, PIXEL_SCALES
 from aepretrain.engine import Examples, Select
 from aepretrain.spec import Settings, TrainingSpec, derive_seed
 
-Draw = Callable[[int, Sequence[int]], Rectangles]
-"""An epoch's rectangles for those seeds of a stack."""
+
+class Drawn(Protocol):
+    """What was drawn for every image of each seed of a stack."""
+
+    def applied(self, images_P1HW: Tensor, index_SB: Tensor) -> Tensor:
+        """These images, of the seeds' batches that the index names, as new ones, [P, 1, H, W]."""
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """A rectangle for each image, and the value that is written into it."""
+
+    rectangles: Rectangles
+    value: float
+
+    def applied(self, images_P1HW: Tensor, index_SB: Tensor) -> Tensor:
+        """The images, erased."""
+        return erase(images_P1HW, self.rectangles.take(index_SB), self.value)
+
+
+@dataclass(frozen=True)
+class Augmenting:
+    """What a user's augmentation has drawn, on the device, and the augmentation."""
+
+    augmentation: Augmentation
+    drawn_SN: Tensor
+
+    def applied(self, images_P1HW: Tensor, index_SB: Tensor) -> Tensor:
+        """The images, augmented."""
+        seed_S1 = torch.arange(len(index_SB), device=index_SB.device).unsqueeze(1)
+        return self.augmentation.apply(images_P1HW, self.drawn_SN[seed_S1, index_SB].flatten(0, 1))
+
+
+Draw = Callable[[int, Sequence[int]], Drawn]
+"""What an epoch needs drawn for those seeds of a stack."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +80,19 @@ class Images:
     def examples(self, target: str, draw: Draw | None = None) -> Examples:
         """Batches of images with a target: their ``label``, the ``input`` itself, or the ``clean`` image.
 
-        `draw` gives an epoch's rectangles to erase, one for each image of each seed.
+        `draw` gives what an epoch's augmentation needs, for each image of each seed.
         """
 
         def at_epoch(epoch: int, members: Sequence[int]) -> Select:
-            rectangles = draw(epoch, members) if draw else None
+            drawn = draw(epoch, members) if draw else None
             rows_SM = self.rows_SM[list(members)]
 
             def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
                 rows_P = rows_SM.gather(1, index_SB).flatten()
                 clean_P1HW = self.images_N1HW.index_select(0, rows_P).float().div_(255)
                 seen_P1HW = clean_P1HW
-                if rectangles is not None:
-                    seen_P1HW = erase(clean_P1HW, rectangles.take(index_SB), self.settings.erase_value)
+                if drawn is not None:
+                    seen_P1HW = drawn.applied(clean_P1HW, index_SB)
                 inputs_SB1HW = normalize(seen_P1HW, self.settings).unflatten(0, index_SB.shape)
                 if target == "label":
                     return inputs_SB1HW, self.labels_N.index_select(0, rows_P).view_as(index_SB)
@@ -77,17 +111,32 @@ def normalize(pixels_B1HW: Tensor, settings: Settings) -> Tensor:
     return pixels_B1HW if (mean, deviation) == (0.0, 1.0) else (pixels_B1HW - mean) / deviation
 
 
-def erasing(specs: Sequence[TrainingSpec], images: Images, purpose: str) -> Draw | None:
-    """How each epoch's rectangles are drawn for the trainings of a stack; None without augmentation."""
-    if specs[0].augmentation == "none":
-        return None
-    settings, num = specs[0].settings, images.rows_SM.shape[1]
+def augmenting(specs: Sequence[TrainingSpec], images: Images, purpose: str) -> Draw | None:
+    """How each epoch's augmentation is drawn for the trainings of a stack; None without one.
 
-    def draw(epoch: int, members: Sequence[int]) -> Rectangles:
-        drawn = []
+    `purpose` names the random stream.
+    """
+    name, settings, num = specs[0].augmentation, specs[0].settings, images.rows_SM.shape[1]
+    made_by = AUGMENTATIONS.look_up(name)
+    if name == "none":
+        return None
+    device = images.labels_N.device
+
+    def generators(epoch: int, members: Sequence[int]) -> Iterator[torch.Generator]:
         for member in members:
-            generator = torch.Generator().manual_seed(derive_seed(specs[member].seed, purpose, epoch))
-            drawn.append(draw_rectangles(num, IMAGE_SIZE, settings.erase_scale, settings.erase_ratio, generator))
-        return Rectangles.stack(drawn, images.labels_N.device)
+            yield torch.Generator().manual_seed(derive_seed(specs[member].seed, purpose, epoch))
+
+    def draw_erasing(epoch: int, members: Sequence[int]) -> Drawn:
+        scale, ratio = settings.erase_scale, settings.erase_ratio
+        drawn = [draw_rectangles(num, IMAGE_SIZE, scale, ratio, one) for one in generators(epoch, members)]
+        return Erasing(Rectangles.stack(drawn, device), settings.erase_value)
+
+    if made_by is None:
+        return draw_erasing
+    augmentation = made_by()
+
+    def draw(epoch: int, members: Sequence[int]) -> Drawn:
+        drawn = [augmentation.draw(num, one) for one in generators(epoch, members)]
+        return Augmenting(augmentation, torch.stack(drawn).to(device))
 
     return draw

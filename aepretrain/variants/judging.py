@@ -19,7 +19,7 @@ from aepretrain.engine import evaluate
 from aepretrain.networks import Classifier, Network, Reconstructor
 from aepretrain.records import Predictions, Reconstructions
 from aepretrain.spec import TrainingSpec
-from aepretrain.variants.images import Images, erasing
+from aepretrain.variants.images import Images, augmenting
 
 AE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": functional.mse_loss,
@@ -72,12 +72,12 @@ def judge_reconstruction(
 
 @torch.no_grad()
 def _reconstruct(spec: TrainingSpec, model: Reconstructor, validation: Images) -> Reconstructions:
-    """The first validation image of each class, erased where the training erases, and what comes back."""
+    """The first validation image of each class, augmented where the training augments, and what comes back."""
     labels_M = validation.labels_N[validation.rows_SM[0]]
     firsts = [int(index_N[0]) for k in range(NUM_CLASSES) if len(index_N := (labels_M == k).nonzero())]
     chosen = replace(validation, rows_SM=validation.rows_SM[:, firsts])
     all_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
-    draw = erasing([spec], chosen, "figure erasing")
+    draw = augmenting([spec], chosen, "figure erasing")
     original_B1HW, seen_B1HW = (
         chosen.examples("input", drawn).at_epoch(0, [0])(all_1B)[0].squeeze(0) for drawn in (None, draw)
     )

@@ -12,23 +12,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain.analysis import principal_components
-from aepretrain.data import IMAGE_SIZE, Dataset, labelled, split
+from aepretrain.augment import AUGMENTATIONS
+from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, labelled, split
 from aepretrain.engine import Examples, Phase, Select, Snapshots, Task, Trained, evaluate, set_weights, train
 from aepretrain.networks import (
+    NETWORKS,
     Classifier,
     Network,
     Reconstructor,
     build,
     build_probe,
-    definition_digest,
     load_part,
     part_weights,
 )
 from aepretrain.records import EpochResult, Evidence
+from aepretrain.registry import definitions
 from aepretrain.spec import EVALUATIONS, FROZEN, Failure, TrainingSpec
 from aepretrain.variants.evaluation import Weights, evaluate_all
-from aepretrain.variants.images import Images, erasing, normalize
+from aepretrain.variants.images import Images, augmenting, normalize
 from aepretrain.variants.judging import AE_LOSSES, class_counts, judge_classifier, judge_reconstruction
+from aepretrain.variants.own import VARIANTS, set_learned
 
 UPDATES_BETWEEN_VALIDATIONS = 100
 """Where training is by updates, it is validated after as many passes as fit into so many, but at least one."""
@@ -47,9 +50,17 @@ class Outcome:
 
 
 def training_key(spec: TrainingSpec, dataset_digest: str) -> str:
-    """The key of a training (`TrainingSpec.key`). Raises `UsageError` for a network that is not registered."""
-    digest = definition_digest(spec.network)
-    return spec.key(dataset_digest, {} if digest is None else {"network": digest})
+    """The key of a training (`TrainingSpec.key`), with the digests of all in it that plugins registered.
+
+    Raises `UsageError` for a network, dataset, augmentation or variant that is not known.
+    """
+    used = (
+        (NETWORKS, spec.network),
+        (DATASETS, spec.settings.dataset),
+        (AUGMENTATIONS, spec.augmentation),
+        (VARIANTS, spec.variant),
+    )
+    return spec.key(dataset_digest, definitions(used))
 
 
 def run(
@@ -205,7 +216,7 @@ def _reconstruction_task(
         models=[Reconstructor(network) for network in networks],
         seeds=[spec.seed for spec in specs],
         loss=AE_LOSSES[settings.ae_loss],
-        train=training.examples(settings.ae_target, erasing(specs, training, "AE erasing")),
+        train=training.examples(settings.ae_target, augmenting(specs, training, "AE erasing")),
         validation=validation.examples("clean"),
         classifies=False,
         order="AE order",
@@ -218,9 +229,13 @@ def _classification_task(
 ) -> Task:
     head = networks[0].head_name(specs[0].variant)
     frozen = specs[0].variant in FROZEN
+    own = VARIANTS.look_up(specs[0].variant)
     for network in networks:
-        _learn_only(network, *((head,) if frozen else ("encoder", head)))
-    draw = erasing(specs, training, "classifier erasing")
+        if own is None:
+            _learn_only(network, *((head,) if frozen else ("encoder", head)))
+        else:
+            set_learned(own(), network, getattr(network, head))
+    draw = augmenting(specs, training, "classifier erasing")
     models: list[nn.Module] = [Classifier(network, head, frozen=frozen) for network in networks]
     train_examples, validation_examples = training.examples("label", draw), validation.examples("label")
     if frozen and draw is None:  # the codes never change, so they are computed once
