@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import EVALUATIONS, Failure, Settings, TrainingSpec, phases_of
+from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings, TrainingSpec, phases_of
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,15 @@ class Record:
         network, augmentation, variant = self.cell
         if not network.isidentifier():
             raise ValueError(f"network={network!r} is no name of a network")
+        if not variant.isidentifier():
+            raise ValueError(f"variant={variant!r} is no name of a variant")
         settings = {one.name: self.identity[one.name] for one in fields(Settings) if one.name in self.identity}
         TrainingSpec(
-            network=network, augmentation=augmentation, variant=variant, seed=self.seed, settings=Settings(**settings)
+            network=network,
+            augmentation=augmentation,
+            variant=variant if variant in PHASES else "scratch",  # it may be that of a plugin that is not loaded
+            seed=self.seed,
+            settings=Settings(**settings),
         )
         of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
         shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")

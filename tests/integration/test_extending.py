@@ -1,0 +1,129 @@
+"""Networks, datasets, augmentations and variants of a user's own: the examples run, wrong ones are told in a line."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from aepretrain.data import Dataset
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+
+pytestmark = pytest.mark.integration
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def aepretrain(tmp_path: Path) -> Run:
+    """Run the command in an empty folder, as a user does whose modules lie there or in `path`."""
+
+    def run(*arguments: str, path: Path = ROOT) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "aepretrain", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+QUICK = ("--dataset", "digits", "--epochs", "1", "--network", "fc", "--augmentation", "none", "--jobs", "2")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real MNIST in ../shared/data")
+def test_a_residual_encoder_on_mnist(aepretrain: Run) -> None:
+    assert len((ROOT / "examples/residual.py").read_text().splitlines()) < 60
+    done = aepretrain(
+        *("grid", "--plugin", "examples.residual", "--network", "residual", "--augmentation", "none"),
+        *("--data-dir", str(SHARED), "--epochs", "1", "--jobs", "2"),
+    )
+    assert done.code == 0, done.err
+    frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.out.partition("residual, none")[2])[:3])
+    assert frozen > 0.7
+    assert finetune > 0.85
+    assert scratch > 0.85
+
+
+def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(aepretrain: Run, tmp_path: Path, digits: Dataset) -> None:
+    np.savez(tmp_path / "images.npz", images=digits.images_NHW.numpy(), labels=digits.labels_N.numpy())
+    plugins = [text for name in ("shifting", "archive", "last_layer") for text in ("--plugin", f"examples.{name}")]
+    grid = (
+        *("grid", *plugins, "--dataset", "archive", "--data-dir", ".", "--variant", "last_layer"),
+        *("--network", "fc", "--augmentation", "none,shifting", "--epochs", "6", "--jobs", "2"),
+    )
+    done = aepretrain(*grid)
+    assert done.code == 0, done.err
+    rows = [
+        re.findall(r"(0\.\d{4}) /", line) for line in done.out.splitlines() if re.search("fc, (none|shifting)", line)
+    ]
+    assert list(map(len, rows)) == [4, 4]
+    frozen, finetune, _, last_layer = map(float, rows[0])
+    assert frozen < last_layer < finetune, "what learns more of the encoder fits these digits better"
+    reported = aepretrain("report")  # without the plugins
+    assert reported.code == 0, reported.err
+    assert "last_layer" in (tmp_path / "results/report.md").read_text()
+
+
+def test_the_source_of_a_plugin_is_part_of_the_keys_that_use_it(aepretrain: Run, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    shutil.copy(ROOT / "examples/shifting.py", own)
+    shutil.copy(ROOT / "examples/last_layer.py", tmp_path / "mine.py")
+    grid = ("grid", "--plugin", "own", "--plugin", "mine", *QUICK, "--augmentation", "none,shifting")
+    first = aepretrain(*grid, "--variant", "last_layer")
+    assert first.code == 0, first.err
+    for changed in (own, tmp_path / "mine.py"):
+        changed.write_text(changed.read_text() + "\n# changed\n")
+    done = aepretrain(*grid, "--variant", "last_layer")
+    assert done.code == 0, done.err
+    assert set(re.findall("fc-none-(.*)-s0 reused", done.out)) == {"pretrain", "frozen", "finetune", "scratch"}
+    assert re.findall("fc-none-(.*)-s0 finished", done.out) == ["last_layer"]
+    assert len(re.findall("fc-shifting-.*-s0 finished", done.out)) == 5, "all of it uses the augmentation"
+
+
+def test_an_installed_package_is_loaded_by_its_entry_point(aepretrain: Run, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "lenses-1.0.dist-info").mkdir(parents=True)
+    (site / "lenses-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: lenses\nVersion: 1.0\n")
+    points = site / "lenses-1.0.dist-info/entry_points.txt"
+    points.write_text("[aepretrain.plugins]\nshift = lenses\n")
+    shutil.copy(ROOT / "examples/shifting.py", site / "lenses.py")
+    done = aepretrain("grid", *QUICK, "--augmentation", "shifting", path=site)
+    assert done.code == 0, done.err
+    assert "fc-shifting-scratch-s0 finished" in done.out
+    points.write_text("[aepretrain.plugins]\nshift = glasses\n")
+    broken = aepretrain("grid", *QUICK, path=site)
+    assert broken.code == 2
+    assert "plugin 'shift' of the installed package lenses cannot be imported: " in broken.err
+    assert "No module named 'glasses'" in broken.err
+    assert len(broken.err.splitlines()) == 1
+
+
+def test_a_wrong_plugin_ends_in_one_line_before_any_run(aepretrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(
+        (ROOT / "examples/residual.py").read_text().replace("nn.Linear(392, 10), nn", "nn.Linear(393, 10), nn")
+    )
+    done = aepretrain("grid", "--plugin", "wrong", *QUICK)
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert "plugin 'wrong': network 'residual' fails when it is tried: RuntimeError: " in done.err
+    assert not (tmp_path / "mlflow.db").exists()
