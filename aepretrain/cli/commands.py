@@ -88,7 +88,7 @@ def grid(**options: Any) -> None:
     store = open_store(options, asked.run_id)
     say_where(store)
     with Display(Console(), asked.specs, suite.num_jobs(asked.execution)) as display:
-        result = suite.run_grid(asked.specs, store, asked.execution, display.handle, _log_grid, run_id=asked.run_id)
+        result = suite.run_grid(asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id)
     if any(is_classifier(record.cell[2]) for record in result.records):
         show(report.build_grid(result.records), Path(options["out"]))
     say_where(store)
@@ -204,7 +204,7 @@ def _complain_of_missing(*results: "suite.GridResult") -> None:
         raise Failure(f"{len(failures)} of {total} trainings are missing ({'; '.join(failures)})")
 
 
-def _log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
+def log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
     """Give a grid's parent run its table."""
     from aepretrain import report
 

@@ -1,8 +1,9 @@
-"""What a person sees while trainings run: live bars on a terminal, plain lines elsewhere."""
+"""What a person sees while trainings run: live bars on a terminal and in a notebook, plain lines elsewhere."""
 
 import math
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,8 @@ class Display:
         self._forecast = Forecast()
         self._tasks: dict[TrainingSpec, TaskID] = {}
         self._last_line_s = time.monotonic()
+        in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
+        self.is_live = (console.is_terminal or in_notebook) and not console.quiet
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -35,7 +38,7 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self.is_live,
         )
         self._overall = self._progress.add_task("trainings", total=self.total, note="")
 
@@ -75,7 +78,7 @@ class Display:
             note += f", accuracy {result.val_accuracy:.4f}"
         if spec in self._tasks:
             self._progress.update(self._tasks[spec], completed=result.epoch, note=note)
-        if not self.console.is_terminal and time.monotonic() - self._last_line_s > HEARTBEAT_S:
+        if not self.is_live and time.monotonic() - self._last_line_s > HEARTBEAT_S:
             most = "" if spec.phase == "cls" and spec.settings.updates else f" of at most {spec.epochs}"
             self._print(f"  {spec.name}: epoch {result.epoch}{most}, {note}")
 

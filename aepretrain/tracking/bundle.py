@@ -289,8 +289,10 @@ def read_bundle(folder: Path) -> Bundle:
         for name in (RECORDS, HISTORIES, ARTIFACTS):
             if listed[name] != _digest(folder / name):
                 raise ValueError(f"{name} is not what {SUMS} says")
+        order = {variant: place for place, variant in enumerate(PHASES)}  # a plugin's, if unknown, comes last
         rows = sorted(
-            read_rows(folder / RECORDS, FIXED, others=pa.float64()), key=lambda row: list(PHASES).index(row["variant"])
+            read_rows(folder / RECORDS, FIXED, others=pa.float64()),
+            key=lambda row: order.get(row["variant"], len(order)),
         )
         trainings = {row["key"]: Training(row, [], {}) for row in rows}
         for one in read_rows(folder / HISTORIES, OF_HISTORIES):

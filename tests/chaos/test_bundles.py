@@ -122,8 +122,12 @@ TAMPERED = {
     "accuracy unknown": (RECORDS, all_accuracies(float("nan")), "test_accuracy is nan"),
     "no accuracy": (RECORDS, all_accuracies(None), "test_accuracy is nan"),  # type: ignore[arg-type]  # on purpose
     "other seed in the row": (RECORDS, of_first(seed=7), "another than its row says"),
-    "other variant": (RECORDS, of_first(variant="frozen2"), "frozen2"),
-    "other options": (RECORDS, of_first(spec='{"network":"fc","augmentation":"none","variant":"x","seed":0}'), "'x'"),
+    "other variant": (RECORDS, of_first(variant="frozen2"), "another than its row says"),
+    "other options": (
+        RECORDS,
+        of_first(spec='{"network":"fc","augmentation":"none","variant":"x","seed":0}'),
+        "has tags",
+    ),
     "endless JSON": (RECORDS, of_first(spec="[" * 100_000), "RecursionError"),
     "JSON of another kind": (RECORDS, of_first(tags="[]"), "TypeError"),
     "tag that is no text": (RECORDS, tags_of_first(host=["x"]), "no texts"),
