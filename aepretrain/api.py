@@ -36,7 +36,7 @@ class Results:
         return report.build_grid(self.records)
 
     def figure(self) -> "Figure":
-        """Every seed's test accuracy, experiment by experiment; a notebook shows it by itself."""
+        """Every seed's test accuracy, experiment by experiment; a notebook shows it after ``%matplotlib inline``."""
         from aepretrain import report
 
         return report.figure(self.table)
