@@ -16,9 +16,13 @@ def user() -> str:
 
 @lru_cache(maxsize=1)
 def git_state() -> tuple[str, str]:
-    """The commit that the code was checked out from, and whether it was changed since; ``unknown`` outside git."""
+    """The commit that the code was checked out from, and whether it was changed since; ``unknown`` outside git.
+
+    So it is where the package is installed in an environment that lies in somebody's checkout: that is other code.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         changes = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
