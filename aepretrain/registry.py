@@ -90,7 +90,8 @@ def require(holds: bool, complaint: str) -> None:
 
 def require_subclass(thing: object, base: type) -> None:
     """Raise `UsageError` where a thing is not a class made from `base`."""
-    require(isinstance(thing, type) and issubclass(thing, base), f"{thing!r} is not a subclass of {base.__qualname__}")
+    told = thing.__qualname__ if isinstance(thing, type) else " ".join(repr(thing).split())[:60]
+    require(isinstance(thing, type) and issubclass(thing, base), f"{told} is not a subclass of {base.__qualname__}")
 
 
 def _source_digest(thing: object, what: str) -> str:

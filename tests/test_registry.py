@@ -1,0 +1,326 @@
+"""What users can add, how wrong things are told, and that the keys of what is built in stay what they were."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aepretrain import augment, data, networks, suite, variants
+from aepretrain.augment import Augmentation
+from aepretrain.data import Dataset, with_digest
+from aepretrain.networks import Network
+from aepretrain.registry import Registry
+from aepretrain.spec import (
+    AUGMENTATIONS,
+    NETWORKS,
+    Execution,
+    Failure,
+    Settings,
+    TrainingSpec,
+    UsageError,
+    grid_key,
+    grid_specs,
+)
+from aepretrain.variants import Variant, training_key
+
+pytestmark = pytest.mark.usefixtures("own_registries")
+
+
+def test_the_keys_of_the_default_grid_are_the_known_ones() -> None:
+    # They were taken before there was a registry; a change means that stored runs no longer count as done.
+    specs = grid_specs(NETWORKS, AUGMENTATIONS, (0, 1), Settings())
+    keys = tuple(training_key(spec, "digest") for spec in specs)
+    assert keys == tuple(spec.key("digest", {}) for spec in specs), "nothing built in has a definition"
+    assert grid_key(keys) == "368d3385140b492dc11156c178758a308510df21cbef782dc7ca4ef8ee10e4fc"
+
+
+class Tiny(Network):
+    frozen_head = "first"
+    trained_head = "second"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder: nn.Module = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+        self.decoder: nn.Module = nn.Sequential(nn.Linear(5, 784), nn.Unflatten(1, (1, 28, 28)))
+        self.first, self.second = nn.Linear(5, 10), nn.Linear(5, 10)
+
+
+class NoHead(Tiny):
+    trained_head = "third"
+
+
+class UnnamedHead(Tiny):
+    trained_head = None  # type: ignore[assignment]  # on purpose
+
+
+class WideHead(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Linear(5, 11)
+
+
+class FlatImages(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(5, 784)
+
+
+class MapsForCodes(Tiny):
+    def encode(self, images_NCHW: Tensor) -> Tensor:
+        return images_NCHW
+
+
+class DoesNotFit(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(7, 5)
+
+
+class TakesArguments(Tiny):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, 10)
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (nn.Linear, "is not a subclass of Network"),
+        (Tiny(), "is not a subclass of Network"),
+        (NoHead, "it has no module named third"),
+        (UnnamedHead, "frozen_head and trained_head must be the names"),
+        (WideHead, r"the head second gives torch.float32 \[2, 11\] for 2 images, expected float32 \[2, 10\]"),
+        (FlatImages, r"decode gives torch.float32 \[2, 784\] for 2 images, expected float32 \[2, 1, 28, 28\]"),
+        (MapsForCodes, r"encode gives \[2, 1, 28, 28\] for 2 images, expected \[2, code size\]"),
+        (DoesNotFit, "fails when it is tried: RuntimeError: "),
+        (TakesArguments, "fails when it is tried: TypeError: .*width"),
+    ],
+)
+def test_a_wrong_network_is_refused_in_a_line(network: type[Network], told: str) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(UsageError, match=f"network 'mine'.* {told}") as refusal:
+        networks.register("mine", network)
+    assert "\n" not in str(refusal.value)
+    assert torch.equal(torch.get_rng_state(), before), "trying it draws nothing"
+    with pytest.raises(UsageError, match="network='mine' is not known"):
+        networks.NETWORKS.look_up("mine")
+
+
+class Darker(Augmentation):
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(num, generator=generator)
+
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
+        return images_BCHW * drawn_B.view(-1, 1, 1, 1)
+
+
+class DrawsFromNowhere(Darker):
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002  # that is what is wrong
+        return torch.rand(num)
+
+
+class DrawsOneForAll(Darker):
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002  # likewise
+        return torch.rand(1, generator=generator)
+
+
+class InPlace(Darker):
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002  # likewise
+        return images_BCHW.mul_(0.5)
+
+
+class Crops(Darker):
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002  # likewise
+        return images_BCHW[..., 1:]
+
+
+class Explodes(Darker):
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002  # likewise
+        return images_BCHW / 0
+
+
+class DrawsOnly(Augmentation):
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(num, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "told"),
+    [
+        (None, "is not a subclass of Augmentation"),
+        (DrawsFromNowhere, "draw gives something else for the same generator"),
+        (DrawsOneForAll, r"draw gives \[1\] for 3 images"),
+        (InPlace, "apply changes the images that it is given"),
+        (Crops, r"apply gives torch.float32 \[3, 1, 28, 27\], expected float32 \[3, 1, 28, 28\]"),
+        (Explodes, "apply gives values that are not finite"),
+        (DrawsOnly, "TypeError: .*abstract"),
+    ],
+)
+def test_a_wrong_augmentation_is_refused_in_a_line(augmentation: type[Augmentation], told: str) -> None:
+    with pytest.raises(UsageError, match=f"augmentation 'mine'.* {told}") as refusal:
+        augment.register("mine", augmentation)
+    assert "\n" not in str(refusal.value)
+
+
+class Head(Variant):
+    pretrained = False
+
+    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # just the head
+        return [head]
+
+
+class Nothing(Variant):
+    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # on purpose
+        return []
+
+
+class DecoderOnly(Variant):
+    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # on purpose
+        return [network.decoder]
+
+
+class Weights(Variant):
+    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # on purpose
+        return list(head.parameters())  # type: ignore[arg-type]  # likewise
+
+
+class Perhaps(Head):
+    pretrained = "perhaps"  # type: ignore[assignment]  # likewise
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        (Tiny, "is not a subclass of Variant"),
+        (Nothing, "learned names no weights of the encoder or the head"),
+        (DecoderOnly, "learned names no weights of the encoder or the head"),
+        (Weights, "learned gives Parameter, expected modules"),
+        (Perhaps, "pretrained is 'perhaps'"),
+    ],
+)
+def test_a_wrong_variant_is_refused_in_a_line(variant: type[Variant], told: str) -> None:
+    with pytest.raises(UsageError, match=f"variant 'mine': .*{told}"):
+        variants.register("mine", variant)
+    with pytest.raises(UsageError, match="variant='mine' is not allowed"):
+        TrainingSpec(variant="mine", network="fc")
+
+
+def test_a_taken_name_and_one_that_is_none_are_refused() -> None:
+    networks.register("tiny", Tiny)
+    networks.register("tiny", Tiny)
+    for name, told in {
+        "fc": "network name 'fc' is taken by a built-in network",
+        "tiny": "network name 'tiny' is taken by .*test_registry.Tiny: choose another",
+        "two words": "use letters, digits and _",
+    }.items():
+        with pytest.raises(UsageError, match=told):
+            networks.register(name, NoHead)
+    with pytest.raises(UsageError, match="augmentation name 'none' is taken by a built-in augmentation"):
+        augment.register("none", Darker)
+    with pytest.raises(UsageError, match="variant name 'pca' is taken by a built-in variant"):
+        variants.register("pca", Head)
+    with pytest.raises(UsageError, match="dataset name 'mnist' is taken by a built-in dataset"):
+        data.register("mnist", lambda _: None)  # type: ignore[arg-type,return-value]  # on purpose
+
+
+def test_what_has_no_source_is_refused() -> None:
+    registry: Registry[type] = Registry("thing", {}, lambda _: None)
+    with pytest.raises(UsageError, match="thing 'mine' is not defined in a file: put it into a module"):
+        registry.register("mine", type("Mine", (), {"__module__": "nowhere"}))
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder from which modules are imported, and forgotten after the test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_the_key_names_every_definition_in_it(modules: Path, digits: Dataset) -> None:
+    (modules / "ours.py").write_text(
+        "import tests_of_registry as shown\n"
+        "from aepretrain import augment, data, networks, variants\n"
+        "class Tiny(shown.Tiny): pass\n"
+        "class Darker(shown.Darker): pass\n"
+        "class Head(shown.Head): pass\n"
+        "def load(data_dir): return None\n"
+        "networks.register('ours_n', Tiny)\n"
+        "augment.register('ours_a', Darker)\n"
+        "variants.register('ours_v', Head)\n"
+        "data.register('ours_d', load)\n"
+    )
+    sys.modules["tests_of_registry"] = sys.modules[__name__]
+    suite.check([], Execution(plugins=("ours",)))
+    plain = TrainingSpec(variant="scratch", network="fc")
+    digest = networks.NETWORKS.definition_digest("ours_n")
+    assert digest is not None
+    for kind, spec in {
+        "network": replace(plain, network="ours_n"),
+        "augmentation": replace(plain, augmentation="ours_a"),
+        "variant": replace(plain, variant="ours_v"),
+        "dataset": replace(plain, settings=Settings(dataset="ours_d")),
+    }.items():
+        assert training_key(spec, digits.digest) == spec.key(digits.digest, {kind: digest})
+        assert spec.pretraining is None
+    suite.check([replace(plain, variant="ours_v", augmentation="ours_a")], Execution(plugins=("ours",)))
+
+
+def test_a_plugin_that_cannot_be_imported_is_told_in_a_line(modules: Path) -> None:
+    (modules / "torn.py").write_text("import torch\nraise ValueError('half\\na module')\n")
+    (modules / "bent.py").write_text("from aepretrain import register_network\nregister_network('fc', int)\n")
+    for name, told in {
+        "torn": "plugin 'torn' cannot be imported: half a module",
+        "bent": "plugin 'bent': network name 'fc' is taken by a built-in network: choose another",
+        "nowhere_to_be_found": "plugin 'nowhere_to_be_found' cannot be imported: No module named",
+    }.items():
+        with pytest.raises(UsageError) as refusal:
+            suite.load_plugins(Execution(plugins=(name,)))
+        assert told in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def part(num: int, **changes: Tensor) -> tuple[Tensor, Tensor]:
+    images_NHW = torch.zeros(num, 28, 28, dtype=torch.uint8)
+    labels_N = torch.arange(num) % 10
+    return changes.get("images", images_NHW), changes.get("labels", labels_N)
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        (
+            part(20, images=torch.zeros(20, 28, 28)),
+            "training images are torch.float32 .20, 28, 28., expected torch.uint8",
+        ),
+        (part(20, images=torch.zeros(20, 32, 32, dtype=torch.uint8)), r"expected torch.uint8 \[20, 28, 28\]"),
+        (part(20, labels=torch.zeros(20)), "training labels are torch.float32"),
+        (part(20, labels=torch.zeros(19, dtype=torch.int64)), r"\[19\], expected torch.int64 \[20\]"),
+        (part(20, labels=torch.arange(20)), "labels go from 0 to 19, expected 0 to 9"),
+        (part(3), "it has 3 training images, at least 10 are needed"),
+    ],
+)
+def test_a_wrong_dataset_is_refused_in_a_line(training: tuple[Tensor, Tensor], told: str) -> None:
+    data.register("mine", lambda _data_dir: with_digest("mine", "made up", *training, *part(20)))
+    with pytest.raises(Failure, match=f"dataset 'mine': .*{told}"):
+        data.load("mine", None)
+
+
+def test_a_loader_that_fails_is_told_in_a_line() -> None:
+    with pytest.raises(UsageError, match="dataset 'mine': it must take one argument, data_dir"):
+        data.register("mine", lambda: None)  # type: ignore[arg-type,misc]  # on purpose
+    data.register("other", lambda _: with_digest("another", "made up", *part(20), *part(20)))
+    with pytest.raises(Failure, match="dataset 'other': its loader gives a dataset that is named 'another'"):
+        data.load("other", None)
+    data.register("torn", lambda _: torch.load("no-such-file"))
+    with pytest.raises(Failure, match="dataset 'torn' cannot be loaded: FileNotFoundError: "):
+        data.load("torn", None)
+    data.register("none", lambda _: None)  # type: ignore[arg-type,return-value]  # on purpose
+    with pytest.raises(Failure, match="its loader gives NoneType, expected a Dataset"):
+        data.load("none", None)
