@@ -345,7 +345,12 @@ def grid_specs(
     settings: Settings,
     further: tuple[str, ...] = (),
 ) -> tuple[TrainingSpec, ...]:
-    """Every training of a grid, pretrainings included, in the order of the table; last those of `further` variants."""
+    """Every training of a grid, pretrainings included, in the order of the table; last those of plugins' variants.
+
+    Raises `UsageError` for a `further` variant that is no plugin's.
+    """
+    for name in BUILT_IN_VARIANTS.intersection(further):
+        raise UsageError(f"variant={name!r} is no plugin's: the grid has {', '.join(VARIANTS)}, studies the others")
     return tuple(
         TrainingSpec(variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings)
         for network in networks

@@ -166,6 +166,8 @@ def test_grid_has_every_cell_once() -> None:
     assert len({one.name for one in specs}) == len(specs) == 2 * 2 * 2 * len(VARIANTS)
     keys = tuple(one.key("", {}) for one in specs)
     assert grid_key(keys) == grid_key(keys[::-1]) != grid_key(keys[1:])
+    with pytest.raises(UsageError, match="variant='pca' is no plugin's"):
+        grid_specs(("fc",), ("none",), (0,), Settings(), ("pca",))
 
 
 def test_streams_differ_by_seed_purpose_and_epoch() -> None:

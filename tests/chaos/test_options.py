@@ -75,7 +75,9 @@ AT_MOST = {
     "threads": ("1", "2"),
     "network": ("fc",),
     "networks": ("fc", "fc,fc"),
+    "augmentation": ("none", "erasing"),
     "augmentations": ("none", "erasing"),
+    "dataset": ("digits", "mnist", "fashion-mnist", "kmnist"),
     "seeds": ("0", "1", "0-1"),
     "name": ("controls", "robustness", "similarity"),
 }

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from aepretrain import tracking
 from aepretrain.data import Dataset
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,10 @@ def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(aepretrain: Run, tm
     reported = aepretrain("report")  # without the plugins
     assert reported.code == 0, reported.err
     assert "last_layer" in (tmp_path / "results/report.md").read_text()
+    store, other = (tracking.open_store(f"sqlite:///{tmp_path}/{name}.db") for name in ("mlflow", "other"))
+    tracking.export(store, list(store.records().values()), set(), tmp_path / "bundle")
+    assert tracking.restore(other, tracking.read_bundle(tmp_path / "bundle")) == 10
+    assert other.records().keys() == store.records().keys()
 
 
 def test_the_source_of_a_plugin_is_part_of_the_keys_that_use_it(aepretrain: Run, tmp_path: Path) -> None:
