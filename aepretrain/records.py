@@ -99,21 +99,26 @@ class Record:
         """The seed of everything that was drawn."""
         return int(self.identity["seed"])
 
+    @property
+    def spec(self) -> TrainingSpec:
+        """What was trained; settings that it does not depend on have their defaults."""
+        return self._as_variant(self.cell[2])
+
+    def _as_variant(self, variant: str) -> TrainingSpec:
+        network, augmentation, _ = self.cell
+        settings = {one.name: self.identity[one.name] for one in fields(Settings) if one.name in self.identity}
+        return TrainingSpec(
+            network=network, augmentation=augmentation, variant=variant, seed=self.seed, settings=Settings(**settings)
+        )
+
     def checked(self) -> "Record":
         """The record itself. Raises `ValueError` where no finished training leaves such a one."""
-        network, augmentation, variant = self.cell
+        network, _, variant = self.cell
         if not network.isidentifier():
             raise ValueError(f"network={network!r} is no name of a network")
         if not variant.isidentifier():
             raise ValueError(f"variant={variant!r} is no name of a variant")
-        settings = {one.name: self.identity[one.name] for one in fields(Settings) if one.name in self.identity}
-        TrainingSpec(
-            network=network,
-            augmentation=augmentation,
-            variant=variant if variant in PHASES else "scratch",  # it may be that of a plugin that is not loaded
-            seed=self.seed,
-            settings=Settings(**settings),
-        )
+        self._as_variant(variant if variant in PHASES else "scratch")  # it may be that of a plugin that is not loaded
         of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
         shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")
         for name in ("training_s", *of_training, *shares):

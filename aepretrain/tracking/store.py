@@ -5,6 +5,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import shlex
 import sqlite3
 import tempfile
@@ -26,7 +27,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.records import EPOCH_METRICS, EpochResult, Record, history_of
 from aepretrain.redaction import redact
-from aepretrain.spec import SCHEMA, Execution
+from aepretrain.spec import SCHEMA, Execution, UsageError
 from aepretrain.tracking.availability import StoreError, one_line, patient
 
 EXPERIMENT = "aepretrain"
@@ -109,9 +110,18 @@ class Store:
                 latest[record.key] = record
         return latest
 
-    def _records(self, tags: Mapping[str, str]) -> Iterator[Record]:
+    def record(self, run_id: str) -> Record:
+        """The finished training of a run. Raises `UsageError` where the id is none, `StoreError` where there is none."""
+        if not re.fullmatch("[0-9a-f]{32}", run_id):
+            raise UsageError(f"run={run_id!r} is no id of a run: it must be 32 digits and letters from a to f")
+        found = next(self._records({"schema": str(SCHEMA)}, f"attributes.run_id = '{run_id}'"), None)
+        if found is None:
+            raise StoreError(f"there is no finished training with run id {run_id} in {redact(self.uri)}")
+        return found
+
+    def _records(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Record]:
         filters = {"done": "true", **tags}
-        return map(_record, self.search(filters, "attributes.status = 'FINISHED'"))
+        return map(_record, self.search(filters, "attributes.status = 'FINISHED'", *conditions))
 
     def search(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Run]:
         """Every run, in all experiments, whose tags have these values; read page by page."""

@@ -1,6 +1,6 @@
 """Weights as files, and as the module that users of a trained classifier call.
 
-Shapes: N images, C channels, H rows, W columns, K classes.
+Shapes: N images, C channels, H rows, W columns, D code features, K classes.
 """
 
 import io
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from aepretrain.networks import Classifier, build, load_part
+from aepretrain.networks import Classifier, Network, build, load_part
 from aepretrain.spec import Failure, Settings, TrainingSpec
 from aepretrain.variants.images import normalize
 
@@ -53,6 +53,13 @@ def scoring_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Modu
     return _Scorer(Classifier(network, head, frozen=False), spec.settings).eval()
 
 
+def encoding_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The trained encoder as users call it: images [N, 1, 28, 28] in [0, 1] → codes [N, D]."""
+    network = build(spec.network, spec.seed)
+    load_part(network, "encoder", weights)
+    return _Encoder(network, spec.settings).eval()
+
+
 class _Scorer(nn.Module):
     def __init__(self, classifier: Classifier, settings: Settings) -> None:
         super().__init__()
@@ -62,3 +69,13 @@ class _Scorer(nn.Module):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         logits_NK: Tensor = self.classifier(normalize(images_NCHW, self.settings))
         return logits_NK.softmax(1)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, network: Network, settings: Settings) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return self.network.encode(normalize(images_NCHW, self.settings))

@@ -1,0 +1,126 @@
+"""Pictures of digits from anywhere, prepared as MNIST's authors prepared theirs.
+
+"The original black and white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box while
+preserving their aspect ratio. […] the images were centered in a 28x28 image by computing the center of mass of the
+pixels, and translating the image so as to position this point at the center of the 28x28 field."
+(http://yann.lecun.com/exdb/mnist/)
+
+Shapes: H rows, W columns. Ink is 1 and ground 0, as in MNIST.
+"""
+
+import stat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from aepretrain.spec import Failure
+
+FIELD, BOX = 28, 20
+"""Sides of the prepared image, and of the box within which the digit is scaled."""
+
+CENTER = 14
+"""The pixel to which the centre of mass is moved: in all of MNIST's test images it is between 13.5 and 14.5."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+MAX_PIXELS = 2**26
+"""A picture of more pixels is refused before it is unpacked."""
+
+MAX_SIDE = 1024
+"""A larger picture is reduced to this first, which leaves more than enough of a digit to make 20 pixels of."""
+
+LEAST_CONTRAST = 16 / 255
+"""What differs less from the ground, over the whole picture, is no ink: paper and JPEG's noise do that too."""
+
+LEAST_INK = 0.3
+"""Of the strongest ink: what is fainter does not count when the digit's edges are looked for."""
+
+Picture = NDArray[np.float32]
+
+
+def read_picture(path: Path) -> Picture:
+    """The digit in a PNG or JPEG file as MNIST would show it: [28, 28] in [0, 1].
+
+    Raises `Failure`, naming the file, where it is no such picture or nothing is drawn in it.
+    """
+    try:
+        return prepare(_grey(path))
+    except Failure as failure:
+        raise Failure(f"{path}: {failure}") from None
+
+
+def prepare(grey_HW: Picture) -> Picture:
+    """The digit in a grey picture in [0, 1], dark on light or light on dark, as MNIST would show it, [28, 28].
+
+    Raises `Failure` where nothing is drawn.
+    """
+    ink_HW = _ink(grey_HW)
+    rows_N, columns_N = (np.flatnonzero((ink_HW > LEAST_INK).any(axis)) for axis in (1, 0))
+    top, bottom, left, right = rows_N[0], rows_N[-1] + 1, columns_N[0], columns_N[-1] + 1
+    return _center(_scale(ink_HW[top:bottom, left:right]))
+
+
+def _grey(path: Path) -> Picture:
+    """A file as brightness in [0, 1], upright, without what is transparent in it."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Failure("is a folder, not a picture" if path.is_dir() else "is no ordinary file")
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Failure(f"has {image.width:,} × {image.height:,} pixels: at most {MAX_PIXELS:,} are read")
+            image.load()
+            return _brightness(ImageOps.exif_transpose(image))
+    except Failure:
+        raise
+    except Image.UnidentifiedImageError:
+        raise Failure("is no PNG or JPEG picture") from None
+    except OSError as error:
+        raise Failure(f"cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # noqa: BLE001  # Pillow documents no class for what a damaged file raises
+        raise Failure(f"is a damaged picture ({' '.join(str(error).split())[:100]})") from None
+
+
+def _brightness(image: Image.Image) -> Picture:
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut to 8
+        image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).astype(np.uint8))
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+    with_alpha_HW2 = np.asarray(image.convert("LA"), dtype=np.float32) / 255
+    grey_HW, alpha_HW = with_alpha_HW2[..., 0], with_alpha_HW2[..., 1]
+    drawn = float((grey_HW * alpha_HW).sum() / max(float(alpha_HW.sum()), 1.0))
+    ground = 0.0 if drawn > 0.5 else 1.0  # behind what is transparent: the opposite of what is drawn
+    return grey_HW * alpha_HW + ground * (1 - alpha_HW)
+
+
+def _ink(grey_HW: Picture) -> Picture:
+    """How far each pixel is from the ground, which is what most of the border is, towards the ink: in [0, 1]."""
+    border_N = np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[:, 0], grey_HW[:, -1]])
+    ground, low, high = float(np.median(border_N)), float(grey_HW.min()), float(grey_HW.max())
+    if high - low < LEAST_CONTRAST:
+        raise Failure("nothing is drawn in it")
+    is_light = ground - low > high - ground
+    ink_HW = (ground - grey_HW) / (ground - low) if is_light else (grey_HW - ground) / (high - ground)
+    return ink_HW.clip(0, 1)
+
+
+def _scale(ink_HW: Picture) -> Picture:
+    """The same in another size, of which the longer side is 20."""
+    height, width = (max(1, round(BOX * side / max(ink_HW.shape))) for side in ink_HW.shape)
+    image = Image.fromarray(ink_HW).resize((width, height), Image.Resampling.HAMMING)
+    return np.asarray(image).clip(0, 1)
+
+
+def _center(ink_HW: Picture) -> Picture:
+    """In a field of 28×28, moved by whole pixels so that the centre of mass is in its middle."""
+    field_HW = np.zeros((FIELD, FIELD), np.float32)
+    top, left = (
+        int(np.clip(CENTER - round(_center_of_mass(ink_HW.sum(1 - axis))), 0, FIELD - ink_HW.shape[axis]))
+        for axis in (0, 1)
+    )
+    field_HW[top : top + ink_HW.shape[0], left : left + ink_HW.shape[1]] = ink_HW
+    return field_HW
+
+
+def _center_of_mass(mass_N: NDArray[np.float32]) -> float:
+    return float((mass_N * np.arange(len(mass_N))).sum() / mass_N.sum())
