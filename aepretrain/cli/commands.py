@@ -24,6 +24,7 @@ from aepretrain.cli.options import (
     store_option,
 )
 from aepretrain.cli.results import compare, export, import_, report_
+from aepretrain.cli.serving import encode, onnx, predict, promote
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.cli.sync import sync
 from aepretrain.redaction import redact
@@ -292,7 +293,7 @@ def _with_available_dataset(settings: Settings, execution: Execution, fallback: 
     return settings
 
 
-for _command in (compare, report_, export, import_, sync):
+for _command in (compare, report_, export, import_, sync, predict, encode, onnx, promote):
     cli.add_command(_command)
 
 

@@ -1,0 +1,30 @@
+"""What finished trainings are good for afterwards: predict, encode, export to ONNX, promote in the model registry."""
+
+from aepretrain.serving.exchange import export_onnx
+from aepretrain.serving.pictures import prepare, read_picture
+from aepretrain.serving.prediction import (
+    apply,
+    load_classifier,
+    load_encoder,
+    most_probable,
+    pictures_in,
+    write_codes,
+)
+from aepretrain.serving.promotion import promote
+from aepretrain.serving.selection import best, choose_classifier, choose_encoder
+
+__all__ = [
+    "apply",
+    "best",
+    "choose_classifier",
+    "choose_encoder",
+    "export_onnx",
+    "load_classifier",
+    "load_encoder",
+    "most_probable",
+    "pictures_in",
+    "prepare",
+    "promote",
+    "read_picture",
+    "write_codes",
+]

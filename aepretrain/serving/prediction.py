@@ -1,8 +1,88 @@
-"""What a finished training makes of pictures: classes, or codes.
+"""What a finished training makes of pictures: probabilities of classes, or codes.
 
-Shapes: N pictures, K classes, D code features.
+Shapes: N images, C channels, H rows, W columns, K classes, D code features.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import batched
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from aepretrain.records import Record
+from aepretrain.serving.pictures import SUFFIXES, read_picture
+from aepretrain.spec import Failure
+from aepretrain.tracking import Store
+from aepretrain.variants import encoding_module, parse_weights, scoring_module
+
+BATCH = 256
+"""Pictures at once, so that a folder of any size fits into memory."""
+
+Floats = NDArray[np.float32]
+
+
+def load_classifier(store: Store, record: Record) -> nn.Module:
+    """A finished classifier: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, K]. Raises `Failure`."""
+    return scoring_module(record.spec, parse_weights(store.weights(record)))
+
+
+def load_encoder(store: Store, record: Record) -> nn.Module:
+    """The encoder of a finished training: images [N, 1, 28, 28] in [0, 1] → codes [N, D]. Raises `Failure`."""
+    return encoding_module(record.spec, parse_weights(store.weights(record)))
+
+
+def apply(module: nn.Module, paths: Sequence[Path]) -> Floats:
+    """What a module makes of pictures in files, [N, K] or [N, D]. Raises `Failure` for one that is none."""
+    images_N1HW = torch.from_numpy(np.stack([read_picture(path) for path in paths])).unsqueeze(1)
+    with torch.inference_mode():
+        outputs: Floats = module(images_N1HW).numpy()
+    return outputs
+
+
+def most_probable(probs_K: Floats, num: int) -> list[tuple[int, float]]:
+    """The most probable classes, each with its probability, the first first."""
+    return [(int(k), float(probs_K[k])) for k in np.argsort(-probs_K, kind="stable")[:num]]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The PNG and JPEG files in a folder, by name. Raises `Failure` where there is none."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise Failure(f"there is no picture in {folder}: no file there ends in {', '.join(SUFFIXES)}")
+    return found
+
+
+def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: dict[str, str]) -> int:
+    """Write the codes of pictures as Parquet, and give how many features a code has.
+
+    Columns are ``file`` (the name) and ``code`` (a list of D numbers); `about` goes into the file's metadata. Raises
+    `Failure` for a picture that is none or a file that cannot be written; then nothing is there that was not before.
+    """
+    batches = _coded(module, paths)
+    first = next(batches)
+    schema = first.schema.with_metadata(about)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with partial.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            writer.write_batch(first.replace_schema_metadata(about))
+            for batch in batches:
+                writer.write_batch(batch.replace_schema_metadata(about))
+        partial.replace(target)
+    except OSError as error:
+        raise Failure(f"nothing can be written to {target}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return int(first.schema.field("code").type.list_size)
+
+
+def _coded(module: nn.Module, paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(paths), BATCH):
+        some = paths[start : start + BATCH]
+        codes_ND = apply(module, some)
+        names = [path.name.encode("utf-8", "backslashreplace").decode() for path in some]
+        codes = pa.FixedSizeListArray.from_arrays(pa.array(codes_ND.ravel()), codes_ND.shape[1])
+        yield pa.record_batch({"file": pa.array(names), "code": codes})

@@ -10,6 +10,7 @@ from aepretrain.tracking.bundle import Bundle, export, read_bundle, restore
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.models import log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
+from aepretrain.tracking.registry import CHAMPION, Promotion, promote, serve_hint
 from aepretrain.tracking.runs import (
     DatasetReference,
     Run,
@@ -27,8 +28,10 @@ from aepretrain.tracking.store import (
 )
 
 __all__ = [
+    "CHAMPION",
     "Bundle",
     "DatasetReference",
+    "Promotion",
     "Run",
     "Sender",
     "Store",
@@ -46,10 +49,12 @@ __all__ = [
     "open_store",
     "open_training",
     "point_to",
+    "promote",
     "read_bundle",
     "recover",
     "recovering",
     "restore",
+    "serve_hint",
     "ui_hint",
     "upload_kept",
 ]

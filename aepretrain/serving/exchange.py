@@ -1,0 +1,81 @@
+"""A classifier for programs that know neither PyTorch nor this package: ONNX.
+
+Shapes: N images, K classes.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from aepretrain.spec import Failure
+
+TOLERANCE = 1e-5
+"""How far probabilities may be apart: both are float32, summed in different orders."""
+
+CHECKED_SIZES = (1, 2, 7, 64)
+"""Numbers of images with which the two are compared; none of them is fixed in the file."""
+
+Floats = NDArray[np.float32]
+
+
+def export_onnx(module: nn.Module, target: Path) -> float:
+    """Write a classifier as ONNX: ``images`` [N, 1, 28, 28] in [0, 1] → ``probabilities`` [N, K].
+
+    It is written after ONNX Runtime has given the same probabilities for random images; how far they were apart at most
+    is returned. Raises `Failure` where the extra ``onnx`` is not installed, the network cannot be exported, the two
+    differ, or the file cannot be written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  # PyTorch's exporter needs it, and would say so in several lines
+    except ImportError as error:
+        raise Failure(
+            f"ONNX needs {error.name}, which is not installed: it comes with the extra named onnx "
+            "(pip install onnx onnxscript onnxruntime)"
+        ) from None
+    content = _exported(module)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    apart = max(_apart(module, session, num) for num in CHECKED_SIZES)
+    if not apart <= TOLERANCE:
+        raise Failure(f"ONNX Runtime's probabilities are up to {apart:.2g} away from PyTorch's; nothing was written")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(target)
+    except OSError as error:
+        raise Failure(f"nothing can be written to {target}: {error.strerror or error}") from None
+    return apart
+
+
+def _exported(module: nn.Module) -> bytes:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            program = torch.onnx.export(
+                module,
+                (torch.rand(2, 1, 28, 28),),  # with one image, the exporter would fix their number
+                input_names=["images"],
+                output_names=["probabilities"],
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # noqa: BLE001  # the exporter documents no class for what it cannot export
+        raise Failure(f"the network cannot be exported to ONNX: {' '.join(str(error).split())[:200]}") from None
+    assert program is not None, "it is None only where the exporter is told to write a file itself"
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _apart(module: nn.Module, session: "onnxruntime.InferenceSession", num: int) -> float:  # noqa: F821
+    images_N1HW = torch.rand(num, 1, 28, 28, generator=torch.Generator().manual_seed(num))
+    (found_NK,) = session.run(["probabilities"], {"images": images_N1HW.numpy()})
+    with torch.inference_mode():
+        return float(np.abs(found_NK - module(images_N1HW).numpy()).max())

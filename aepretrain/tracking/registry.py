@@ -1,0 +1,57 @@
+"""MLflow's model registry: which run's model is the champion."""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mlflow
+
+from aepretrain.records import Record
+from aepretrain.redaction import redact
+from aepretrain.stopping import whole
+from aepretrain.tracking.store import TAG, Store
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A version of a registered model that is the champion now, and which one was before (None where none was)."""
+
+    name: str
+    version: str
+    before: str | None
+
+    @property
+    def uri(self) -> str:
+        """Under which MLflow loads and serves whatever is the champion."""
+        return f"models:/{self.name}@{CHAMPION}"
+
+
+@whole()
+def promote(store: Store, record: Record, name: str, description: str, tags: Mapping[str, str]) -> Promotion:
+    """Register the model of a finished run under a name, unless it is registered there, and make it the champion.
+
+    The run has its model already (see `log_model`). Raises MLflow's own errors for a name that it does not take.
+    """
+    mlflow.set_tracking_uri(store.uri)
+    client = store.client
+    registered = {one.name: one for one in client.search_registered_models(f"name = '{name}'")}
+    before = registered[name].aliases.get(CHAMPION) if name in registered else None
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{record.run_id}'")
+    if versions:
+        version = str(max(int(one.version) for one in versions))
+    else:
+        model_uri = client.get_run(record.run_id).data.tags[f"{TAG}model"]
+        with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
+            registered_now = mlflow.register_model(model_uri, name, tags={TAG + key: one for key, one in tags.items()})
+        version = str(registered_now.version)
+        client.update_model_version(name, version, description)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    return Promotion(name, version, None if before is None else str(before))
+
+
+def serve_hint(store: Store, promotion: Promotion) -> str:
+    """What to type to serve the champion."""
+    return f"MLFLOW_TRACKING_URI={redact(store.uri)} mlflow models serve -m {promotion.uri} --env-manager local"
