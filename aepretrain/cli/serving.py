@@ -1,6 +1,7 @@
 """The commands that use what is finished: ``predict``, ``encode``, ``onnx`` and ``promote``."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,9 +70,10 @@ def predict(images: Sequence[Path], **options: Any) -> None:
 
     from aepretrain import serving
 
+    images_NHW = serving.read_pictures(images)
     store = _open(options)
     record = serving.choose_classifier(store, options["run_id"], options["dataset"])
-    probs_NK = serving.apply(serving.load_classifier(store, record), images)
+    probs_NK = serving.apply(serving.load_classifier(store, record), images_NHW)
     _say_model(record)
     table = Table("picture", "digit", "probability", "else", "")
     for path, probs_K in zip(images, probs_NK, strict=True):
@@ -143,6 +145,8 @@ def promote(name: str | None, **options: Any) -> None:
 
     Without --run it is the one with the lowest validation loss: test images choose nothing.
     """
+    if name is not None and not re.fullmatch(r"[\w.-]+", name):
+        raise UsageError(f"name={name!r} is not allowed: use letters, digits, . _ and -")
     from aepretrain import serving, tracking
 
     run_id = adopted_run_id()

@@ -8,6 +8,7 @@ from aepretrain.serving.prediction import (
     load_encoder,
     most_probable,
     pictures_in,
+    read_pictures,
     write_codes,
 )
 from aepretrain.serving.promotion import promote
@@ -26,5 +27,6 @@ __all__ = [
     "prepare",
     "promote",
     "read_picture",
+    "read_pictures",
     "write_codes",
 ]

@@ -8,6 +8,7 @@ import io
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def _exported(module: nn.Module) -> bytes:
     return content
 
 
-def _apart(module: nn.Module, session: "onnxruntime.InferenceSession", num: int) -> float:  # noqa: F821
+def _apart(module: nn.Module, session: Any, num: int) -> float:
     images_N1HW = torch.rand(num, 1, 28, 28, generator=torch.Generator().manual_seed(num))
     (found_NK,) = session.run(["probabilities"], {"images": images_N1HW.numpy()})
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aepretrain.spec import Failure
 
@@ -74,7 +74,7 @@ def _grey(path: Path) -> Picture:
             return _brightness(ImageOps.exif_transpose(image))
     except Failure:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Failure("is no PNG or JPEG picture") from None
     except OSError as error:
         raise Failure(f"cannot be read: {error.strerror or error}") from None
@@ -86,11 +86,12 @@ def _brightness(image: Image.Image) -> Picture:
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut to 8
         image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
-    with_alpha_HW2 = np.asarray(image.convert("LA"), dtype=np.float32) / 255
-    grey_HW, alpha_HW = with_alpha_HW2[..., 0], with_alpha_HW2[..., 1]
+    with_alpha_HW2 = np.asarray(image.convert("LA"), dtype=np.float32) / np.float32(255)
+    grey_HW, alpha_HW = np.moveaxis(with_alpha_HW2, 2, 0)
     drawn = float((grey_HW * alpha_HW).sum() / max(float(alpha_HW.sum()), 1.0))
     ground = 0.0 if drawn > 0.5 else 1.0  # behind what is transparent: the opposite of what is drawn
-    return grey_HW * alpha_HW + ground * (1 - alpha_HW)
+    shown_HW: Picture = grey_HW * alpha_HW + ground * (1 - alpha_HW)
+    return shown_HW
 
 
 def _ink(grey_HW: Picture) -> Picture:

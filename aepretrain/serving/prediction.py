@@ -35,11 +35,15 @@ def load_encoder(store: Store, record: Record) -> nn.Module:
     return encoding_module(record.spec, parse_weights(store.weights(record)))
 
 
-def apply(module: nn.Module, paths: Sequence[Path]) -> Floats:
-    """What a module makes of pictures in files, [N, K] or [N, D]. Raises `Failure` for one that is none."""
-    images_N1HW = torch.from_numpy(np.stack([read_picture(path) for path in paths])).unsqueeze(1)
+def read_pictures(paths: Sequence[Path]) -> Floats:
+    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for one that is none."""
+    return np.stack([read_picture(path) for path in paths])
+
+
+def apply(module: nn.Module, images_NHW: Floats) -> Floats:
+    """What a module makes of images, [N, K] or [N, D]."""
     with torch.inference_mode():
-        outputs: Floats = module(images_N1HW).numpy()
+        outputs: Floats = module(torch.from_numpy(images_NHW).unsqueeze(1)).numpy()
     return outputs
 
 
@@ -82,7 +86,7 @@ def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: d
 def _coded(module: nn.Module, paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(paths), BATCH):
         some = paths[start : start + BATCH]
-        codes_ND = apply(module, some)
+        codes_ND = apply(module, read_pictures(some))
         names = [path.name.encode("utf-8", "backslashreplace").decode() for path in some]
         codes = pa.FixedSizeListArray.from_arrays(pa.array(codes_ND.ravel()), codes_ND.shape[1])
         yield pa.record_batch({"file": pa.array(names), "code": codes})

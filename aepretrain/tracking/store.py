@@ -111,7 +111,7 @@ class Store:
         return latest
 
     def record(self, run_id: str) -> Record:
-        """The finished training of a run. Raises `UsageError` where the id is none, `StoreError` where there is none."""
+        """The finished training of a run. Raises `UsageError` for what is no id, `StoreError` where there is none."""
         if not re.fullmatch("[0-9a-f]{32}", run_id):
             raise UsageError(f"run={run_id!r} is no id of a run: it must be 32 digits and letters from a to f")
         found = next(self._records({"schema": str(SCHEMA)}, f"attributes.run_id = '{run_id}'"), None)
