@@ -1,0 +1,95 @@
+"""The champion behind `mlflow models serve`, asked over HTTP; the server cannot import this package."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from aepretrain import serving, suite, tracking
+from aepretrain.data import Dataset
+from aepretrain.records import Record
+from aepretrain.spec import Execution, Settings, TrainingSpec
+
+pytestmark = pytest.mark.integration
+
+LONGEST_START_S = 300
+
+
+@pytest.fixture
+def record(store: tracking.Store, small: Settings) -> Record:
+    """A convolutional classifier, trained for two epochs; its run has its model."""
+    spec = TrainingSpec(variant="scratch", network="conv", augmentation="none", seed=0, settings=small)
+    run_id = suite.run_single(spec, store, Execution(device="cpu"), lambda _: None).record.run_id
+    return store.record(run_id)
+
+
+@pytest.fixture
+def address(store: tracking.Store, record: Record, tmp_path: Path) -> Iterator[str]:
+    """Where the champion is served."""
+    promotion = serving.promote(store, record, "digits", "for a test")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    programs = Path(sys.executable).parent
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"MLFLOW_TRACKING_URI": store.uri, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [programs / "mlflow", "models", "serve", "-m", promotion.uri, "--env-manager", "local", "-p", str(port)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # it starts further processes, which end with the group
+        )
+        try:
+            wait_until_served(f"http://127.0.0.1:{port}/ping", process, tmp_path / "server.log")
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_until_served(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until_s = time.monotonic() + LONGEST_START_S
+    while True:
+        try:
+            requests.get(address, timeout=5).raise_for_status()
+        except requests.RequestException:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until_s, log.read_text()
+            time.sleep(0.2)
+        else:
+            return
+
+
+def ask(address: str, inputs: Any) -> requests.Response:
+    """The answer to a JSON request."""
+    return requests.post(address, json={"inputs": inputs}, timeout=60)
+
+
+def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
+    address: str, store: tracking.Store, record: Record, digits: Dataset
+) -> None:
+    model = serving.load_classifier(store, record)
+    images_NHW = digits.test_images_NHW.numpy()[:5].astype(np.float32) / np.float32(255)
+    for num in (1, 5):
+        answer = ask(address, images_NHW[:num, np.newaxis].tolist())
+        assert answer.status_code == 200, answer.text
+        probs_NK = np.array(answer.json()["predictions"])
+        expected_NK = serving.apply(model, images_NHW[:num])
+        assert probs_NK.shape == (num, 10)
+        assert np.abs(probs_NK - expected_NK).max() < 1e-6
+        assert np.ptp(expected_NK, axis=1).min() > 0.05, "it has learned something, so numbers could differ"
+    assert ask(address, [[1, 2, 3]]).status_code == 400, "what is no image is refused"

@@ -1,0 +1,168 @@
+"""Pictures from anywhere become what MNIST would show, and what is no picture is refused in a line."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from aepretrain import data
+from aepretrain.data import mnist
+from aepretrain.serving import prepare, read_picture
+from aepretrain.spec import Failure
+from benchmarks.pictures import RENDERINGS, agreement
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+needs_mnist = pytest.mark.skipif(not mnist.MNIST.lies_in(str(SHARED)), reason="MNIST's files are not at hand")
+
+Pixels = NDArray[np.uint8]
+
+HOOK = np.zeros((28, 28), np.float32)
+"""What becomes of the letter L below: 20 rows, its centre of mass (11 rows and 3 columns into it) at pixel 14."""
+HOOK[3:23, 11:16] = 1
+HOOK[18:23, 11:21] = 1
+
+
+def hook(top: int = 7, left: int = 51) -> Pixels:
+    """A white L, 80 high and 40 wide, somewhere on a black ground; of such a size that no pixel is cut."""
+    drawn = np.zeros((120, 120), np.uint8)
+    drawn[top : top + 80, left : left + 20] = 255
+    drawn[top + 60 : top + 80, left : left + 40] = 255
+    return drawn
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def check_hook(image_HW: NDArray[np.float32]) -> None:
+    """That it is the hook: a pixel further to any side would make a difference of 0.05, soft inner edges do of 0.01."""
+    assert image_HW.shape == (28, 28)
+    assert image_HW.dtype == np.float32
+    assert np.abs(image_HW - HOOK).mean() < 0.015
+
+
+@pytest.mark.parametrize("place", [(7, 51), (30, 1), (0, 80)])
+def test_a_digit_is_cut_out_scaled_and_centred(place: tuple[int, int]) -> None:
+    check_hook(prepare(hook(top=place[0], left=place[1]).astype(np.float32) / 255))
+
+
+@pytest.mark.parametrize("ground", [0.0, 0.2, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("ink", [0.0, 0.35, 0.65, 1.0])
+def test_neither_colour_nor_contrast_matter(ground: float, ink: float) -> None:
+    if abs(ground - ink) > 0.1:
+        check_hook(prepare(np.where(hook() > 0, ink, ground).astype(np.float32)))
+
+
+def test_what_is_heavy_at_one_end_stays_within_the_field() -> None:
+    pin = np.zeros((60, 60), np.float32)
+    pin[10:50, 29:31] = 0.4
+    pin[10:14, 20:40] = 1
+    rows_N = np.flatnonzero(prepare(pin).any(1))
+    assert (rows_N[0], rows_N[-1]) == (8, 27), "centred by its mass, it would end two rows below the field"
+
+
+@needs_mnist
+def test_mnists_own_images_stay_what_they_are() -> None:
+    images_NHW = data.load("mnist", str(SHARED)).test_images_NHW.numpy()[:200]
+    differences_N = np.array(
+        [np.abs(prepare(one.astype(np.float32) / 255) - one / one.max()).mean() for one in images_NHW]
+    )
+    assert np.median(differences_N) < 1e-6
+    assert np.mean(differences_N) < 0.005, "a stroke so faint that it does not count makes some a pixel smaller"
+
+
+@needs_mnist
+def test_mnists_images_in_other_sizes_colours_and_files_are_nearly_always_taken_for_the_same(tmp_path: Path) -> None:
+    images_NHW = data.load("mnist", str(SHARED)).test_images_NHW.numpy()[:200]
+    shares = {str(rendering): share for rendering, share in agreement(images_NHW, tmp_path)}
+    assert len(shares) == len(RENDERINGS)
+    assert min(shares.values()) >= 0.98, shares
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "LA", "I;16", "CMYK"])
+def test_every_kind_of_picture_is_read(tmp_path: Path, mode: str) -> None:
+    grey = Image.fromarray(255 - hook())
+    image = Image.fromarray((255 - hook()).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    check_hook(read_picture(saved(tmp_path / "picture", image, format="JPEG" if mode == "CMYK" else "PNG")))
+
+
+@pytest.mark.parametrize("ink", [0, 255], ids=["black", "white"])
+def test_what_is_transparent_is_ground(tmp_path: Path, ink: int) -> None:
+    image = Image.merge("LA", [Image.new("L", (120, 120), ink), Image.fromarray(hook())])
+    check_hook(read_picture(saved(tmp_path / "picture.png", image)))
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    lying = Image.fromarray(hook()).transpose(Image.Transpose.ROTATE_90)
+    check_hook(read_picture(saved(tmp_path / "photo.jpg", lying, exif=exif, quality=95)))
+
+
+def test_a_large_picture_is_reduced(tmp_path: Path) -> None:
+    large = Image.fromarray(hook()).resize((3000, 3000), Image.Resampling.NEAREST)
+    check_hook(read_picture(saved(tmp_path / "large.png", large)))
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50), np.uint8)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 900 million pixels."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+BAD = {
+    "empty": (b"", "is no PNG or JPEG picture"),
+    "text": (b"seven", "is no PNG or JPEG picture"),
+    "GIF": (encoded("GIF"), "is no PNG or JPEG picture"),
+    "PNG cut": (encoded("PNG")[:-500], "cannot be read|damaged"),
+    "JPEG cut": (encoded("JPEG")[:-500], "cannot be read|damaged"),
+    "header only": (encoded("PNG")[:20], "is no PNG or JPEG picture|damaged|cannot be read"),
+    "name of a chunk wrong": (
+        encoded("PNG").replace(b"IDAT", b"IDAU"),
+        "is no PNG or JPEG picture|damaged|cannot be read",
+    ),
+    "bomb": (bomb(), "pixels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_picture_is_told_in_a_line(tmp_path: Path, name: str) -> None:
+    content, message = BAD[name]
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    with pytest.raises(Failure, match=message) as error:
+        read_picture(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_an_empty_sheet_is_told_so(tmp_path: Path, level: int) -> None:
+    noise = np.random.default_rng(0).integers(-4, 5, (90, 90))
+    sheet = Image.fromarray((level + noise).clip(0, 255).astype(np.uint8))
+    with pytest.raises(Failure, match="nothing is drawn in it"):
+        read_picture(saved(tmp_path / "sheet.jpg", sheet))
+
+
+def test_what_is_no_file_is_told_in_a_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in {"": "is a folder", "nowhere.png": "No such file", "pipe": "no ordinary file"}.items():
+        with pytest.raises(Failure, match=message):
+            read_picture(tmp_path / name)
