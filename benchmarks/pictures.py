@@ -4,10 +4,12 @@ MNIST's test images are enlarged, inverted, padded and saved as PNG and JPEG, th
 predict` does. The classifier is the one that it would choose from docs/bundle: that with the lowest validation loss.
 
     python -m benchmarks.pictures --data-dir ../shared/data
+    python -m benchmarks.pictures --data-dir ../shared/data --save docs/pictures    # those that the README shows
 """
 
 import argparse
 import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,14 +86,19 @@ def agreement(images_NHW: Pixels, folder: Path) -> Iterator[tuple[Rendering, flo
 
 
 def main() -> None:
-    """Measure and print."""
-    import tempfile
-
+    """Measure and print, or save the first images, each as another rendering has it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir")
     parser.add_argument("--images", type=int, default=10_000, help="how many of the test images, from the first")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="write pictures there and measure nothing")
     options = parser.parse_args()
     images_NHW = data.load("mnist", options.data_dir).test_images_NHW.numpy()[: options.images]
+    if options.save is not None:
+        generator = np.random.default_rng(0)
+        for number, (rendering, image_HW) in enumerate(zip(RENDERINGS, images_NHW, strict=False), 1):
+            path = options.save / f"{number}.{'png' if rendering.format == 'PNG' else 'jpg'}"
+            path.write_bytes(rendering.draw(image_HW, generator))
+        return
     print(f"| {len(images_NHW):,} test images as | same class as the original |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for rendering, share in agreement(images_NHW, Path(folder)):

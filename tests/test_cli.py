@@ -25,7 +25,20 @@ from aepretrain.data import mnist
 from aepretrain.spec import STUDIES, VARIANTS
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["grid", *VARIANTS, "study", "compare", "report", "export", "import", "sync"]
+COMMANDS = [
+    "grid",
+    *VARIANTS,
+    "study",
+    "compare",
+    "report",
+    "export",
+    "import",
+    "sync",
+    "predict",
+    "encode",
+    "onnx",
+    "promote",
+]
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -78,6 +91,17 @@ BAD = [
     (["nonsense"], 2, "nonsense"),
     (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
     (["compare"], 1, "no finished classifier"),
+    (["predict"], 2, "IMAGE"),
+    (["predict", "nowhere.png"], 1, "nowhere.png: cannot be read: No such file"),
+    (["predict", "."], 1, ".: is a folder, not a picture"),
+    (["predict", "file"], 1, "file: is no PNG or JPEG picture"),
+    (["encode", "nowhere"], 2, "folder='nowhere' is not a folder"),
+    (["encode", "."], 1, "there is no picture in ."),
+    (["onnx"], 1, "no finished classifier"),
+    (["onnx", "--out", "nowhere/model.onnx"], 2, "out='nowhere/model.onnx'"),
+    (["promote"], 1, "no finished classifier"),
+    (["promote", "--name", "a/b"], 2, "name='a/b'"),
+    (["promote", "--run", "last"], 2, "run='last' is no id of a run"),
 ]
 
 
@@ -278,23 +302,29 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 
 def test_mlproject_has_every_command() -> None:
-    assert set(entry_points()) == {"main", *VARIANTS, *STUDIES, "studies", "compare", "report"}
+    reading = {"compare", "report", "encode", "onnx", "promote"}
+    assert set(entry_points()) == {"main", *VARIANTS, *STUDIES, "studies", *reading}
 
 
-@pytest.mark.parametrize("name", ["main", *VARIANTS, *STUDIES, "studies", "report"])
+@pytest.mark.parametrize("name", ["main", *VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
     commands = {"main": "grid", "studies": "study", **dict.fromkeys(STUDIES, "study")}
     options = {option.name: option for option in cli.commands[commands.get(name, name)].params}
     text = str(entry["command"])
     assert isinstance(entry["parameters"], dict)
+    arguments = {one.name for one in options.values() if isinstance(one, click.Argument)} & set(entry["parameters"])
+    assert all(re.search(rf" {name} {{{one}}}", text) for one in arguments)
     for parameter, given in entry["parameters"].items():
+        if parameter in arguments:
+            continue
         flag = "--" + parameter.replace("_", "-")
         assert f"{flag} {{{parameter}}}" in text
         option = next(one for one in options.values() if flag in one.opts)
         assert isinstance(option, click.Option)
         assert option.required == ("default" not in given)
-        shown = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+        default = str(option.default) if isinstance(option.default, Path) else option.default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         if not option.required:
             assert given["default"] == shown, parameter
     assert set(re.findall(r"{(\w+)}", text)) == set(entry["parameters"])
@@ -324,7 +354,8 @@ def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) ->
 
 @pytest.mark.project
 @pytest.mark.parametrize(
-    "name", ["pretrain", "frozen", "finetune", "scratch", "compare", "report", "main", "labels", "studies"]
+    "name",
+    [*VARIANTS, "compare", "report", "main", "labels", "studies", "promote", "onnx", "encode"],
 )
 def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The entry points through ``mlflow run``, in this environment; all share one project folder and store.
@@ -335,8 +366,10 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
     if not folder.exists():
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    cell = [] if name in ("main", "compare", "report") else ["-P", "network=fc", "-P", "augmentation=none"]
-    work = [] if name in ("compare", "report") else ["-P", "dataset=digits", "-P", "epochs=2"]
+    reading = name in ("compare", "report", "promote", "onnx", "encode")
+    cell = [] if name == "main" or reading else ["-P", "network=fc", "-P", "augmentation=none"]
+    work = [] if reading else ["-P", "dataset=digits", "-P", "epochs=2"]
+    work += ["-P", "folder=docs/pictures"] if name == "encode" else []
     work += ["-P", "updates=20"] if name in ("labels", "studies") else []  # which MLproject does not list
     done = subprocess.run(
         [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *cell, *work],

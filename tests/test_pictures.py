@@ -74,7 +74,7 @@ def test_mnists_own_images_stay_what_they_are() -> None:
     differences_N = np.array(
         [np.abs(prepare(one.astype(np.float32) / 255) - one / one.max()).mean() for one in images_NHW]
     )
-    assert np.median(differences_N) < 1e-6
+    assert np.median(differences_N) < 1e-4
     assert np.mean(differences_N) < 0.005, "a stroke so faint that it does not count makes some a pixel smaller"
 
 

@@ -1,0 +1,301 @@
+"""What finished trainings are good for: which one serves, predictions, codes, ONNX, and the champion."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import onnxruntime
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from aepretrain import serving, suite, tracking
+from aepretrain.cli.commands import cli
+from aepretrain.data import Dataset
+from aepretrain.networks import build, load_part
+from aepretrain.records import Record
+from aepretrain.serving import exchange
+from aepretrain.spec import Execution, Failure, Settings, TrainingSpec, UsageError
+from aepretrain.variants import parse_weights
+
+
+class Served(NamedTuple):
+    """A store with a pretraining, a classifier from it and one from scratch, without MLflow models."""
+
+    store: tracking.Store
+    records: dict[str, Record]
+    """By variant."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Served:
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "mlflow.db").write_bytes(template.read_bytes())
+    uri = f"sqlite:///{folder}/mlflow.db"
+    tracking.open_store(uri).client.create_experiment("own", artifact_location=(folder / "artifacts").as_uri())
+    store = tracking.open_store(uri, "own")
+    settings = Settings(dataset="digits", ae_epochs=2, cls_epochs=3, lr=0.003)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
+        for variant in ("finetune", "scratch"):
+            spec = TrainingSpec(variant=variant, network="fc", augmentation="none", seed=0, settings=settings)
+            suite.run_single(spec, store, Execution(device="cpu"), lambda _: None)
+    return Served(store, {record.cell[2]: record for record in store.records().values()})
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, digits: Dataset) -> list[Path]:
+    """A folder with three pictures, and something else."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / name for name in ("a.png", "b.JPG", "ü.jpeg")]
+    for path, image_HW in zip(paths, digits.test_images_NHW.numpy(), strict=False):
+        kind = "PNG" if path.suffix == ".png" else "JPEG"
+        Image.fromarray(255 - image_HW).resize((90, 90)).save(path, kind)
+    (folder / "notes.txt").write_text("no picture")
+    return paths
+
+
+def command(served: Served, *arguments: object) -> Result:
+    given = [*map(str, arguments), "--tracking-uri", served.store.uri]
+    return CliRunner().invoke(cli, given, catch_exceptions=True)
+
+
+def made(run_id: str, loss: float, **changes: Any) -> Record:
+    """A record of a classifier with this validation loss."""
+    seed, tags = changes.pop("seed", 0), changes.pop("tags", {"weights_sha256": "0"})
+    spec = TrainingSpec(
+        variant=changes.pop("variant", "scratch"),
+        network="fc",
+        augmentation="none",
+        seed=seed,
+        settings=Settings(**changes.pop("settings", {})),
+    )
+    metrics = {"best_val_loss": loss} | changes
+    return Record(run_id, None, run_id, 1, json.loads(json.dumps(spec.identity())), metrics, tags)
+
+
+def test_the_lowest_validation_loss_serves_whatever_the_test_images_say() -> None:
+    records = [made("a", 0.3, test_accuracy=0.99), made("b", 0.1, test_accuracy=0.1), made("c", 0.2, test_accuracy=1)]
+    for order in (records, records[::-1]):
+        best = serving.best(order, None)
+        assert best is not None
+        assert best.run_id == "b"
+    without_test_figures = [replace(one, metrics={"best_val_loss": one.metrics["best_val_loss"]}) for one in records]
+    again = serving.best(without_test_figures, None)
+    assert again is not None
+    assert again.run_id == "b"
+
+
+def test_ties_go_to_the_lowest_seed() -> None:
+    best = serving.best([made("a", 0.1, seed=7), made("b", 0.1, seed=2), made("c", 0.1, seed=4)], None)
+    assert best is not None
+    assert best.seed == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        made("other", 0.0, variant="pretrain"),
+        made("other", 0.0, variant="random"),
+        made("other", 0.0, settings={"labels": 100}),
+        made("other", 0.0, tags={}),
+        made("other", 0.0, tags={"weights_sha256": "0", "study": "controls"}),
+    ],
+    ids=["pretraining", "probe", "few labels", "without weights", "of a study"],
+)
+def test_what_never_serves_unasked(other: Record) -> None:
+    best = serving.best([other, made("a", 0.1)], None)
+    assert best is not None
+    assert best.run_id == "a"
+    assert serving.best([other], None) is None
+
+
+def test_datasets_are_not_compared() -> None:
+    records = [made("a", 0.3), made("b", 0.1, settings={"dataset": "kmnist"})]
+    with pytest.raises(UsageError, match=r"several datasets \(kmnist, mnist\): choose with --dataset"):
+        serving.best(records, None)
+    best = serving.best(records, "mnist")
+    assert best is not None
+    assert best.run_id == "a"
+
+
+def test_a_record_tells_its_spec(served: Served) -> None:
+    for variant, record in served.records.items():
+        assert record.spec.variant == variant
+        assert json.loads(json.dumps(record.spec.identity())) == record.identity
+
+
+def test_predict_tells_three_classes_with_the_numbers_of_the_model(served: Served, pictures: list[Path]) -> None:
+    done = command(served, "predict", *pictures)
+    assert done.exit_code == 0, done.output
+    best = min(
+        (served.records[one] for one in ("finetune", "scratch")), key=lambda record: record.metrics["best_val_loss"]
+    )
+    assert f"run {best.run_id}" in done.output
+    probs_NK = serving.apply(serving.load_classifier(served.store, best), serving.read_pictures(pictures))
+    for path, probs_K in zip(pictures, probs_NK, strict=True):
+        line = next(line for line in done.output.splitlines() if path.name in line)
+        shown = [cell.strip() for cell in line.split("│")[2:-1]]
+        expected = [f"{k}  {100 * probs_K[k]:.2f} %" for k in np.argsort(-probs_K)[:3]]
+        assert [f"{shown[0]}  {shown[1]}", *shown[2:]] == expected
+    assert "this network has learned digits" in done.stderr
+
+
+def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
+    for variant in ("finetune", "scratch"):
+        run_id = served.records[variant].run_id
+        done = command(served, "predict", "--run", run_id, pictures[0])
+        assert done.output.startswith(f"fc-none-{variant}-s0 on digits, run {run_id}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (
+            ("predict", "--run", "{pretrain}", "{picture}"),
+            UsageError,
+            "is pretrain: it must be one of frozen, finetune",
+        ),
+        (("predict", "--run", "0" * 32, "{picture}"), Failure, "no finished training with run id 0000"),
+        (("predict", "--run", "x' or 'a' = 'a", "{picture}"), UsageError, "no id of a run"),
+        (("predict", "--dataset", "kmnist", "{picture}"), Failure, "no finished classifier of kmnist"),
+        (("predict", "--plugin", "nowhere", "{picture}"), UsageError, "plugin 'nowhere' cannot be imported"),
+        (("predict", "{picture}", "{picture}.txt"), Failure, "No such file"),
+        (("onnx", "--out", "{folder}"), UsageError, "it must be a file in a folder that is there"),
+        (("encode", "{folder}", "--out", "nowhere/codes.parquet"), UsageError, "it must be a file in a folder"),
+        (("promote", "--name", "a/b"), UsageError, "name='a/b'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_serve_is_told(
+    served: Served, pictures: list[Path], arguments: tuple[str, ...], kind: type[Exception], message: str
+) -> None:
+    known = {
+        "pretrain": served.records["pretrain"].run_id,
+        "picture": str(pictures[0]),
+        "folder": str(pictures[0].parent),
+    }
+    result = command(served, *(one.format(**known) for one in arguments))
+    assert isinstance(result.exception, kind)
+    assert re.search(re.escape(message), str(result.exception))
+
+
+@pytest.mark.parametrize("variant", ["pretrain", "finetune"])
+def test_encode_writes_names_and_codes(
+    served: Served, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    monkeypatch.setattr("aepretrain.serving.prediction.BATCH", 2)
+    record, out = served.records[variant], tmp_path / "codes.parquet"
+    done = command(served, "encode", pictures[0].parent, "--run", record.run_id, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "3 pictures as codes of 128 numbers" in done.output
+    table = pq.read_table(out)
+    assert table["file"].to_pylist() == [path.name for path in pictures]
+    network = build("fc", 0)
+    load_part(network, "encoder", parse_weights(served.store.weights(record)))
+    images_N1HW = torch.from_numpy(serving.read_pictures(pictures)).unsqueeze(1)
+    with torch.inference_mode():
+        expected_ND = network.encode(images_N1HW).numpy()
+    assert np.allclose(np.array(table["code"].to_pylist()), expected_ND, atol=1e-6)
+    assert table.schema.metadata[b"run_id"].decode() == record.run_id
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_broken_picture_leaves_no_codes_and_what_was_there(
+    served: Served, pictures: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "codes.parquet"
+    out.write_bytes(b"before")
+    (pictures[0].parent / "z.png").write_bytes(pictures[0].read_bytes()[:100])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("aepretrain.serving.prediction.BATCH", 2)  # so that some are written before it is met
+        done = command(served, "encode", pictures[0].parent, "--out", out)
+    assert isinstance(done.exception, Failure)
+    assert "z.png" in str(done.exception)
+    assert out.read_bytes() == b"before"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["codes.parquet", "pictures"]
+
+
+def test_onnx_gives_the_same_probabilities_for_any_number_of_images(
+    served: Served, digits: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.onnx"
+    record = served.records["scratch"]
+    done = command(served, "onnx", "--run", record.run_id, "--out", out)
+    assert done.exit_code == 0, done.output
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    images_NHW = digits.test_images_NHW.numpy().astype(np.float32) / np.float32(255)
+    for num in (1, len(images_NHW)):
+        (found_NK,) = session.run(["probabilities"], {"images": images_NHW[:num, np.newaxis]})
+        expected_NK = serving.apply(serving.load_classifier(served.store, record), images_NHW[:num])
+        assert np.abs(found_NK - expected_NK).max() < 1e-5
+
+
+def test_onnx_that_differs_is_not_written(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = exchange._exported(serving.load_classifier(served.store, served.records["finetune"]))
+    monkeypatch.setattr(exchange, "_exported", lambda _: content)
+    module = serving.load_classifier(served.store, served.records["scratch"])
+    with pytest.raises(Failure, match="away from PyTorch's; nothing was written"):
+        serving.export_onnx(module, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "onnxscript"])
+def test_without_the_extra_onnx_is_a_line(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    done = command(served, "onnx", "--out", tmp_path / "model.onnx")
+    assert isinstance(done.exception, Failure)
+    assert "comes with the extra named onnx" in str(done.exception)
+    assert missing in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+def test_the_champion_is_registered_once_and_moves(served: Served) -> None:
+    store, client = served.store, served.store.client
+    best = min((served.records[one] for one in ("finetune", "scratch")), key=lambda one: one.metrics["best_val_loss"])
+    (other,) = (one for name, one in served.records.items() if name != "pretrain" and one is not best)
+    named = command(served, "promote", "--run", other.run_id)
+    assert "version 1 of aepretrain-digits is the champion\n" in named.output, named.output
+    first = command(served, "promote")
+    assert "version 2 of aepretrain-digits is the champion (before: 1)" in first.output, first.output
+    assert "mlflow models serve -m models:/aepretrain-digits@champion --env-manager local" in first.output
+    again = command(served, "promote")
+    assert "version 2 of aepretrain-digits is the champion (as before)" in again.output, again.output
+    champion = client.get_model_version_by_alias("aepretrain-digits", tracking.CHAMPION)
+    assert champion.run_id == best.run_id
+    assert champion.tags["aepretrain.key"] == best.key
+    assert "Chosen: lowest validation loss." in champion.description
+    assert "test" not in champion.description
+    versions = client.search_model_versions("name = 'aepretrain-digits'")
+    assert {one.version: one.run_id for one in versions} == {1: other.run_id, 2: best.run_id}
+    assert store.record(best.run_id).tags["model"].startswith("models:/")
+
+
+def test_a_network_that_cannot_be_exported_is_a_line_and_registers_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("data-dependent\ncontrol flow")
+
+    monkeypatch.setattr(tracking, "log_model", fail)
+    record = replace(served.records["scratch"], tags={**served.records["scratch"].tags})
+    with pytest.raises(Failure, match="fc-none-scratch-s0 cannot be made a model: data-dependent control flow"):
+        serving.promote(served.store, record, "another", "for a test")
+    assert not served.store.client.search_registered_models("name = 'another'")
+
+
+def test_every_command_that_uses_a_model_takes_the_same_options() -> None:
+    shared = {"--run", "--dataset", "--plugin", "--tracking-uri"}
+    for name in ("predict", "encode", "onnx", "promote"):
+        options = {flag for one in cli.commands[name].params if isinstance(one, click.Option) for flag in one.opts}
+        assert shared <= options, name
