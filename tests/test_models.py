@@ -18,6 +18,7 @@ from PIL import Image
 
 from aepretrain import serving, suite, tracking
 from aepretrain.cli.commands import cli
+from aepretrain.cli.serving import _percent
 from aepretrain.data import Dataset
 from aepretrain.networks import build, load_part
 from aepretrain.records import Record
@@ -144,6 +145,7 @@ def test_predict_tells_three_classes_with_the_numbers_of_the_model(served: Serve
     for path, probs_K in zip(pictures, probs_NK, strict=True):
         line = next(line for line in done.output.splitlines() if path.name in line)
         shown = [cell.strip() for cell in line.split("│")[2:-1]]
+        assert 0.0001 < probs_K.max() < 0.9999
         expected = [f"{k}  {100 * probs_K[k]:.2f} %" for k in np.argsort(-probs_K)[:3]]
         assert [f"{shown[0]}  {shown[1]}", *shown[2:]] == expected
     assert "this network has learned digits" in done.stderr
@@ -274,10 +276,11 @@ def test_the_champion_is_registered_once_and_moves(served: Served) -> None:
     champion = client.get_model_version_by_alias("aepretrain-digits", tracking.CHAMPION)
     assert champion.run_id == best.run_id
     assert champion.tags["aepretrain.key"] == best.key
-    assert "Chosen: lowest validation loss." in champion.description
-    assert "test" not in champion.description
+    description = str(champion.description)
+    assert "Chosen: lowest validation loss." in description
+    assert "test" not in description
     versions = client.search_model_versions("name = 'aepretrain-digits'")
-    assert {one.version: one.run_id for one in versions} == {1: other.run_id, 2: best.run_id}
+    assert {int(one.version): one.run_id for one in versions} == {1: other.run_id, 2: best.run_id}
     assert store.record(best.run_id).tags["model"].startswith("models:/")
 
 
@@ -292,6 +295,11 @@ def test_a_network_that_cannot_be_exported_is_a_line_and_registers_nothing(
     with pytest.raises(Failure, match="fc-none-scratch-s0 cannot be made a model: data-dependent control flow"):
         serving.promote(served.store, record, "another", "for a test")
     assert not served.store.client.search_registered_models("name = 'another'")
+
+
+def test_no_probability_is_shown_as_certain() -> None:
+    shown = {0.999999: "> 99.99 %", 0.9999: "99.99 %", 0.123456: "12.35 %", 0.0001: "0.01 %", 1e-9: "< 0.01 %"}
+    assert {share: _percent(share) for share in shown} == shown
 
 
 def test_every_command_that_uses_a_model_takes_the_same_options() -> None:

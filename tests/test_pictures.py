@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def hook(top: int = 7, left: int = 51) -> Pixels:
     return drawn
 
 
-def saved(path: Path, image: Image.Image, **options: object) -> Path:
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
     image.save(path, **options)
     return path
 
@@ -50,7 +51,7 @@ def check_hook(image_HW: NDArray[np.float32]) -> None:
 
 @pytest.mark.parametrize("place", [(7, 51), (30, 1), (0, 80)])
 def test_a_digit_is_cut_out_scaled_and_centred(place: tuple[int, int]) -> None:
-    check_hook(prepare(hook(top=place[0], left=place[1]).astype(np.float32) / 255))
+    check_hook(prepare(hook(top=place[0], left=place[1]).astype(np.float32) / np.float32(255)))
 
 
 @pytest.mark.parametrize("ground", [0.0, 0.2, 0.5, 0.8, 1.0])

@@ -86,7 +86,8 @@ def predict(images: Sequence[Path], **options: Any) -> None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    """A probability as it is read; none is shown as certain or impossible."""
+    return "> 99.99 %" if share > 0.99995 else "< 0.01 %" if share < 0.00005 else f"{100 * share:.2f} %"
 
 
 @click.command()
