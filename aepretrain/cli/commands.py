@@ -152,8 +152,11 @@ def study(name: str, **options: Any) -> None:
 
 def _point_to_studies(run: "tracking.Run", results: "Mapping[str, suite.GridResult]") -> None:
     """Say in the run that ``mlflow run`` opened for all studies which runs are theirs."""
+    from aepretrain import tracking
+
     run.tag(kind="studies")
-    run.describe("\n".join(f"- study {name}: run `{result.run_id}`" for name, result in results.items()))
+    links = [tracking.run_link(f"study {name}", result.run_id) for name, result in results.items()]
+    run.describe("\n".join(f"- {link}" for link in links))
     run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")
 
 
@@ -206,13 +209,15 @@ def _complain_of_missing(*results: "suite.GridResult") -> None:
 
 
 def log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
-    """Give a grid's parent run its table."""
-    from aepretrain import report
+    """Give a grid's parent run its table, and its experiment too."""
+    from aepretrain import report, tracking
 
     if any(is_classifier(record.cell[2]) for record in records):
         table = report.build_grid(records)
         parent.log_files(report.files(table))
         parent.describe(report.markdown(table))
+        link = tracking.run_link("this grid", parent.run_id)
+        parent.describe_experiment(f"{report.markdown(table)}\nThese are the results of {link}, the last to end.")
 
 
 def _variant_command(variant: str) -> click.Command:

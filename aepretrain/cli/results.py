@@ -177,7 +177,12 @@ def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answe
     records = [record for cell in answer.grid.cells.values() for record in cell.records]
     parents = Counter(record.parent_run_id for record in records if record.parent_run_id is not None)
     if parents:
-        tracking.Run(store, parents.most_common(1)[0][0]).log_files(files)
+        parent = tracking.Run(store, parents.most_common(1)[0][0])
+        parent.log_files(files)
+        link = tracking.run_link("this run", parent.run_id)
+        parent.describe_experiment(
+            f"{files['answer.md'].decode()}\nThe whole report is `results/report.html` among the artifacts of {link}."
+        )
 
 
 def _log_comparison(store: "tracking.Store", run_id: str, grid: "report.Grid") -> None:

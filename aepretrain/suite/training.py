@@ -279,7 +279,7 @@ def _note(work: Work, outcome: variants.Outcome, sources: Mapping[str, Record]) 
     spec, found = work.spec, outcome.metrics
     what = f"**{spec.network}**, augmentation {spec.augmentation}, **{spec.variant}**, seed {spec.seed}, on "
     if spec.variant in EVALUATIONS:
-        looked_at = ", ".join(f"{name} `{record.run_id}`" for name, record in sources.items())
+        looked_at = ", ".join(tracking.run_link(name, record.run_id) for name, record in sources.items())
         return f"{what}{spec.settings.dataset}: an evaluation of {looked_at}."
     epochs = f"best epoch {found['best_epoch']:.0f} of {found['num_epochs']:.0f}"
     if spec.variant == "pretrain":
@@ -289,7 +289,10 @@ def _note(work: Work, outcome: variants.Outcome, sources: Mapping[str, Record]) 
             f"test accuracy {found['test_accuracy']:.4f}, macro-F1 {found['test_macro_f1']:.4f} "
             f"(validation {found['best_val_accuracy']:.4f}, {found['best_val_macro_f1']:.4f})"
         )
-    source = f" Encoder from pretraining run `{sources['pretrain'].run_id}`." if sources else ""
+    source = ""
+    if sources:
+        pretraining = tracking.run_link(spec.sources["pretrain"].name, sources["pretrain"].run_id)
+        source = f" Encoder from pretraining run {pretraining}."
     return f"{what}{spec.settings.dataset}: {result}; {epochs}.{source}" + (
         f" Note: {outcome.warning}." if outcome.warning else ""
     )

@@ -19,6 +19,7 @@ from aepretrain.tracking.runs import (
     open_grid,
     open_training,
     point_to,
+    run_link,
 )
 from aepretrain.tracking.store import (
     Store,
@@ -54,6 +55,7 @@ __all__ = [
     "recover",
     "recovering",
     "restore",
+    "run_link",
     "serve_hint",
     "ui_hint",
     "upload_kept",

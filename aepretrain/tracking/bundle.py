@@ -33,7 +33,7 @@ from aepretrain.spec import (
     identity_key,
 )
 from aepretrain.stopping import whole
-from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import
+from aepretrain.tracking.runs import DatasetReference, Run, ending, open_import, run_link
 from aepretrain.tracking.store import Store
 from aepretrain.tracking.tables import read_rows
 
@@ -258,7 +258,8 @@ def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
 def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mapping[str, str]) -> str:
     """A run with all that a training of the bundle has; gives its id."""
     row, tags = training.row, dict(training.record.tags)
-    note = _with_new_ids(row["note"], run_ids)
+    note = re.sub("`([0-9a-f]{32})`", lambda found: run_link(found[1], found[1]), row["note"])  # as it once was written
+    note = _with_new_ids(note, run_ids)
     tags |= {name: _with_new_ids(tags[name], run_ids) for name in ("pretraining_run", "evaluated") if name in tags}
     of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
     with ending() as open_runs:

@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from aepretrain.stopping import whole
 from aepretrain.tracking.store import TAG, Store
@@ -15,8 +16,7 @@ from aepretrain.tracking.store import TAG, Store
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
     from torch import nn
 
-MODEL_NAME = "classifier"
-
+TAKES_AND_GIVES = "Images [N, 1, 28, 28] in [0, 1], light on dark → probabilities of the classes [N, 10]."
 SIGNATURE = ModelSignature(
     inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 28, 28))]),
     outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 10))]),
@@ -40,12 +40,13 @@ def log_model(
     mlflow.set_experiment(experiment_id=run.info.experiment_id)  # else the model lands in the experiment "Default"
     info = Model.log(
         artifact_path=None,
-        name=MODEL_NAME,
+        name=run.info.run_name,
         flavor=mlflow.pytorch,
         run_id=run_id,
         pytorch_model=module,
         signature=SIGNATURE,
         input_example=example_NCHW,
+        tags={MLFLOW_RUN_NOTE: f"{TAKES_AND_GIVES} {run.data.tags.get(MLFLOW_RUN_NOTE, '')}"},
         pip_requirements=[f"torch=={version('torch').partition('+')[0]}", f"numpy=={version('numpy')}"],
     )
     store.client.set_tag(run_id, f"{TAG}model", info.model_uri)

@@ -38,6 +38,9 @@ from aepretrain.tracking.store import TAG, Store
 MAX_TAG_LENGTH = 5000
 """What every version of MLflow's stores holds; longer values are cut or refused, depending on the store."""
 
+DESCRIBED = f"{TAG}described"
+"""Tag of an experiment: the SHA-256 of the description that it was last given here."""
+
 Number = tuple[str, float, int, int]
 """A logged number: its name, its value, when (ms) and at which step."""
 
@@ -138,6 +141,21 @@ class Run:
     def describe(self, note: str) -> None:
         """The description that the UI shows above the run, in Markdown."""
         self._write("tags", {MLFLOW_RUN_NOTE: note})
+
+    @whole()
+    def describe_experiment(self, note: str) -> None:
+        """The description that the UI shows above the runs of the experiment that this one is in, in Markdown.
+
+        What a person has written there is left as it is.
+        """
+        client = self.store.client
+        experiment = client.get_experiment(client.get_run(self.run_id).info.experiment_id)
+        there, ours = (experiment.tags.get(name, "") for name in (MLFLOW_RUN_NOTE, DESCRIBED))
+        if there and _digest(there) != ours:
+            return
+        note = note[:MAX_TAG_LENGTH]
+        client.set_experiment_tag(experiment.experiment_id, DESCRIBED, _digest(note))  # first: ours until proved other
+        client.set_experiment_tag(experiment.experiment_id, MLFLOW_RUN_NOTE, note)
 
     def finish(self) -> None:
         """Mark the run as done, then end it: in this order, and after everything else."""
@@ -258,7 +276,7 @@ def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float
     run = Run(store, run_id)
     run.tag(kind="pointer", reused=reused)
     run.log_metrics(metrics)
-    run.describe(f"Already done: see run `{reused}`.")
+    run.describe(f"Already done: see {run_link(f'run {reused}', reused)}.")
     run.end("FINISHED")
 
 
@@ -292,10 +310,19 @@ def _circumstances(store: Store) -> dict[str, object]:
     return {"host": socket.gethostname(), "locks": store.folder, "pid": os.getpid(), "commit": commit, "dirty": dirty}
 
 
+def run_link(name: str, run_id: str) -> str:
+    """A run as a link in the Markdown of a description, which leads there wherever the UI is served."""
+    return f"[{name}](#/runs/{run_id})"
+
+
 def listing(run_ids: Sequence[str]) -> str:
     """Run ids as the value of a tag, or how many there are, where they are more than a tag holds."""
     text = ",".join(run_ids)
     return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; results/grid.json names those of the cells"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _attempt(run: StoredRun) -> int:

@@ -1,0 +1,105 @@
+"""MLflow's UI on a store, and a browser to look at it with. Used by `docs.screenshots` too."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+).split()
+PATIENCE_S = 120
+
+QUIET = """
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+"""What keeps MLflow's assistant from opening by itself over a quarter of the page."""
+
+MODEL_TRAINING = "workflowType=machine_learning"
+"""The query with which the UI shows what *Model training* shows, instead of *GenAI*."""
+
+
+@contextmanager
+def mlflow_ui(uri: str, folder: Path) -> Iterator[str]:
+    """``mlflow ui`` on this store while the block lasts; gives its address. It keeps its own files in `folder`."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = folder / "ui.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        until_s = time.monotonic() + PATIENCE_S
+        while not _answers(address):
+            assert server.poll() is None, f"mlflow ui has ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < until_s, f"mlflow ui does not answer: {log.read_text()[-2000:]}"
+            time.sleep(0.5)
+        yield address
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, 15)
+        server.wait(PATIENCE_S)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{address}/health", timeout=5).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def browser_page(profile: Path, *, width: int = 1500, height: int = 860) -> Iterator[Page]:
+    """A page of headless Chromium, whose window has this size in pixels, with a profile of its own."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=CHROMIUM,
+            args=ARGUMENTS,
+            headless=True,
+            viewport={"width": width, "height": height},
+        )
+        try:
+            context.set_default_timeout(PATIENCE_S * 1000)
+            context.add_init_script(QUIET)
+            yield context.new_page()
+        finally:
+            context.close()
+
+
+def open_runs(page: Page, address: str, experiment_id: str) -> None:
+    """Open the table of an experiment's runs, the grids' rows closed."""
+    page.goto(f"{address}/#/experiments/{experiment_id}/runs?{MODEL_TRAINING}")
+    page.get_by_text("matching run").wait_for()
+
+
+def open_group(page: Page) -> None:
+    """Show the children of the first parent run of the table."""
+    page.locator("button[data-component-id*=runnamecellrenderer]").first.click()
+
+
+def filter_runs(page: Page, condition: str) -> None:
+    """Type a filter into the search box of the table of runs."""
+    page.get_by_test_id("search-box").fill(condition)
+    page.keyboard.press("Enter")
+
+
+def show_description(page: Page) -> None:
+    """Unfold the experiment's description above the table of runs."""
+    page.locator('[data-component-id="mlflow.experiment.metadata_editor.expand_button"]').click()

@@ -1,0 +1,204 @@
+"""MLflow's UI in a real browser, on the store that a grid and a report have filled."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from aepretrain import report, tracking
+from aepretrain.records import Record
+from tests.conftest import ROOT
+from tests.integration.browser import (
+    MODEL_TRAINING,
+    PATIENCE_S,
+    browser_page,
+    filter_runs,
+    mlflow_ui,
+    open_group,
+    open_runs,
+    show_description,
+)
+
+pytestmark = pytest.mark.integration
+
+GRID = ["grid", "--dataset", "digits", "--network", "fc", "--seeds", "0,1", "--epochs", "3", "--device", "cpu"]
+expect.set_options(timeout=PATIENCE_S * 1000)
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A UI that is being served, and the store that it shows."""
+
+    address: str
+    store: tracking.Store
+
+    def run(self, run_id: str, what: str = "") -> str:
+        """Where a run is looked at."""
+        return f"{self.address}/#/experiments/{self.store.experiment_id}/runs/{run_id}{what}?{MODEL_TRAINING}"
+
+    def record(self, name: str) -> Record:
+        """The finished training of this name."""
+        (found,) = (one for one in self.store.records().values() if f"{'-'.join(one.cell)}-s{one.seed}" == name)
+        return found
+
+
+@pytest.fixture(scope="session")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    folder = tmp_path_factory.mktemp("ui")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
+    for command in (GRID, ["report"]):
+        subprocess.run([sys.executable, "-m", "aepretrain", *command], cwd=folder, env=environment, check=True)
+    with mlflow_ui(uri, folder) as address:
+        yield Ui(address, tracking.open_store(uri))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser_page(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Iterator[Page]:
+    """A page of its own for each test."""
+    page = browser.context.new_page()
+    yield page
+    page.close()
+
+
+def shown_runs(page: Page) -> list[str]:
+    """The names in the table of runs, from the top."""
+    return page.locator('.ag-pinned-left-cols-container a[href*="/runs/"]').all_inner_texts()
+
+
+def drawn(page: Page, title: str) -> list[tuple[str, list[float]]]:
+    """The curves of the chart with this title: of each the run and its values."""
+    card = page.locator('[data-testid="experiment-view-compare-runs-card"]').filter(
+        has=page.get_by_text(title, exact=True)
+    )
+    card.scroll_into_view_if_needed()
+    card.locator(".scatterlayer .trace").first.wait_for()
+    found = card.locator(".js-plotly-plot").evaluate("plot => plot.data.map(one => [one.name, [...one.y]])")
+    return list({json.dumps(one): (one[0], one[1]) for one in found}.values())  # it draws a band around each too
+
+
+def test_trainings_are_grouped_under_their_grid(ui: Ui, page: Page) -> None:
+    open_runs(page, ui.address, ui.store.experiment_id)
+    expect(page.get_by_text("17 matching runs")).to_be_visible()
+    assert shown_runs(page) == ["grid digits, seeds 0-1"]
+    open_group(page)
+    expect(page.get_by_role("link", name="fc-none-pretrain-s0")).to_be_visible()
+    parent, *children = shown_runs(page)
+    assert parent == "grid digits, seeds 0-1"
+    assert sorted(children) == sorted(
+        f"fc-{augmentation}-{variant}-s{seed}"
+        for augmentation in ("none", "erasing")
+        for variant in ("pretrain", "frozen", "finetune", "scratch")
+        for seed in (0, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "left"),
+    [
+        ("tags.`aepretrain.variant` = 'finetune'", ["fc-erasing-finetune", "fc-none-finetune"]),
+        (
+            "tags.`aepretrain.network` = 'fc' and tags.`aepretrain.augmentation` = 'none' "
+            "and tags.`aepretrain.variant` = 'scratch'",
+            ["fc-none-scratch"],
+        ),
+        ("attributes.run_name LIKE 'fc-erasing-frozen-%'", ["fc-erasing-frozen"]),
+    ],
+)
+def test_tags_and_names_filter_to_a_cell(ui: Ui, page: Page, condition: str, left: list[str]) -> None:
+    open_runs(page, ui.address, ui.store.experiment_id)
+    open_group(page)
+    filter_runs(page, condition)
+    expected = [f"{cell}-s{seed}" for cell in left for seed in (0, 1)]
+    expect(page.get_by_text(f"{len(expected) + 1} matching runs")).to_be_visible()  # their parent is shown with them
+    assert sorted(shown_runs(page)) == [*expected, "grid digits, seeds 0-1"]
+
+
+def test_a_chart_overlays_training_and_validation_loss(ui: Ui, page: Page) -> None:
+    records = [ui.record(f"fc-none-{variant}-s0") for variant in ("finetune", "scratch")]
+    query = {
+        "runs": json.dumps([one.run_id for one in records]),
+        "experiments": json.dumps([ui.store.experiment_id]),
+        "metric": json.dumps("train_loss"),
+        "plot_metric_keys": json.dumps(["train_loss", "val_loss"]),
+    }
+    page.goto(f"{ui.address}/#/metric?{urlencode(query)}&{MODEL_TRAINING}")
+    assert sorted(drawn(page, "train_loss vs val_loss")) == sorted(
+        (f"{'-'.join(one.cell)}-s0", [getattr(epoch, loss) for epoch in ui.store.history(one)])
+        for one in records
+        for loss in ("train_loss", "val_loss")
+    )
+
+
+def test_the_chart_view_overlays_the_seeds_of_a_cell(ui: Ui, page: Page) -> None:
+    query = {"searchFilter": "tags.`aepretrain.variant` = 'scratch'", "compareRunsMode": "CHART"}
+    page.goto(f"{ui.address}/#/experiments/{ui.store.experiment_id}/runs?{urlencode(query)}&{MODEL_TRAINING}")
+    page.get_by_placeholder("Search metric charts").fill("val_loss")
+    expected = [ui.record(f"fc-{augmentation}-scratch-s{seed}") for augmentation in ("none", "erasing") for seed in (0, 1)]
+    assert sorted(drawn(page, "val_loss")) == sorted(
+        (f"{'-'.join(one.cell)}-s{one.seed}", [epoch.val_loss for epoch in ui.store.history(one)]) for one in expected
+    )
+
+
+def test_a_model_shows_metrics_description_and_signature(ui: Ui, page: Page) -> None:
+    record = next(one for one in ui.store.records().values() if one.cell[2] == "finetune" and "model" in one.tags)
+    page.goto(ui.run(record.run_id))
+    name = f"{'-'.join(record.cell)}-s{record.seed}"
+    page.locator('a[href*="/models/"]').filter(has_text=name).first.click()
+    page.wait_for_url("**/models/m-*")
+    accuracy = page.get_by_role("row").filter(has=page.get_by_role("cell", name="test_accuracy", exact=True))
+    expect(accuracy).to_contain_text(str(record.metrics["test_accuracy"]))
+    expect(page.get_by_text("probabilities of the classes [N, 10]")).to_be_visible()
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("MLmodel", exact=True).click()
+    expect(page.locator("body")).to_contain_text('"shape": [-1, 1, 28, 28]')
+    expect(page.locator("body")).to_contain_text('"shape": [-1, 10]')
+
+
+def test_the_report_opens_among_the_artifacts(ui: Ui, page: Page) -> None:
+    (grid,) = ui.store.search({"kind": "grid"})
+    page.goto(ui.run(grid.info.run_id, "/artifacts"))
+    page.get_by_text("results", exact=True).click()
+    page.get_by_text("report.html", exact=True).click()
+    page_of_report = page.frame_locator("iframe")
+    expect(page_of_report.get_by_role("heading", name="Does pretraining an autoencoder help")).to_be_visible()
+    expect(page_of_report.get_by_text("no verdict: 2 seeds, at least 8 needed").first).to_be_visible()
+    widths = page_of_report.locator("img").evaluate_all("pictures => pictures.map(one => one.naturalWidth)")
+    assert len(widths) > 10
+    assert all(widths)
+
+
+def test_a_run_tells_its_result_and_leads_to_its_pretraining(ui: Ui, page: Page) -> None:
+    record, pretraining = ui.record("fc-erasing-finetune-s1"), ui.record("fc-erasing-pretrain-s1")
+    page.goto(ui.run(record.run_id))
+    result = "test accuracy {test_accuracy:.4f}, macro-F1 {test_macro_f1:.4f}".format(**record.metrics)
+    expect(page.get_by_text(result)).to_be_visible()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="fc-erasing-pretrain-s1").click()
+    expect(opened.value).to_have_url(re.compile(f"/experiments/{ui.store.experiment_id}/runs/{pretraining.run_id}"))
+    expect(opened.value.get_by_role("heading", name="fc-erasing-pretrain-s1")).to_be_visible()
+    opened.value.close()
+
+
+def test_the_experiment_shows_the_grid(ui: Ui, page: Page) -> None:
+    open_runs(page, ui.address, ui.store.experiment_id)
+    show_description(page)
+    title, rows = report.tables(report.build_grid(ui.store.records().values()))[0]
+    expect(page.get_by_text(title)).to_be_visible()
+    cells = page.locator("table").last.get_by_role("row")
+    expect(cells).to_have_count(5)
+    assert [row.get_by_role("cell").or_(row.get_by_role("columnheader")).all_inner_texts() for row in cells.all()] == rows
