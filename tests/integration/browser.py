@@ -5,18 +5,22 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-).split()
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE_S = 120
 
 QUIET = """
@@ -58,29 +62,29 @@ def mlflow_ui(uri: str, folder: Path) -> Iterator[str]:
 
 def _answers(address: str) -> bool:
     try:
-        urllib.request.urlopen(f"{address}/health", timeout=5).close()
-    except (urllib.error.URLError, OSError):
+        urllib.request.urlopen(f"{address}/health", timeout=5).close()  # noqa: S310  # http
+    except OSError:
         return False
     return True
 
 
 @contextmanager
-def browser_page(profile: Path, *, width: int = 1500, height: int = 860) -> Iterator[Page]:
-    """A page of headless Chromium, whose window has this size in pixels, with a profile of its own."""
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium, with a profile that is new and goes with it."""
     with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=CHROMIUM,
-            args=ARGUMENTS,
-            headless=True,
-            viewport={"width": width, "height": height},
-        )
-        try:
-            context.set_default_timeout(PATIENCE_S * 1000)
-            context.add_init_script(QUIET)
-            yield context.new_page()
-        finally:
-            context.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def new_page(browser: Browser, *, width: int = 1500, height: int = 860) -> Iterator[Page]:
+    """A page in a window of this size in pixels, which remembers nothing of those before it."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(PATIENCE_S * 1000)
+    context.add_init_script(QUIET)
+    yield context.new_page()
+    context.close()
 
 
 def open_runs(page: Page, address: str, experiment_id: str) -> None:
@@ -103,3 +107,16 @@ def filter_runs(page: Page, condition: str) -> None:
 def show_description(page: Page) -> None:
     """Unfold the experiment's description above the table of runs."""
     page.locator('[data-component-id="mlflow.experiment.metadata_editor.expand_button"]').click()
+
+
+def show_columns(page: Page, wanted: Mapping[str, bool]) -> None:
+    """Show or hide columns of the table of runs, by name."""
+    page.get_by_test_id("column-selection-dropdown").first.click()
+    search = page.get_by_placeholder("Search columns")
+    for name, shown in wanted.items():
+        search.fill(name)
+        node = page.locator("[class*=tree-treenode]").filter(has=page.get_by_text(name, exact=True)).last
+        box = node.locator("[class*=tree-checkbox]").first
+        if ("checkbox-checked" in (box.get_attribute("class") or "")) != shown:
+            box.click()
+    page.keyboard.press("Escape")

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from aepretrain import report, tracking
 from aepretrain.records import Record
@@ -19,9 +18,10 @@ from tests.conftest import ROOT
 from tests.integration.browser import (
     MODEL_TRAINING,
     PATIENCE_S,
-    browser_page,
+    chromium,
     filter_runs,
     mlflow_ui,
+    new_page,
     open_group,
     open_runs,
     show_description,
@@ -62,17 +62,15 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser_page(tmp_path_factory.mktemp("profile")) as page:
-        yield page
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
-def page(browser: Page) -> Iterator[Page]:
-    """A page of its own for each test."""
-    page = browser.context.new_page()
-    yield page
-    page.close()
+def page(browser: Browser) -> Iterator[Page]:
+    with new_page(browser) as page:
+        yield page
 
 
 def shown_runs(page: Page) -> list[str]:
@@ -148,7 +146,8 @@ def test_the_chart_view_overlays_the_seeds_of_a_cell(ui: Ui, page: Page) -> None
     query = {"searchFilter": "tags.`aepretrain.variant` = 'scratch'", "compareRunsMode": "CHART"}
     page.goto(f"{ui.address}/#/experiments/{ui.store.experiment_id}/runs?{urlencode(query)}&{MODEL_TRAINING}")
     page.get_by_placeholder("Search metric charts").fill("val_loss")
-    expected = [ui.record(f"fc-{augmentation}-scratch-s{seed}") for augmentation in ("none", "erasing") for seed in (0, 1)]
+    cells = ("fc-none-scratch", "fc-erasing-scratch")
+    expected = [ui.record(f"{cell}-s{seed}") for cell in cells for seed in (0, 1)]
     assert sorted(drawn(page, "val_loss")) == sorted(
         (f"{'-'.join(one.cell)}-s{one.seed}", [epoch.val_loss for epoch in ui.store.history(one)]) for one in expected
     )
@@ -201,4 +200,6 @@ def test_the_experiment_shows_the_grid(ui: Ui, page: Page) -> None:
     expect(page.get_by_text(title)).to_be_visible()
     cells = page.locator("table").last.get_by_role("row")
     expect(cells).to_have_count(5)
-    assert [row.get_by_role("cell").or_(row.get_by_role("columnheader")).all_inner_texts() for row in cells.all()] == rows
+    assert [
+        row.get_by_role("cell").or_(row.get_by_role("columnheader")).all_inner_texts() for row in cells.all()
+    ] == rows
