@@ -144,8 +144,12 @@ def test_a_chart_overlays_training_and_validation_loss(ui: Ui, page: Page) -> No
 
 def test_the_chart_view_overlays_the_seeds_of_a_cell(ui: Ui, page: Page) -> None:
     query = {"searchFilter": "tags.`aepretrain.variant` = 'scratch'", "compareRunsMode": "CHART"}
+    open_runs(page, ui.address, ui.store.experiment_id)
+    open_group(page)  # only what the table shows is drawn
+    expect(page.get_by_role("link", name="fc-none-scratch-s0")).to_be_visible()
     page.goto(f"{ui.address}/#/experiments/{ui.store.experiment_id}/runs?{urlencode(query)}&{MODEL_TRAINING}")
-    page.get_by_placeholder("Search metric charts").fill("val_loss")
+    expect(page.get_by_text("5 matching runs")).to_be_visible()
+    page.get_by_placeholder("Search metric charts").fill("^val_loss$")
     cells = ("fc-none-scratch", "fc-erasing-scratch")
     expected = [ui.record(f"{cell}-s{seed}") for cell in cells for seed in (0, 1)]
     assert sorted(drawn(page, "val_loss")) == sorted(
@@ -157,12 +161,12 @@ def test_a_model_shows_metrics_description_and_signature(ui: Ui, page: Page) -> 
     record = next(one for one in ui.store.records().values() if one.cell[2] == "finetune" and "model" in one.tags)
     page.goto(ui.run(record.run_id))
     name = f"{'-'.join(record.cell)}-s{record.seed}"
-    page.locator('a[href*="/models/"]').filter(has_text=name).first.click()
+    page.locator('a[href*="/models/"]:not([target])').filter(has_text=name).click()
     page.wait_for_url("**/models/m-*")
     accuracy = page.get_by_role("row").filter(has=page.get_by_role("cell", name="test_accuracy", exact=True))
     expect(accuracy).to_contain_text(str(record.metrics["test_accuracy"]))
     expect(page.get_by_text("probabilities of the classes [N, 10]")).to_be_visible()
-    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("Artifacts", exact=True).click()
     page.get_by_text("MLmodel", exact=True).click()
     expect(page.locator("body")).to_contain_text('"shape": [-1, 1, 28, 28]')
     expect(page.locator("body")).to_contain_text('"shape": [-1, 10]')
