@@ -81,7 +81,7 @@ def chromium() -> Iterator[Browser]:
 def new_page(browser: Browser, *, width: int = 1500, height: int = 860) -> Iterator[Page]:
     """A page in a window of this size in pixels, which remembers nothing of those before it."""
     context = browser.new_context(viewport={"width": width, "height": height})
-    context.set_default_timeout(25 * 1000)
+    context.set_default_timeout(PATIENCE_S * 1000)
     context.add_init_script(QUIET)
     yield context.new_page()
     context.close()
