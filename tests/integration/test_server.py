@@ -1,0 +1,88 @@
+"""A grid on MLflow's server with PostgreSQL, users and proxied artifacts, as deploy/ has it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.server.auth.client import AuthServiceClient
+
+from aepretrain import tracking
+from tests.integration.conftest import GRID, aepretrain, everything
+from tests.integration.services import ADMIN, mlflow_server, postgresql
+
+pytestmark = pytest.mark.integration
+
+PASSWORDS = {ADMIN: "a-password-of-the-administrator", "trainer": "another-password-of-one-who-trains"}
+
+
+def credentials(user: str) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": PASSWORDS[user]}
+
+
+def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
+    for name, value in credentials(user).items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server") / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def server(served: Path) -> Iterator[str]:
+    """Address of a server with two users, the administrator and one who has no rights but their own."""
+    with postgresql() as login, mlflow_server(login, PASSWORDS[ADMIN], served) as address:
+        with pytest.MonkeyPatch.context() as patch:
+            log_in(patch, ADMIN)
+            AuthServiceClient(address).create_user("trainer", PASSWORDS["trainer"])
+        yield address
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_without_the_password_nothing_begins(password: str | None, server: str, tmp_path: Path) -> None:
+    who = credentials("trainer") | {"MLFLOW_TRACKING_PASSWORD": password} if password else {}
+    done = aepretrain(tmp_path, {"MLFLOW_TRACKING_URI": server, **who}, "grid", *GRID)
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"aepretrain: the tracking store {server} cannot be opened: ")
+    assert "You are not authenticated" in line
+    assert "wrong" not in done.stdout + done.stderr
+
+
+def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
+    server: str, served: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    local = aepretrain(here, {"MLFLOW_TRACKING_URI": uri}, "grid", *GRID, "--jobs", "4")
+    assert (local.returncode, local.stderr) == (0, ""), local.stdout
+    on_server = {"MLFLOW_TRACKING_URI": server, **credentials("trainer")}
+    remote = aepretrain(there, on_server, "grid", *GRID, "--jobs", "4")
+    assert (remote.returncode, remote.stderr) == (0, ""), remote.stdout
+    log_in(monkeypatch, "trainer")
+    monkeypatch.setenv("XDG_STATE_HOME", str(there / "state"))
+    store = tracking.open_store(server)
+    found = everything(store)
+    assert len(found) == 8
+    assert found == everything(tracking.open_store(uri))
+    runs = list(store.search({}))
+    assert [run.info.status for run in runs] == ["FINISHED"] * 9
+
+    kept = {path.relative_to(served) for path in served.rglob("*") if path.is_file()}
+    for run in runs:
+        assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
+        assert any(run.info.run_id in path.parts for path in kept), "its artifacts are the server's"
+    left = {path.name for path in there.rglob("*") if path.is_file() and path.parent != there / "results"}
+    assert all(name.endswith(".lock") for name in left), "nothing is left where the workers were"
+
+    again = aepretrain(there, on_server, "grid", *GRID, "--out", "again")
+    assert again.stdout.count(" reused: ") == 8
+    compared = aepretrain(there, on_server, "compare", "--out", "compared")
+    assert (compared.returncode, compared.stderr) == (0, "")
+    tables = [json.loads((there / name / "grid.json").read_text()) for name in ("results", "again", "compared")]
+    assert tables[0] == tables[1] == tables[2]
+    for done in (remote, again, compared):
+        assert PASSWORDS["trainer"] not in done.stdout
