@@ -102,7 +102,7 @@ class InlineExecutor(Executor):
 @contextmanager
 def inline_pool(_execution: Execution, _dataset: Dataset) -> Iterator[Pool]:
     """This process as a pool."""
-    yield Pool(InlineExecutor(), 1)
+    yield Pool(InlineExecutor(), lambda: 1)
 
 
 def time_grid(settings: Settings, networks: tuple[str, ...], augmentations: tuple[str, ...]) -> float:

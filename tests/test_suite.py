@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from distributed.scheduler import KilledWorker
 
 from aepretrain import data, figures, studies, suite, tracking, variants
 from aepretrain.data import Dataset
@@ -18,6 +20,7 @@ from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
 from aepretrain.studies import STUDIES
 from aepretrain.suite import Event, GridResult, Pool, pool
+from aepretrain.suite.training import Work
 from aepretrain.tracking import Store
 
 EXECUTION = Execution(device="cpu")
@@ -37,7 +40,7 @@ class InlineExecutor(Executor):
 
 @contextmanager
 def inline(*_: object) -> Iterator[Pool]:
-    yield Pool(InlineExecutor(), 1)
+    yield Pool(InlineExecutor(), lambda: 1)
 
 
 @pytest.fixture
@@ -234,6 +237,52 @@ def test_a_training_that_fails_leaves_the_others(
     assert failed.info.status == "FAILED"
     assert "not finite" in failed.data.tags["aepretrain.error"]
     assert store.client.get_run(result.run_id).info.status == "FAILED"
+
+
+class Answer(InlineExecutor):
+    """An executor whose `how` may settle a future in place of training."""
+
+    def __init__(self, how: Callable[[Future[Any], Sequence[Work]], bool]) -> None:
+        self.how = how
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        return future if self.how(future, args[0]) else super().submit(fn, *args, **kwargs)
+
+
+def pool_that_answers(how: Callable[[Future[Any], Sequence[Work]], bool]) -> Any:
+    @contextmanager
+    def make(*_: object) -> Iterator[Pool]:
+        yield Pool(Answer(how), lambda: 2)
+
+    return make
+
+
+def test_a_cell_that_kills_workers_of_a_cluster_fails_alone(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    def kill(future: Future[Any], works: Sequence[Work]) -> bool:
+        if works[0].spec.name != "fc-none-pretrain-s0":
+            return False
+        worker: Any = SimpleNamespace(address="tcp://here:1")
+        future.set_exception(KilledWorker("cell", worker, 3))
+        return True
+
+    result, events = grid(specs[:8], store, make_pool=pool_that_answers(kill))
+    assert "those workers died while running it" in result.failures["fc-none-pretrain-s0"]
+    assert result.failures.keys() == {f"fc-none-{variant}-s0" for variant in ("pretrain", "frozen", "finetune")}
+    assert kinds(events) == {"finished": 5, "reused": 0, "failed": 3}
+
+
+def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, ...], store: Store) -> None:
+    def drop(future: Future[Any], works: Sequence[Work]) -> bool:
+        return works[0].spec.variant == "frozen" and future.cancel() and not future.set_running_or_notify_cancel()
+
+    with pytest.raises(Failure, match="the same command goes on from there"):
+        grid(specs[:4], store, make_pool=pool_that_answers(drop))
+    (parent,) = store.search({"kind": "grid"})
+    assert parent.info.status == "FAILED"
+    result, events = grid(specs[:4], store)
+    assert not result.failures
+    assert kinds(events)["reused"] >= 1
 
 
 def test_a_real_divergence_fails_its_run(store: Store) -> None:

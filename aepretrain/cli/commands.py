@@ -5,7 +5,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +16,8 @@ import click
 from aepretrain import __version__
 from aepretrain.cli.options import (
     cell_options,
+    cluster_from,
+    cluster_options,
     execution_from,
     execution_options,
     further_variants,
@@ -66,6 +69,7 @@ def cli() -> None:
 @further_variants
 @setting_options(None)
 @execution_options(with_jobs=True)
+@cluster_options
 @store_option
 @out_option
 @click.option(
@@ -88,8 +92,10 @@ def grid(**options: Any) -> None:
     )
     store = open_store(options, asked.run_id)
     say_where(store)
-    with Display(Console(), asked.specs, suite.num_jobs(asked.execution)) as display:
-        result = suite.run_grid(asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id)
+    with _workers(asked, store) as (make_pool, jobs), Display(Console(), asked.specs, jobs) as display:
+        result = suite.run_grid(
+            asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id, make_pool=make_pool
+        )
     if any(is_classifier(record.cell[2]) for record in result.records):
         show(report.build_grid(result.records), Path(options["out"]))
     say_where(store)
@@ -101,6 +107,7 @@ def grid(**options: Any) -> None:
 @grid_options
 @setting_options(None)
 @execution_options(with_jobs=True)
+@cluster_options
 @store_option
 def study(name: str, **options: Any) -> None:
     """Train what answers a further question about the grid; `report` shows what came out.
@@ -131,7 +138,7 @@ def study(name: str, **options: Any) -> None:
         click.echo(f"study {one}")
         settings = asked.settings if one == "labels" else replace(asked.settings, labels=0, updates=0)
         specs = [spec for spec in replace(asked, settings=settings).specs if spec.variant in KNOWN[one].needs]
-        with Display(Console(), specs, suite.num_jobs(asked.execution)) as display:
+        with _workers(asked, store) as (make_pool, jobs), Display(Console(), specs, jobs) as display:
             result = suite.run_grid(
                 specs,
                 store,
@@ -140,6 +147,7 @@ def study(name: str, **options: Any) -> None:
                 lambda *_: None,
                 study=KNOWN[one],
                 run_id=None if name == "all" else asked.run_id,
+                make_pool=make_pool,
             )
         results.append(result)
         if not result.failures and all(record.study is None for record in result.records):
@@ -170,6 +178,8 @@ class _Asked:
     seeds: tuple[int, ...]
     settings: Settings
     execution: Execution
+    cluster: str | None
+    resources: dict[str, float]
     run_id: str | None
 
     @property
@@ -191,14 +201,32 @@ def _asked_for(options: dict[str, Any]) -> _Asked:
         parse_seeds(options["seeds"]),
         settings_from(options),
         execution_from(options),
+        *cluster_from(options),
         adopted_run_id(),
     )
-    _warm_up_workers(networks)
+    if asked.cluster is None:
+        _warm_up_workers(networks)
     from aepretrain import suite
 
     suite.load_plugins(asked.execution)
     suite.check(replace(asked, seeds=asked.seeds[:1]).specs, asked.execution)
     return asked
+
+
+@contextmanager
+def _workers(asked: _Asked, store: "tracking.Store") -> "Iterator[tuple[suite.MakePool, int]]":
+    """Where to train, on this machine or on a cluster, and how many stacks at once."""
+    from aepretrain import suite
+
+    if asked.cluster is None:
+        yield suite.local_pool, suite.num_jobs(asked.execution)
+        return
+    try:
+        from aepretrain.suite import cluster
+    except ModuleNotFoundError as error:
+        raise Failure(f'a cluster needs Dask, the extra "dask" of this package ({error})') from None
+    with cluster.connect(asked.cluster, asked.resources, store) as found:
+        yield found.pool, asked.execution.jobs or found.num_workers()
 
 
 def _complain_of_missing(*results: "suite.GridResult") -> None:

@@ -64,6 +64,8 @@ class Display:
             self._print(f"{spec.name}: another process is at it, or at the same grid; waiting for it to end")
         elif event.kind == "retried":
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
+            if spec in self._tasks:
+                self._progress.remove_task(self._tasks.pop(spec))
         elif event.kind == "started":
             total = None if spec.phase == "cls" and spec.settings.updates else spec.epochs
             self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")

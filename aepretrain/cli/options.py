@@ -1,12 +1,13 @@
 """Command-line options made from the fields of `spec`, where all defaults and help texts stand."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
 import click
 
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings
+from aepretrain.spec import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings, UsageError
 
 Command = Callable[..., Any]
 
@@ -179,6 +180,38 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def cluster_options(command: Command) -> Command:
+    """Where else than on this machine to train."""
+    address = click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Train on the workers of the Dask scheduler at this address, like tcp://10.0.0.1:8786, each of one thread "
+        "(dask worker --nthreads 1).  [default: in processes here]",
+    )
+    resources = click.option(
+        "--resources",
+        metavar="NAME=NUMBER,…",
+        help="What of a Dask worker's resources a training takes, like GPU=0.5; with --cluster.",
+    )
+    return address(resources(command))
+
+
+def cluster_from(options: Mapping[str, Any]) -> tuple[str | None, dict[str, float]]:
+    """A scheduler's address, if one is given, and the resources of a training. Raises `UsageError`."""
+    address, asked = options["cluster"], options["resources"]
+    if address is not None and not re.fullmatch(r"(tcp|tls)://[\w.\[\]:-]+:\d{1,5}", address):
+        raise UsageError(f"cluster={address!r} is not allowed: it must look like tcp://10.0.0.1:8786")
+    if asked is not None and address is None:
+        raise UsageError(f"resources={asked!r} is not allowed without a cluster")
+    resources = {}
+    for part in asked.split(",") if asked is not None else []:
+        found = re.fullmatch(r"\s*(\w+)=(\d{1,9}(\.\d{1,9})?)\s*", part, re.ASCII)
+        if not found or not float(found[2]):
+            raise UsageError(f"resources={asked!r} is not allowed: it must look like GPU=0.5 or GPU=1,MEMORY=2")
+        resources[found[1]] = float(found[2])
+    return address, resources
 
 
 def _execution(name: str) -> Any:

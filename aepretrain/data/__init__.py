@@ -83,9 +83,9 @@ def load(name: str, data_dir: str | None) -> Dataset:
     folder, `DatasetMissing` where there are no files, and `Failure` for damaged ones or a loader that is wrong.
     """
     loader = DATASETS.look_up(name)
-    if data_dir is not None and not os.path.isdir(data_dir):
-        raise UsageError(f"data_dir={data_dir!r} is not a folder")
     if (name, data_dir) not in _loaded:
+        if data_dir is not None and not os.path.isdir(data_dir):
+            raise UsageError(f"data_dir={data_dir!r} is not a folder")
         built_in = name in MODULES
         _loaded[name, data_dir] = loader(data_dir) if built_in else _load_users(name, loader, data_dir)
     return _loaded[name, data_dir]

@@ -1,6 +1,9 @@
-"""Plan − what is finished → work → records: single trainings and whole grids, in processes on this machine."""
+"""Plan − what is finished → work → records: single trainings and whole grids, in processes on this machine.
 
-from aepretrain.suite.grid import Finished, GridResult, Study, run_grid, select
+`aepretrain.suite.cluster`, which is not imported here, has them on a Dask cluster.
+"""
+
+from aepretrain.suite.grid import Finished, GridResult, MakePool, Study, run_grid, select
 from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.pool import Pool, local_pool, num_jobs
 from aepretrain.suite.schedule import Forecast
@@ -12,6 +15,7 @@ __all__ = [
     "Forecast",
     "GridResult",
     "Listener",
+    "MakePool",
     "Pool",
     "SingleResult",
     "Study",

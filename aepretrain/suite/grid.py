@@ -18,6 +18,10 @@ Finished = Mapping[TrainingSpec, Record]
 """Finished trainings by what was asked for."""
 
 
+MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
+"""Makes somewhere to train on a dataset, for as long as a block lasts."""
+
+
 @dataclass(frozen=True)
 class Study:
     """Trainings beyond a grid's that answer one question about it.
@@ -49,7 +53,7 @@ def run_grid(
     *,
     study: Study | None = None,
     run_id: str | None = None,
-    make_pool: Callable[[Execution, Dataset], AbstractContextManager[Pool]] = local_pool,
+    make_pool: MakePool = local_pool,
 ) -> GridResult:
     """Train what is not done yet of `specs`, all with the same settings, as children of one parent run.
 
@@ -111,7 +115,7 @@ class _Batch:
     store: tracking.Store
     dataset: Dataset
     listen: Listener
-    make_pool: Callable[[Execution, Dataset], AbstractContextManager[Pool]]
+    make_pool: MakePool
     parent: tracking.Run
     failures: dict[str, str] = field(default_factory=dict)
 

@@ -42,16 +42,34 @@ UNWIND_S = 4
 """How long a worker that is told to stop, or whose parent has died, may take to end its run."""
 
 
+def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
+    """`perform`, with its news sent to whoever made this worker's pool.
+
+    A worker that is told to stop ends its runs and then itself: the pool's own loop would take any exception for a
+    result, and go on.
+    """
+    global _at_work
+    _at_work = True
+    try:
+        return perform(works, _report)
+    except SystemExit:
+        os._exit(TERMINATED)
+    finally:
+        _at_work = False
+
+
 @dataclass(frozen=True)
 class Pool:
-    """Somewhere to train: any executor, how many stacks it takes at once, and the news of its workers.
+    """Somewhere to train: any executor, how many stacks it takes at once now, and the news of its workers.
 
-    `news` gives the events that have come since it was last asked; an executor without a way back gives none.
+    `news` gives the events that have come since it was last asked; an executor without a way back gives none. `train`
+    is what a worker is told to do with a stack.
     """
 
     executor: Executor
-    jobs: int
+    jobs: Callable[[], int]
     news: Callable[[], list[Event]] = list
+    train: Callable[[Sequence[Work]], list[Record | Failure]] = train_in_worker
 
 
 def num_jobs(execution: Execution) -> int:
@@ -84,7 +102,7 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
     jobs = num_jobs(execution)
     executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
     try:
-        yield Pool(executor, jobs, lambda: list(_drain(events)))
+        yield Pool(executor, lambda: jobs, lambda: list(_drain(events)))
         executor.shutdown()
     except BaseException:
         workers = multiprocessing.active_children()
@@ -101,22 +119,6 @@ def _see_end(workers: Sequence[BaseProcess]) -> None:
     for worker in workers:
         worker.join(max(0, until_s - time.monotonic()))
         worker.kill()
-
-
-def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
-    """`perform`, with its news sent to whoever made this worker's pool.
-
-    A worker that is told to stop ends its runs and then itself: the pool's own loop would take any exception for a
-    result, and go on.
-    """
-    global _at_work
-    _at_work = True
-    try:
-        return perform(works, _report)
-    except SystemExit:
-        os._exit(TERMINATED)
-    finally:
-        _at_work = False
 
 
 _at_work = False

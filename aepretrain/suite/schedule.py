@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from aepretrain import tracking
 from aepretrain.records import Record
 from aepretrain.spec import Failure, TrainingSpec
-from aepretrain.suite.pool import Pool, train_in_worker
+from aepretrain.suite.pool import Pool
 from aepretrain.suite.training import Event, Listener, Work
 
 NEWS_INTERVAL_S = 0.2
@@ -66,8 +66,8 @@ class Schedule:
         """
         try:
             while self.waiting or self.running:
-                while len(self.running) < pool.jobs and (works := self._next_stack()):
-                    self.running[pool.executor.submit(train_in_worker, works)] = works
+                while len(self.running) < pool.jobs() and (works := self._next_stack()):
+                    self.running[pool.executor.submit(pool.train, works)] = works
                     for work in works:
                         del self.waiting[work.key]
                 finished, _ = wait(self.running, timeout=NEWS_INTERVAL_S, return_when=FIRST_COMPLETED)
@@ -116,6 +116,10 @@ class Schedule:
         return self.retried[-1]
 
     def _settle(self, works: list[Work], future: Future[list[Record | Failure]]) -> None:
+        if future.cancelled():  # by a cluster's client, which has lost its scheduler
+            raise Failure(
+                "the cluster has dropped its work; what is finished is kept, the same command goes on from there"
+            )
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             raise error

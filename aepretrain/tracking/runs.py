@@ -186,11 +186,13 @@ def open_training(
     """The run of a training, begun: `run_id`, which ``mlflow run`` opened, or else a new one.
 
     The caller holds the key's lock. So a run of the same key that this host left RUNNING has lost its process, and is
-    ended here as KILLED.
+    ended here as KILLED; and so has one of the same parent, whatever its host, for a grid has each key trained by one
+    worker at a time.
     """
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
     for one in earlier:
-        if one.info.status == "RUNNING" and has_locks_here(store, one):
+        is_of_parent = parent_run_id is not None and one.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent_run_id
+        if one.info.status == "RUNNING" and (is_of_parent or has_locks_here(store, one)):
             end_orphan(store, one)
     identity = spec.identity()
     ours = identity | {

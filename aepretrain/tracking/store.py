@@ -60,7 +60,12 @@ class Store:
     @property
     def client(self) -> MlflowClient:
         """The same, patient with a server that is away (see `patient`)."""
-        return self.bare_client if self.uri.startswith(SQLITE) else patient(self.bare_client, self.outage_s)
+        return self.bare_client if self.is_of_one_host else patient(self.bare_client, self.outage_s)
+
+    @property
+    def is_of_one_host(self) -> bool:
+        """Whether only processes of one host can use it."""
+        return self.uri.startswith(SQLITE)
 
     @property
     def folder(self) -> Path:

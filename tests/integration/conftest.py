@@ -3,17 +3,48 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
+from mlflow.server.auth.client import AuthServiceClient
 
 from aepretrain import tracking
 from tests.chaos.conftest import stored
 from tests.conftest import ROOT
+from tests.integration.services import ADMIN, mlflow_server, postgresql
 from tests.test_suite import artifacts
+
+PASSWORDS = {ADMIN: "a-password-of-the-administrator", "trainer": "another-password-of-one-who-trains"}
 
 GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "3", "--device", "cpu")
 """8 trainings of seconds."""
+
+
+def credentials(user: str) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": PASSWORDS[user]}
+
+
+def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
+    for name, value in credentials(user).items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps artifacts."""
+    return tmp_path_factory.mktemp("server") / "artifacts"
+
+
+@pytest.fixture(scope="session")
+def server(served: Path) -> Iterator[str]:
+    """Address of a server with two users, the administrator and one who has no rights but their own."""
+    with postgresql() as login, mlflow_server(login, PASSWORDS[ADMIN], served) as address:
+        with pytest.MonkeyPatch.context() as patch:
+            log_in(patch, ADMIN)
+            AuthServiceClient(address).create_user("trainer", PASSWORDS["trainer"])
+        yield address
 
 
 def aepretrain(

@@ -1,43 +1,14 @@
 """A grid on MLflow's server with PostgreSQL, users and proxied artifacts, as deploy/ has it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow.server.auth.client import AuthServiceClient
 
 from aepretrain import tracking
-from tests.integration.conftest import GRID, aepretrain, everything
-from tests.integration.services import ADMIN, mlflow_server, postgresql
+from tests.integration.conftest import GRID, PASSWORDS, aepretrain, credentials, everything, log_in
 
 pytestmark = pytest.mark.integration
-
-PASSWORDS = {ADMIN: "a-password-of-the-administrator", "trainer": "another-password-of-one-who-trains"}
-
-
-def credentials(user: str) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": PASSWORDS[user]}
-
-
-def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
-    for name, value in credentials(user).items():
-        patch.setenv(name, value)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "artifacts"
-
-
-@pytest.fixture(scope="module")
-def server(served: Path) -> Iterator[str]:
-    """Address of a server with two users, the administrator and one who has no rights but their own."""
-    with postgresql() as login, mlflow_server(login, PASSWORDS[ADMIN], served) as address:
-        with pytest.MonkeyPatch.context() as patch:
-            log_in(patch, ADMIN)
-            AuthServiceClient(address).create_user("trainer", PASSWORDS["trainer"])
-        yield address
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
@@ -59,16 +30,16 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
         folder.mkdir()
     local = aepretrain(here, {"MLFLOW_TRACKING_URI": uri}, "grid", *GRID, "--jobs", "4")
     assert (local.returncode, local.stderr) == (0, ""), local.stdout
-    on_server = {"MLFLOW_TRACKING_URI": server, **credentials("trainer")}
+    on_server = {"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_NAME": "served", **credentials("trainer")}
     remote = aepretrain(there, on_server, "grid", *GRID, "--jobs", "4")
     assert (remote.returncode, remote.stderr) == (0, ""), remote.stdout
     log_in(monkeypatch, "trainer")
     monkeypatch.setenv("XDG_STATE_HOME", str(there / "state"))
-    store = tracking.open_store(server)
-    found = everything(store)
-    assert len(found) == 8
-    assert found == everything(tracking.open_store(uri))
-    runs = list(store.search({}))
+    store = tracking.open_store(server, "served")
+    found, expected = everything(store), everything(tracking.open_store(uri))
+    assert len(expected) == 8
+    assert {key: found[key] for key in expected} == expected
+    runs = [run for run in store.search({}) if run.info.experiment_id == store.experiment_id]
     assert [run.info.status for run in runs] == ["FINISHED"] * 9
 
     kept = {path.relative_to(served) for path in served.rglob("*") if path.is_file()}

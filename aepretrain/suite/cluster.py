@@ -1,0 +1,208 @@
+"""Workers on a Dask cluster, of one host or many; needs the extra ``dask``.
+
+A worker is a process with one thread. It is sent the dataset once, when it joins, and a cell at a time. Dask gives the
+cell of a worker that dies to another one, up to four times (``distributed.scheduler.allowed-failures``).
+"""
+
+import logging
+import os
+import pickle
+import queue
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from distributed import Client, Worker, WorkerPlugin, get_worker
+
+from aepretrain import tracking, variants
+from aepretrain.data import Dataset, adopt
+from aepretrain.records import Record
+from aepretrain.spec import Execution, Failure, TrainingSpec
+from aepretrain.suite.pool import Pool
+from aepretrain.suite.training import Event, Work, load_plugins, perform
+
+CONNECT_S = 10
+FIRST_WORKER_S = 60
+"""How long to wait for a first worker."""
+
+COUNT_INTERVAL_S = 5.0
+"""Workers that join later get work after so long at most."""
+
+EPOCH_INTERVAL_S = 1.0
+"""A worker tells of its epochs no more often than this, for all that is told goes through the scheduler."""
+
+PASSED_ON = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_HTTP_REQUEST_")
+"""How variables begin that a worker is told, where it has no value of its own. Credentials are never sent."""
+
+LOST = "the cluster's scheduler is lost; what is finished is kept, and the same command goes on from there"
+
+
+class Cluster:
+    """A cluster under way, as far as its workers offer these resources; see `connect`."""
+
+    def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
+        self._client, self._resources = client, resources
+        self._num_workers, self._counted_s = 0, -COUNT_INTERVAL_S
+
+    def num_workers(self) -> int:
+        """How many workers there are for cells, as it was some seconds ago.
+
+        Raises `Failure` where the scheduler is lost.
+        """
+        if self._client.status != "running":
+            raise Failure(LOST)
+        if time.monotonic() - self._counted_s >= COUNT_INTERVAL_S:
+            try:
+                workers = self._client.scheduler_info()["workers"].values()
+            except OSError:
+                raise Failure(LOST) from None
+            self._num_workers, self._counted_s = sum(map(self._suits, workers)), time.monotonic()
+        return self._num_workers
+
+    def _suits(self, worker: Mapping[str, Any]) -> bool:
+        return bool(
+            worker["nthreads"] == 1
+            and all(worker["resources"].get(name, 0) >= least for name, least in self._resources.items())
+        )
+
+    def wait_for_worker(self) -> None:
+        """Wait until there is one. Raises `Failure` where none comes."""
+        until_s = time.monotonic() + FIRST_WORKER_S
+        while not self.num_workers():
+            if time.monotonic() > until_s:
+                wanted = "".join(f" and {name}={least:g}" for name, least in self._resources.items())
+                raise Failure(f"the cluster has no worker with one thread (--nthreads 1){wanted}")
+            time.sleep(0.5)
+            self._counted_s = -COUNT_INTERVAL_S
+
+    def hosts(self) -> set[str]:
+        """The names of the hosts of its workers."""
+        return set(self._client.run(socket.gethostname).values())
+
+    def _jobs(self, execution: Execution) -> int:
+        num_workers = max(1, self.num_workers())  # while there is none, a cell waits for one
+        return min(num_workers, execution.jobs) if execution.jobs else num_workers
+
+    @contextmanager
+    def pool(self, execution: Execution, dataset: Dataset) -> Iterator[Pool]:
+        """Its workers as a pool, with the dataset in each; those that join later are sent it too.
+
+        When the block is left by an exception, workers stop at the end of their epoch and end their runs as KILLED.
+        """
+        token = uuid.uuid4().hex
+        news = _News()
+        self._client.subscribe_topic(token, news.take)
+        settings = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        try:
+            self._client.register_plugin(_Preparation(dataset, execution, settings))
+        except Exception as error:
+            if self._client.status != "running":
+                raise Failure(LOST) from error
+            raise Failure(
+                f"the cluster's workers cannot be prepared, which need the same environment as this command "
+                f"({tracking.one_line(error)})"
+            ) from error
+        executor = self._client.get_executor(pure=False, resources=dict(self._resources) or None)
+        try:
+            yield Pool(executor, partial(self._jobs, execution), news.read, partial(_train, token))
+            self._client.unregister_worker_plugin(_Preparation.name)
+        except BaseException:
+            with suppress(Exception):  # where the scheduler is lost, there is nobody to tell
+                executor.shutdown(wait=False)
+                if self._client.status == "running":
+                    self._client.run(_stopped.add, token)
+            raise
+
+
+@contextmanager
+def connect(address: str, resources: Mapping[str, float], store: tracking.Store) -> Iterator[Cluster]:
+    """The cluster whose scheduler is at an address, of the workers that offer these resources, once it has one.
+
+    Raises `Failure` where there is no scheduler, where no worker comes, and where workers on other hosts than this one
+    would have to write into a store that only this one has.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is told by us
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise Failure(f"there is no Dask scheduler at {address}: {tracking.one_line(error)}") from None
+    try:
+        cluster = Cluster(client, resources)
+        cluster.wait_for_worker()
+        others = cluster.hosts() - {socket.gethostname()}
+        if store.is_of_one_host and others:
+            raise Failure(
+                f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into {store.uri}: "
+                "let them all track on a server (--tracking-uri, docs/deploy.md)"
+            )
+        yield cluster
+    finally:
+        client.close(timeout=2)
+
+
+class _Preparation(WorkerPlugin):
+    """What each worker is told and given once, when it joins."""
+
+    name = "aepretrain"
+
+    def __init__(self, dataset: Dataset, execution: Execution, environment: Mapping[str, str]) -> None:
+        self._dataset, self._execution, self._environment = dataset, execution, environment
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002  # as Dask calls it
+        for name, value in self._environment.items():
+            os.environ.setdefault(name, value)
+        adopt(self._dataset, self._execution.data_dir)
+        load_plugins(self._execution)
+
+
+_stopped: set[str] = set()
+"""The pools, by their tokens, whose cells are to stop in this worker."""
+
+
+def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
+    """`perform` in a worker's thread, with its news sent to whoever made the pool of this token."""
+    variants.prepare_process(works[0].execution.threads)
+    told_s = -EPOCH_INTERVAL_S
+
+    def report(event: Event) -> None:
+        nonlocal told_s
+        if token in _stopped:
+            raise KeyboardInterrupt
+        if event.kind == "epoch":
+            if time.monotonic() - told_s < EPOCH_INTERVAL_S:
+                return
+            told_s = time.monotonic()
+        get_worker().log_event(token, pickle.dumps(event))
+
+    try:
+        return perform(works, report)
+    except KeyboardInterrupt:  # which Dask would take for its own
+        raise Failure("stopped") from None
+
+
+class _News:
+    """What workers tell; that a cell begins once more says that its worker has died."""
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._begun: set[TrainingSpec] = set()
+
+    def take(self, event: tuple[float, bytes]) -> None:
+        """Called by Dask, in a thread of its own, with the time and what was sent."""
+        self._events.put(pickle.loads(event[1]))  # noqa: S301  # from our own workers, who run what they are sent anyway
+
+    def read(self) -> list[Event]:
+        """What has come since it was last asked."""
+        events: list[Event] = []
+        while not self._events.empty():
+            event = self._events.get()
+            if event.kind == "started" and event.spec in self._begun:
+                events.append(Event("retried", event.spec))
+            if event.kind == "started":
+                self._begun.add(event.spec)
+            events.append(event)
+        return events
