@@ -43,7 +43,8 @@ def postgresql() -> Iterator[dict[str, str]]:
 
     PostgreSQL refuses to run as root, who lends it the user that Debian's package has made for it.
     """
-    user, groups = ("postgres", []) if os.geteuid() == 0 else (None, None)
+    user = "postgres" if os.geteuid() == 0 else None
+    groups: list[str] | None = [] if user else None
     password = secrets.token_hex(16)
     with tempfile.TemporaryDirectory() as name:  # not pytest's, which other users cannot enter
         folder = Path(name)
@@ -94,9 +95,12 @@ def _ready(login: Mapping[str, str]) -> bool:
 
 @contextmanager
 def mlflow_server(login: Mapping[str, str], password: str, artifacts: Path) -> Iterator[str]:
-    """The server with the very command of deploy/compose.yaml, but for host, port and artifacts; gives its address."""
+    """The server with the very command of deploy/compose.yaml, but for host, port, artifacts and number of workers.
+
+    Gives its address.
+    """
     port = free_port()
-    own = {"--host": "127.0.0.1", "--port": str(port), "--artifacts-destination": str(artifacts)}
+    own = {"--host": "127.0.0.1", "--port": str(port), "--artifacts-destination": str(artifacts), "--workers": "2"}
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["server"]
     program, *options = service["command"]
     assert program == "mlflow"
@@ -122,7 +126,7 @@ def mlflow_server(login: Mapping[str, str], password: str, artifacts: Path) -> I
             start_new_session=True,
         )
     try:
-        wait_for(lambda: server.poll() is not None or _answers(port), 120)
+        wait_for(lambda: server.poll() is not None or _answers(port), 400)
         assert server.poll() is None, (artifacts.parent / "server.log").read_text()[-3000:]
         yield f"http://127.0.0.1:{port}"
     finally:

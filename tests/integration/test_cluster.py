@@ -104,8 +104,9 @@ class Cluster:
     def start_worker(self, name: str, hold_at: int = 0) -> subprocess.Popen[bytes]:
         """A worker that the scheduler knows when this returns."""
         how = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1", "--preload", "preloaded.py")
-        how += ("--resources", "CELL=1")
-        process = self._start(self.folder / name, "worker", self.address, *how, HOLD_AT=str(hold_at))
+        process = self._start(
+            self.folder / name, "worker", self.address, *how, "--resources", "CELL=1", HOLD_AT=str(hold_at)
+        )
         wait_for(lambda: "Registered to" in (self.folder / name / "log").read_text(), LONG_S)
         return process
 
