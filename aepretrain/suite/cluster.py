@@ -22,8 +22,9 @@ from aepretrain import tracking, variants
 from aepretrain.data import Dataset, adopt
 from aepretrain.records import Record
 from aepretrain.spec import Execution, Failure, TrainingSpec
+from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.pool import Pool
-from aepretrain.suite.training import Event, Work, load_plugins, perform
+from aepretrain.suite.training import Event, Work, perform
 
 CONNECT_S = 10
 FIRST_WORKER_S = 60
