@@ -76,7 +76,7 @@ def take(browser: Browser, address: str, store: tracking.Store) -> None:
         page.goto(f"{experiment}/runs/{records['conv-none-finetune-s7'].run_id}?{MODEL_TRAINING}")
         page.get_by_text("test_accuracy", exact=True).wait_for()
         save(page, "mlflow-run")
-    with new_page(browser, width=1255, height=480) as page:
+    with new_page(browser, width=1500, height=520) as page:
         runs = [
             records[f"conv-{one}-s7"]
             for one in ("none-finetune", "none-scratch", "erasing-finetune", "erasing-scratch")
@@ -87,6 +87,7 @@ def take(browser: Browser, address: str, store: tracking.Store) -> None:
     with new_page(browser, height=900) as page:
         page.goto(f"{experiment}/runs/{parent.info.run_id}/artifacts/results/report.html?{MODEL_TRAINING}")
         page.frame_locator("iframe").locator("img").first.wait_for()
+        page.get_by_text("Path: file:").evaluate("one => one.style.visibility = 'hidden'")  # a path of this machine
         save(page, "mlflow-report")
     with new_page(browser, height=700) as page:
         open_runs(page, address, store.experiment_id)
@@ -114,7 +115,8 @@ def take_terminal(browser: Browser, picture: str, command: list[str], uri: str, 
     """A picture of a terminal in which a command was typed."""
     console = Console(record=True, width=TERMINAL_WIDTH, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(f"$ aepretrain {' '.join(command)}", style="bold", highlight=False)
-    console.print(Text.from_ansi(run_command(command, uri, folder)))
+    output = run_command(command, uri, folder).partition("Runs are kept in")[0]  # what follows is this machine's paths
+    console.print(Text.from_ansi(output))
     with new_page(browser) as page:
         page.set_content(console.export_svg(title="aepretrain"))
         page.locator("svg").first.screenshot(path=IMAGES / f"{picture}.png")
