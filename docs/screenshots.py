@@ -31,7 +31,8 @@ from tests.integration.browser import (
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 
-TERMINALS = {"compare": ["compare"]}
+PICTURES = sorted(path.relative_to(ROOT) for path in (ROOT / "docs" / "pictures").iterdir())
+TERMINALS = {"predict": ["predict", *map(str, PICTURES)]}
 """Commands whose output is shown, by the name of the picture."""
 
 COLUMNS = {"Dataset": False, "Source": False, "Models": False, "test_accuracy": True, "test_macro_f1": True}
@@ -51,7 +52,7 @@ def main() -> None:
         with mlflow_ui(uri, folder) as address, chromium() as browser:
             take(browser, address, tracking.open_store(uri))
             for picture, command in TERMINALS.items():
-                take_terminal(browser, picture, command, uri, folder)
+                take_terminal(browser, picture, command, uri)
 
 
 def run_command(command: list[str], uri: str, folder: Path) -> str:
@@ -69,7 +70,7 @@ def run_command(command: list[str], uri: str, folder: Path) -> str:
 
 def take(browser: Browser, address: str, store: tracking.Store) -> None:
     """The pictures of the UI."""
-    records = {f"{'-'.join(one.cell)}-s{one.seed}": one for one in store.records().values()}
+    records = {one.spec.name: one for one in store.records().values()}
     (parent,) = store.search({"kind": "import"})
     experiment = f"{address}/#/experiments/{store.experiment_id}"
     with new_page(browser, height=700) as page:
@@ -111,12 +112,11 @@ def overlaid(runs: list[Record], experiment_id: str) -> str:
     return urlencode({name: json.dumps(value) for name, value in of_page.items()} | plain)
 
 
-def take_terminal(browser: Browser, picture: str, command: list[str], uri: str, folder: Path) -> None:
+def take_terminal(browser: Browser, picture: str, command: list[str], uri: str) -> None:
     """A picture of a terminal in which a command was typed."""
     console = Console(record=True, width=TERMINAL_WIDTH, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(f"$ aepretrain {' '.join(command)}", style="bold", highlight=False)
-    output = run_command(command, uri, folder).partition("Runs are kept in")[0]  # what follows is this machine's paths
-    console.print(Text.from_ansi(output))
+    console.print(Text.from_ansi(run_command(command, uri, ROOT)))
     with new_page(browser) as page:
         page.set_content(console.export_svg(title="aepretrain"))
         page.locator("svg").first.screenshot(path=IMAGES / f"{picture}.png")

@@ -303,7 +303,7 @@ def test_unknown_networks_open_no_run(small: Settings, store: Store) -> None:
 
 def test_plugins_that_cannot_be_imported_are_named() -> None:
     with pytest.raises(UsageError, match="plugin 'no_such_module' cannot be imported"):
-        suite.check([], replace(EXECUTION, plugins=("no_such_module",)))
+        suite.load_plugins(replace(EXECUTION, plugins=("no_such_module",)))
 
 
 def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...], store: Store) -> None:

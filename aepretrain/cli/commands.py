@@ -276,6 +276,7 @@ def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, A
     from aepretrain import data, suite
     from aepretrain.cli.display import Display, summary
 
+    suite.load_plugins(execution)
     suite.check([spec], execution)
     data.load(spec.settings.dataset, execution.data_dir)
     run_id = adopted_run_id()

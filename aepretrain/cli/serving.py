@@ -44,7 +44,7 @@ def _model_options(command: Command) -> Command:
 def _open(options: dict[str, Any], run_id: str | None = None) -> "tracking.Store":
     from aepretrain import suite
 
-    suite.check([], Execution(plugins=options["plugins"]))
+    suite.load_plugins(Execution(plugins=options["plugins"]))
     return open_store(options, run_id)
 
 

@@ -13,7 +13,6 @@ from aepretrain.data import Dataset, load
 from aepretrain.records import EpochResult, Predictions, Record
 from aepretrain.spec import CLASSIFIERS, EVALUATIONS, Execution, Failure, TrainingSpec
 from aepretrain.stopping import whole
-from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.snapshots import SnapshotFiles
 
 
@@ -75,11 +74,10 @@ def make_work(spec: TrainingSpec, dataset: Dataset, store: tracking.Store, execu
 
 
 def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
-    """Find out, before any run is opened, whether plugins, device, and all that the trainings name can be had.
+    """Find out, before any run is opened, whether the device and all that the trainings name can be had.
 
-    Raises `UsageError`.
+    Plugins have been loaded (`load_plugins`). Raises `UsageError`.
     """
-    load_plugins(execution)
     variants.resolve_device(execution.device)
     for one in {(*spec.cell, spec.settings.dataset): spec for spec in specs}.values():
         variants.training_key(one, "")

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -44,7 +45,7 @@ def postgresql() -> Iterator[dict[str, str]]:
     PostgreSQL refuses to run as root, who lends it the user that Debian's package has made for it.
     """
     user = "postgres" if os.geteuid() == 0 else None
-    groups: list[str] | None = [] if user else None
+    as_user: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
     password = secrets.token_hex(16)
     with tempfile.TemporaryDirectory() as name:  # not pytest's, which other users cannot enter
         folder = Path(name)
@@ -56,9 +57,7 @@ def postgresql() -> Iterator[dict[str, str]]:
         data = f"{folder}/data"
         made = subprocess.run(
             [_program("initdb"), *how, data],
-            user=user,
-            group=user,
-            extra_groups=groups,
+            **as_user,
             cwd="/",
             capture_output=True,
             check=False,
@@ -69,9 +68,7 @@ def postgresql() -> Iterator[dict[str, str]]:
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [_program("postgres"), "-D", data, *listening],
-                user=user,
-                group=user,
-                extra_groups=groups,
+                **as_user,
                 cwd="/",
                 stdout=log,
                 stderr=log,

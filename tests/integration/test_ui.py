@@ -46,7 +46,7 @@ class Ui:
 
     def record(self, name: str) -> Record:
         """The finished training of this name."""
-        (found,) = (one for one in self.store.records().values() if f"{'-'.join(one.cell)}-s{one.seed}" == name)
+        (found,) = (one for one in self.store.records().values() if one.spec.name == name)
         return found
 
 

@@ -1,188 +1,15 @@
-"""Evidence and records in, matplotlib figures out. Nothing is shown or written here.
+"""The figures of many trainings: every seed of every variant, their means, intervals and differences."""
 
-Colours are Okabe and Ito's (2008), which colour-blind people can tell apart; a variant has the same one everywhere.
-Names are text, never formulas, whatever characters they have. Shapes: N images, K classes.
-"""
-
-import io
-import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from aepretrain.records import CodeMaps, EpochResult, Evidence, Predictions, Reconstructions
+from aepretrain.figures.style import COLOURS, INK, PALE, colour_of, new_figure
 from aepretrain.stats import Estimate
-
-INK, PALE = "#222222", "#999999"
-COLOURS = {
-    "pretrain": "#CC79A7",
-    "frozen": "#E69F00",
-    "finetune": "#0072B2",
-    "scratch": "#009E73",
-    "random": "#56B4E9",
-    "pixels": "#D55E00",
-    "pca": INK,
-}
-
-
-def _colour(variant: str) -> str:
-    """A variant's colour; a user's has one of matplotlib's ten, always the same."""
-    return COLOURS.get(variant, f"C{zlib.crc32(variant.encode()) % 10}")
-
-
-def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
-    """The figures of one training by name, as far as its evidence reaches."""
-    found = {"loss_curve": loss_curve(f"{title}: loss", evidence.history)} if evidence.history else {}
-    if evidence.confusion_KK is not None:
-        found["confusion_matrix"] = confusion_matrix(f"{title}: test images", evidence.confusion_KK)
-    if evidence.reconstructions is not None:
-        found["reconstructions"] = reconstructions(f"{title}: validation images", evidence.reconstructions)
-    if evidence.class_counts is not None:
-        found["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
-    if evidence.code_maps is not None:
-        found["code_maps"] = code_maps(f"{title}: codes of validation images", evidence.code_maps)
-    return found
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG, at 150 dots an inch."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150)
-    return image.getvalue()
-
-
-def loss_curve(title: str, history: Sequence[EpochResult]) -> Figure:
-    """Training and validation loss against epochs, the best epoch marked."""
-    figure, axes = _figure(title, 6.4, 4.0)
-    epochs = [result.epoch for result in history]
-    axes.plot(epochs, [result.train_loss for result in history], "o-", ms=3, color=PALE, label="training")
-    axes.plot(epochs, [result.val_loss for result in history], "o-", ms=3, color=INK, label="validation")
-    best = min(history, key=lambda result: result.val_loss)
-    axes.plot(best.epoch, best.val_loss, "o", ms=9, mfc="none", mec="#D55E00", label=f"best epoch ({best.epoch})")
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.set_xlim(0.5, max(epochs) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
-    return figure
-
-
-def confusion_matrix(title: str, confusion_KK: NDArray[np.int64]) -> Figure:
-    """Counts of test images by true and predicted class; shades show the share of the true class on a root scale."""
-    figure, axes = _figure(title, 6.0, 5.6)
-    share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
-    axes.imshow(np.sqrt(share_KK), cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusion_KK):
-        if count:
-            colour = "white" if share_KK[row, column] > 0.3 else INK
-            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=9)
-    classes = range(len(confusion_KK))
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=classes, yticks=classes)
-    axes.tick_params(length=0)
-    return figure
-
-
-def reconstructions(title: str, images: Reconstructions) -> Figure:
-    """One column for each image: the original, what the network saw where that differs, and what it gave back."""
-    rows = {"original": images.original_NHW, "erased": images.seen_NHW, "reconstruction": images.reconstructed_NHW}
-    if np.array_equal(images.original_NHW, images.seen_NHW):
-        del rows["erased"]
-    num, height, _ = images.original_NHW.shape
-    figure, axes = _figure(title, 0.9 * num + 1.2, 0.95 * len(rows) + 0.5)
-    _mosaic(axes, np.stack(list(rows.values())), 1.0, height // 10)
-    axes.set_yticks([row * (height + height // 10) + height / 2 for row in range(len(rows))], list(rows))
-    return figure
-
-
-def _mosaic(axes: Axes, images_RCHW: NDArray[np.generic], brightest: float, row_gap: int) -> None:
-    """Images in rows and columns, as one: axes for each would take ten times as long. Coordinates are in pixels."""
-    rows, columns, height, width = images_RCHW.shape
-    gaps = ((0, 0), (0, 0), (0, row_gap), (0, width // 10))
-    padded = np.pad(images_RCHW.astype(np.float32), gaps, constant_values=np.nan)
-    mosaic_HW = padded.swapaxes(1, 2).reshape(rows * (height + row_gap), columns * (width + width // 10))
-    axes.imshow(mosaic_HW, cmap="gray", vmin=0, vmax=brightest)
-    axes.set(xticks=[], yticks=[])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-CONFUSED = 16
-"""How many images that a classifier confuses are shown."""
-
-
-def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Predictions) -> Figure:
-    """The test images that a classifier gets wrong with the most confidence: true → predicted class, and confidence.
-
-    `images_NHW` are all test images, pixels from 0 to 255.
-    """
-    wrong_N = np.flatnonzero(predictions.predicted_N != predictions.labels_N)
-    shown = wrong_N[np.argsort(predictions.nll_predicted_N[wrong_N], kind="stable")][:CONFUSED]
-    figure, axes = _figure(f"{title} ({len(wrong_N):,} of {len(images_NHW):,} images wrong)", 8.2, 2.9)
-    _, height, width = images_NHW.shape
-    columns, row_gap = CONFUSED // 2, height // 2  # there is room for two lines
-    shown_NHW = np.full((CONFUSED, height, width), np.nan)
-    shown_NHW[: len(shown)] = images_NHW[shown]
-    _mosaic(axes, shown_NHW.reshape(2, columns, height, width), 255, row_gap)
-    for place, index in enumerate(shown):
-        row, column = divmod(place, columns)
-        confidence = np.exp(-predictions.nll_predicted_N[index].astype(np.float64))
-        axes.text(
-            column * (width + width // 10) + width / 2,
-            row * (height + row_gap) + height,
-            f"{predictions.labels_N[index]} → {predictions.predicted_N[index]}\n{100 * confidence:.1f} %",
-            ha="center",
-            va="top",
-        )
-    return figure
-
-
-MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442", "#882255", INK)
-"""Of ten classes. The classes are written into the map as well, for not everyone can tell ten colours apart."""
-
-MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning"}
-
-
-def code_maps(title: str, maps: CodeMaps) -> Figure:
-    """Images as dots where their codes lie, a panel for each encoder, coloured by class; its number at its middle."""
-    figure = Figure(figsize=(8.2, 4.5), layout="constrained")
-    figure.suptitle(title, color=INK, parse_math=False)
-    panels = figure.subplots(1, len(maps.places_N2), squeeze=False)[0]
-    for axes, (encoder, places_N2) in zip(panels, maps.places_N2.items(), strict=True):
-        for label in np.unique(maps.labels_N):
-            of_class_M2 = places_N2[maps.labels_N == label]
-            axes.plot(*of_class_M2.T, "o", ms=2.5, mec="none", alpha=0.8, color=MAP_COLOURS[label % len(MAP_COLOURS)])
-            outline = [withStroke(linewidth=3, foreground="white")]
-            middle = np.median(of_class_M2, axis=0)
-            axes.text(*middle, f"{label}", ha="center", va="center", weight="bold", path_effects=outline)
-        axes.set(title=MAP_NAMES.get(encoder, encoder), xticks=[], yticks=[])
-        axes.spines[:].set_color("#dddddd")
-    return figure
-
-
-def class_distribution(title: str, counts: Mapping[str, NDArray[np.int64]]) -> Figure:
-    """How many images of each class each part of the split holds, as a share of the part."""
-    figure, axes = _figure(title, 6.4, 4.0)
-    width = 0.8 / len(counts)
-    for index, (name, counts_K) in enumerate(counts.items()):
-        places = np.arange(len(counts_K)) + (index - (len(counts) - 1) / 2) * width
-        colour = (PALE, INK)[index % 2]
-        label = f"{name} ({counts_K.sum():,} images)"
-        axes.bar(places, 100 * counts_K / counts_K.sum(), width, color=colour, label=label)
-    axes.set(xlabel="class", ylabel="share of images (%)", xticks=range(len(counts_K)))
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-    return figure
-
-
-def _figure(title: str, width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, color=INK, parse_math=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def grid_accuracy(
@@ -207,8 +34,8 @@ def grid_accuracy(
                 _draw_cell(axes, place + shift, variant, accuracies[experiment][variant])
                 if variant in published[experiment]:
                     source = published[experiment][variant]
-                    axes.plot(place + shift + 0.13, source, "D", ms=5, mfc="none", mec=_colour(variant))
-            axes.plot([], [], "o", color=_colour(variant), label=variant)
+                    axes.plot(place + shift + 0.13, source, "D", ms=5, mfc="none", mec=colour_of(variant))
+            axes.plot([], [], "o", color=colour_of(variant), label=variant)
         if any(published.values()):
             axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
         axes.set_xticks(range(len(accuracies)), list(accuracies), parse_math=False)
@@ -227,8 +54,8 @@ def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[floa
         return
     mean = float(np.mean(accuracies))
     if len(accuracies) > 1:
-        axes.plot([place - 0.08, place + 0.08], [mean, mean], color=_colour(variant), lw=2)
-    axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=_colour(variant), mec="none")
+        axes.plot([place - 0.08, place + 0.08], [mean, mean], color=colour_of(variant), lw=2)
+    axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=colour_of(variant), mec="none")
 
 
 def accuracies(
@@ -238,13 +65,13 @@ def accuracies(
 
     `of_experiments` maps experiment and variant to one accuracy for each seed, `names` variants to other words.
     """
-    figure, axes = _figure(title, 8.2, 4.2)
+    figure, axes = new_figure(title, 8.2, 4.2)
     for place, of_variants in enumerate(of_experiments.values()):
         for index, (variant, of_seeds) in enumerate(of_variants.items()):
             if of_seeds:
                 _draw_cell(axes, place + (index - (len(of_variants) - 1) / 2) * 0.2, variant, of_seeds)
     for variant in dict.fromkeys(variant for of_variants in of_experiments.values() for variant in of_variants):
-        axes.plot([], [], "o", color=_colour(variant), label=names.get(variant, variant))
+        axes.plot([], [], "o", color=colour_of(variant), label=names.get(variant, variant))
     axes.set_xticks(range(len(of_experiments)), list(of_experiments), parse_math=False)
     axes.set_xlim(-0.5, len(of_experiments) - 0.5)
     axes.set_ylabel("test accuracy")
@@ -269,7 +96,7 @@ def label_curves(
     grid = figure.subplots(2, len(curves), squeeze=False, sharex="col", height_ratios=(3, 2))
     for (upper, lower), (experiment, of_variants) in zip(grid.T, curves.items(), strict=True):
         for variant, of_labels in of_variants.items():
-            _draw_estimates(upper, of_labels, _colour(variant), names.get(variant, variant))
+            _draw_estimates(upper, of_labels, colour_of(variant), names.get(variant, variant))
         lower.axhspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0)
         lower.axhline(0, color=PALE, lw=0.8)
         in_points = {
@@ -295,7 +122,7 @@ def curves(of_experiments: Mapping[str, Mapping[str, Mapping[int, Estimate]]], x
     panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
     for axes, (experiment, of_variants) in zip(panels, of_experiments.items(), strict=False):
         for variant, estimates in of_variants.items():
-            _draw_estimates(axes, estimates, _colour(variant), variant)
+            _draw_estimates(axes, estimates, colour_of(variant), variant)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_title(experiment, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -356,7 +183,7 @@ def paired_differences(
 
     Differences are shares of the test images, shown in percentage points, one row for each experiment.
     """
-    figure, axes = _figure(title, 8.2, 1.2 + 0.95 * len(differences))
+    figure, axes = new_figure(title, 8.2, 1.2 + 0.95 * len(differences))
     axes.axvspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0, label="negligible")
     axes.axvline(0, color=PALE, lw=0.8)
     for place, (experiment, differences_S) in enumerate(differences.items()):
@@ -415,5 +242,5 @@ def _draw_band(axes: Axes, variant: str, of_seeds: Sequence[Sequence[float]]) ->
     num_epochs = int(np.count_nonzero(np.count_nonzero(~np.isnan(losses_SE), axis=0) >= len(of_seeds) / 2))
     low_E, median_E, high_E = np.nanquantile(losses_SE[:, :num_epochs], (0.25, 0.5, 0.75), axis=0)
     epochs = np.arange(1, num_epochs + 1)
-    axes.fill_between(epochs, low_E, high_E, color=_colour(variant), alpha=0.25, lw=0)
-    axes.plot(epochs, median_E, color=_colour(variant), label=f"{variant} (n = {len(of_seeds)})")
+    axes.fill_between(epochs, low_E, high_E, color=colour_of(variant), alpha=0.25, lw=0)
+    axes.plot(epochs, median_E, color=colour_of(variant), label=f"{variant} (n = {len(of_seeds)})")

@@ -1,0 +1,31 @@
+"""Evidence and records in, matplotlib figures out. Nothing is shown or written here.
+
+Colours are Okabe and Ito's (2008), which colour-blind people can tell apart; a variant has the same one everywhere.
+Names are text, never formulas, whatever characters they have. Shapes: N images, K classes.
+"""
+
+from aepretrain.figures.seeds import (
+    accuracies,
+    curves,
+    grid_accuracy,
+    label_curves,
+    learning_curves,
+    paired_differences,
+    similarities,
+)
+from aepretrain.figures.style import png
+from aepretrain.figures.training import confused_images, loss_curve, training_figures
+
+__all__ = [
+    "accuracies",
+    "confused_images",
+    "curves",
+    "grid_accuracy",
+    "label_curves",
+    "learning_curves",
+    "loss_curve",
+    "paired_differences",
+    "png",
+    "similarities",
+    "training_figures",
+]

@@ -1,0 +1,39 @@
+"""What all figures have in common: colours, a frame, and how they become a file."""
+
+import io
+import zlib
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, PALE = "#222222", "#999999"
+COLOURS = {
+    "pretrain": "#CC79A7",
+    "frozen": "#E69F00",
+    "finetune": "#0072B2",
+    "scratch": "#009E73",
+    "random": "#56B4E9",
+    "pixels": "#D55E00",
+    "pca": INK,
+}
+
+
+def colour_of(variant: str) -> str:
+    """A variant's colour; a user's has one of matplotlib's ten, always the same."""
+    return COLOURS.get(variant, f"C{zlib.crc32(variant.encode()) % 10}")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG, at 150 dots an inch."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    return image.getvalue()
+
+
+def new_figure(title: str, width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """A figure of one plain frame under a title."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, color=INK, parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
