@@ -90,7 +90,7 @@ def take(browser: Browser, address: str, store: tracking.Store) -> None:
         page.frame_locator("iframe").locator("img").first.wait_for()
         page.get_by_text("Path: file:").evaluate("one => one.style.visibility = 'hidden'")  # a path of this machine
         save(page, "mlflow-report")
-    with new_page(browser, height=700) as page:
+    with new_page(browser, height=800) as page:
         open_runs(page, address, store.experiment_id)
         open_group(page)
         filter_runs(page, "tags.`aepretrain.seed` = '0' and metrics.test_accuracy > 0")
