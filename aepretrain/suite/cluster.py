@@ -126,7 +126,8 @@ def connect(address: str, resources: Mapping[str, float], store: tracking.Store)
     Raises `Failure` where there is no scheduler, where no worker comes, and where workers on other hosts than this one
     would have to write into a store that only this one has.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is told by us
+    for name in ("distributed", "distributed.client"):  # which have handlers of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is told by us
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:

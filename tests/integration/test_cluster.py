@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ def hold(works, listen):
     return perform(works, report)
 
 
-cluster.adopt, cluster.perform, digits.load = adopt_and_tell, hold, load
+def dask_setup(_):  # once a worker; the file itself is loaded twice
+    cluster.adopt, cluster.perform, digits.load = adopt_and_tell, hold, load
 """
 """In a worker before it begins: it says when it is given a dataset, and finds none itself.
 
@@ -162,6 +163,11 @@ class Command:
         folder.mkdir(exist_ok=True)
         self.done = aepretrain(folder, cluster.environment, "grid", *GRID, *where)
 
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so while the command is under way."""
+        wait_for(lambda: self.done or condition(), LONG_S)
+        assert self.done is None, self.done.stderr
+
     def finish(self) -> subprocess.CompletedProcess[str]:
         self._thread.join()
         assert self.done is not None
@@ -190,7 +196,7 @@ def test_a_worker_that_is_killed_costs_no_cell(
     cluster.start_scheduler()
     one, other = cluster.start_worker("one", hold_at=1), cluster.start_worker("other")
     command = Command(cluster, "none")
-    wait_for((cluster.folder / "one" / "held").exists, LONG_S)
+    command.wait_until((cluster.folder / "one" / "held").exists)
     one.kill()
     done = command.finish()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -209,10 +215,10 @@ def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
 ) -> None:
     scheduler, worker = cluster.start_scheduler(), cluster.start_worker("one", hold_at=2)
     command = Command(cluster, "erasing")
-    wait_for((cluster.folder / "one" / "held").exists, LONG_S)
+    command.wait_until((cluster.folder / "one" / "held").exists)
     scheduler.kill()
     done = command.finish()
-    assert done.returncode == 1, done.stdout
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(
         r"aepretrain: the cluster.*; what is finished is kept, (and )?the same command goes on from there", line
@@ -229,7 +235,7 @@ def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
 def test_without_a_scheduler_nothing_begins(tmp_path: Path, uri: str) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     done = aepretrain(tmp_path, {"MLFLOW_TRACKING_URI": uri}, "grid", *GRID, "--cluster", address)
-    assert done.returncode == 1, done.stdout
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"aepretrain: there is no Dask scheduler at {address}: ")
     assert not list(tracking.open_store(uri).search({}))
