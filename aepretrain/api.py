@@ -101,7 +101,7 @@ def read_results(tracking_uri: str | None = None, **settings: Any) -> Results:
     from aepretrain import report
 
     store = _open_store(tracking_uri)
-    return Results(tuple(report.choose(store.records().values(), settings)), {}, store.uri)
+    return Results(tuple(report.choose(store.records(settings).values(), settings)), {}, store.uri)
 
 
 def _prepare() -> None:

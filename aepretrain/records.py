@@ -203,10 +203,7 @@ class Evidence:
 
 
 class Archive(Protocol):
-    """Where finished trainings are read from: a tracking store, or a bundle."""
-
-    def records(self) -> dict[str, Record]:
-        """All finished trainings by key; of each key the highest attempt."""
+    """Where what finished trainings have left is read from: a tracking store, or a bundle."""
 
     def history(self, record: Record) -> list[EpochResult]:
         """A training's epochs, in order."""

@@ -123,7 +123,9 @@ def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
 def test_too_few_seeds_have_no_verdict_anywhere() -> None:
     answer = answer_of(archive(3))
     assert report.sentences(answer).count("no verdict: 3 seeds, at least 8 needed") == 4
-    words = report.page_files(answer, report.build_page(answer, archive(3), []))["report.html"].decode()
+    words = report.page_files(answer, report.build_page(answer, archive(3).found.values(), archive(3), []))[
+        "report.html"
+    ].decode()
     assert not re.search(r"<td>(gain|loss|equivalent|inconclusive)", words)
 
 
@@ -137,7 +139,7 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     words = report.sentences(answer_of(alone))
     assert words.count("missing") == 2
     assert "conv, none: missing" in words
-    report.build_page(answer_of(alone), alone, [])  # draws what there is, without a warning
+    report.build_page(answer_of(alone), alone.found.values(), alone, [])  # draws what there is, without a warning
     kept = answer_of(ten)
     for experiment, one in answer_of(alone).primary.items():  # what is drawn does not depend on the others
         assert one.p_value == kept.primary[experiment].p_value
@@ -192,7 +194,9 @@ class Page(HTMLParser):
 def test_the_page_needs_nothing_else_and_says_the_same_as_its_markdown(ten: Archive) -> None:
     answer = answer_of(ten)
     ten.files["run-fc-none-pretrain-s0", "figures/reconstructions.png"] = b"\x89PNG picture"
-    panels = report.build_page(answer, ten, [ten.found["fc-none-pretrain-s0"], ten.found["fc-none-scratch-s1"]])
+    panels = report.build_page(
+        answer, ten.found.values(), ten, [ten.found["fc-none-pretrain-s0"], ten.found["fc-none-scratch-s1"]]
+    )
     files = report.page_files(answer, panels)
     html, text = files["report.html"].decode(), files["report.md"].decode()
     page = Page(html)
@@ -223,7 +227,9 @@ def test_text_from_runs_is_escaped() -> None:
             dict(one.tags) | {"host": "<script>alert(1)</script>"},
         )
     answer = answer_of(source)
-    html = report.page_files(answer, report.build_page(answer, source, []))["report.html"].decode()
+    html = report.page_files(answer, report.build_page(answer, source.found.values(), source, []))[
+        "report.html"
+    ].decode()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from aepretrain.spec import (
+    BUILT_IN_VARIANTS,
+    IN_EVERY_IDENTITY,
     PROBES,
     VARIANTS,
     Execution,
@@ -36,6 +38,12 @@ def spec(variant: str, augmentation: str = "none", **settings: Any) -> TrainingS
 def test_identity_holds_exactly_the_fields_of_the_variant(variant: str, phases: set[str]) -> None:
     assert set(spec(variant).identity()) == SHARED | phases
     assert set(spec(variant, "erasing").identity()) == SHARED | phases | ERASING
+
+
+@pytest.mark.parametrize("variant", BUILT_IN_VARIANTS)
+@pytest.mark.parametrize("updates", [0, 50])
+def test_what_a_store_can_be_asked_for_is_in_every_identity(variant: str, updates: int) -> None:
+    assert set(IN_EVERY_IDENTITY) <= spec(variant, updates=updates).identity().keys()
 
 
 def test_key_is_the_known_one() -> None:

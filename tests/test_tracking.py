@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
 from aepretrain import tracking
-from aepretrain.spec import SCHEMA, Settings, TrainingSpec
+from aepretrain.spec import SCHEMA, Settings, TrainingSpec, UsageError
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid, open_training
 
 REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")
@@ -121,6 +121,12 @@ def test_the_highest_attempt_counts_not_the_newest(store: Store) -> None:
     assert (record.run_id, record.metrics["test_accuracy"]) == (first, 0.1)
     assert store.records(dataset_digest="f" * 64) == {KEY: record}
     assert store.records(dataset_digest="0") == {}
+    assert store.records({"lr": 1e-3, "cls_epochs": 99}) == {KEY: record}, (
+        "only what every training depends on is asked"
+    )
+    assert store.records({"lr": 0.002}) == {}
+    with pytest.raises(UsageError, match="batch_size=0 is not allowed"):
+        store.records({"batch_size": 0})
 
 
 def test_done_is_found_in_every_experiment(store: Store) -> None:

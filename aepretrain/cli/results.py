@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ def compare(**options: Any) -> None:
 
     run_id = adopted_run_id()
     store = open_store(options, run_id)
-    table = report.build_grid(report.choose(store.records().values(), given_settings(options)))
+    wanted = given_settings(options)
+    table = report.build_grid(report.choose(store.records(wanted).values(), wanted))
     show(table, Path(options["out"]))
     if run_id is not None:
         _log_comparison(store, run_id, table)
@@ -54,7 +55,8 @@ def export(folder: Path, **options: Any) -> None:
     from aepretrain import report, tracking
 
     store = open_store(options, None)
-    records = [record for record in store.records().values() if report.belongs(record, given_settings(options))]
+    wanted = given_settings(options)
+    records = [record for record in store.records(wanted).values() if report.belongs(record, wanted)]
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
     whole = {record.run_id for record in _shown(report.choose(records, {}), records)}
@@ -106,13 +108,15 @@ def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None
         raise UsageError(f"bundle={str(bundle)!r} is not a folder")
     from aepretrain import report, tracking
 
+    wanted = given_settings(options)
     if bundle is not None:
-        answer, files = _page(tracking.read_bundle(bundle), smallest_effect, options)
+        kept = tracking.read_bundle(bundle)
+        answer, files = _page(kept.records(), kept, wanted, smallest_effect)
         write_files(Path(options["out"]), files)
     else:
         run_id = adopted_run_id()
         store = open_store(options, run_id)
-        answer, files = _page(store, smallest_effect, options)
+        answer, files = _page(store.records(wanted), store, wanted, smallest_effect)
         write_files(Path(options["out"]), files)
         _log_page(store, run_id, answer, files)
         say_where(store)
@@ -124,20 +128,21 @@ def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None
 
 
 def _page(
-    archive: "Archive", smallest_effect: float, options: dict[str, Any]
+    found: "Mapping[str, Record]", archive: "Archive", wanted: dict[str, Any], smallest_effect: float
 ) -> "tuple[report.Answer, dict[str, bytes]]":
-    """The answer of an archive's trainings, and its page as files."""
+    """The answer of those trainings of an archive that have the wanted settings, and its page as files."""
     from aepretrain import report
     from aepretrain.records import Predictions
 
-    records = report.choose(archive.records().values(), given_settings(options))
+    records = report.choose(found.values(), wanted)
     answer = report.build_answer(
         report.build_grid(records),
         lambda record: Predictions.from_bytes(archive.artifact(record.run_id, "evidence/predictions.npz")),
         smallest_effect,
     )
+    everything = found.values()
     return answer, report.page_files(
-        answer, report.build_page(answer, archive, _shown(records, archive.records().values()))
+        answer, report.build_page(answer, everything, archive, _shown(records, everything))
     )
 
 

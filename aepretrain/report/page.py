@@ -1,6 +1,6 @@
 """The whole answer as one page: HTML that needs nothing else, and the same as Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import jinja2
 import numpy as np
@@ -21,9 +21,12 @@ SPEED_LEVELS = (0.95, 0.97, 0.98)
 TITLE = "Does pretraining an autoencoder help classification?"
 
 
-def build_page(answer: Answer, archive: Archive, shown: Sequence[Record]) -> list[Panel]:
-    """The panels of the page, in order. `shown` are the runs whose own pictures stand in it."""
-    grid, records = answer.grid, archive.records().values()
+def build_page(answer: Answer, records: Collection[Record], archive: Archive, shown: Sequence[Record]) -> list[Panel]:
+    """The panels of the page, in order.
+
+    `records` are the archive's, those of studies among them, and `shown` the runs whose own pictures stand in it.
+    """
+    grid = answer.grid
     histories = {name: [archive.history(one) for one in cell.records] for name, cell in grid.cells.items()}
     return [
         Panel(

@@ -12,6 +12,7 @@ from aepretrain.spec.names import (
     DATASETS,
     EVALUATIONS,
     FROZEN,
+    IN_EVERY_IDENTITY,
     LABELS,
     NETWORKS,
     PHASES,
@@ -27,9 +28,7 @@ from aepretrain.spec.names import (
     is_classifier,
     phases_of,
 )
-from aepretrain.spec.settings import (
-    Settings,
-)
+from aepretrain.spec.settings import Settings
 from aepretrain.spec.training import (
     Execution,
     TrainingSpec,
@@ -50,6 +49,7 @@ __all__ = [
     "DATASETS",
     "EVALUATIONS",
     "FROZEN",
+    "IN_EVERY_IDENTITY",
     "LABELS",
     "NETWORKS",
     "PHASES",

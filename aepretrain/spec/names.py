@@ -26,6 +26,9 @@ LABELS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 0)
 VARIED_BY_STUDIES = ("ae_target", "cls_epochs", "labels", "patience", "updates")
 """The settings in which a study's trainings may differ from those of the grid that it is about."""
 
+IN_EVERY_IDENTITY = ("dataset", "split", "normalize", "batch_size", "lr")
+"""The settings that every training depends on, whatever its cell."""
+
 NETWORKS = ("fc", "conv")
 """The two networks of the published grid; others are added to the registry in `networks`."""
 

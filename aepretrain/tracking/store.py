@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,7 +28,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.records import EPOCH_METRICS, EpochResult, Record, history_of
 from aepretrain.redaction import redact
-from aepretrain.spec import SCHEMA, Execution, UsageError
+from aepretrain.spec import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings, UsageError
 from aepretrain.tracking.availability import StoreError, one_line, patient
 
 EXPERIMENT = "aepretrain"
@@ -39,6 +40,8 @@ SQLITE = "sqlite:///"
 BUSY_TIMEOUT_S = 20
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
 """Those that every version of MLflow has begun a store with."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,17 @@ class Store:
         """The finished training of a key, the highest attempt where there are several."""
         return max(self._records({"key": key}), key=lambda record: record.attempt, default=None)
 
-    def records(self, **tags: str) -> dict[str, Record]:
-        """All finished trainings whose tags have these values, by key; of each key the highest attempt."""
+    def records(self, wanted: Mapping[str, Any] = NOTHING, **tags: str) -> dict[str, Record]:
+        """All finished trainings whose tags have these values, by key; of each key the highest attempt.
+
+        Of the `wanted` settings those are left to the database that every training depends on, so that a large store
+        is not read as a whole; whether the others fit, the caller sees. Raises `UsageError` for what is no setting's
+        value.
+        """
+        settings = Settings(**{name: value for name, value in wanted.items() if name in IN_EVERY_IDENTITY})
+        asked = {name: str(getattr(settings, name)) for name in IN_EVERY_IDENTITY if name in wanted}
         latest: dict[str, Record] = {}
-        for record in self._records({"schema": str(SCHEMA), **tags}):
+        for record in self._records({"schema": str(SCHEMA), **asked, **tags}):
             if record.key not in latest or latest[record.key].attempt < record.attempt:
                 latest[record.key] = record
         return latest
