@@ -5,7 +5,7 @@ Shapes: N test images, E epochs, K classes.
 
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -35,23 +35,9 @@ EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name !=
 """The names under which an epoch's numbers are logged."""
 
 
-def history_of(numbers: Iterable[tuple[str, int, float]]) -> list[EpochResult]:
-    """The epochs, in order, from logged numbers: name, step and value each; what belongs to no epoch is left out."""
-    epochs: dict[int, dict[str, float]] = {}
-    for name, step, value in numbers:
-        if name in EPOCH_METRICS:
-            epochs.setdefault(step, {})[name] = value
-    return [
-        EpochResult(
-            epoch=epoch,
-            train_loss=found["train_loss"],
-            val_loss=found["val_loss"],
-            val_accuracy=found.get("val_accuracy"),
-            elapsed_s=found["elapsed_s"],
-            images_per_s=found["images_per_s"],
-        )
-        for epoch, found in sorted(epochs.items())
-    ]
+def curve_of(numbers: Iterable[tuple[int, float]]) -> list[float]:
+    """An epoch metric's values in the order of the epochs, from what was logged: step and value each."""
+    return [value for _, value in sorted(dict(numbers).items())]
 
 
 @dataclass(frozen=True)
@@ -205,8 +191,8 @@ class Evidence:
 class Archive(Protocol):
     """Where what finished trainings have left is read from: a tracking store, or a bundle."""
 
-    def history(self, record: Record) -> list[EpochResult]:
-        """A training's epochs, in order."""
+    def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
+        """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
 
     def artifact(self, run_id: str, path: str) -> bytes:
         """The content of one of a run's files. Raises `Failure` where it cannot be had."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import unescape
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from aepretrain import report
-from aepretrain.records import EpochResult, Predictions, Record
+from aepretrain.records import Predictions, Record
 from aepretrain.report.answer import answer_tables
 from aepretrain.report.page import _speed_text
 from aepretrain.spec import Settings, TrainingSpec, grid_specs
@@ -58,8 +59,11 @@ class Archive:
     def records(self) -> dict[str, Record]:
         return self.found
 
-    def history(self, record: Record) -> list[EpochResult]:
-        return [EpochResult(epoch, 1 / epoch, 1.1 / epoch, 0.9, 1.0, 1000.0) for epoch in range(1, 4 + record.seed % 3)]
+    def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
+        return [
+            [0.9 if metric == "val_accuracy" else 1.1 / epoch for epoch in range(1, 4 + record.seed % 3)]
+            for record in records
+        ]
 
     def artifact(self, run_id: str, path: str) -> bytes:
         return self.files[run_id, path]
@@ -235,10 +239,7 @@ def test_text_from_runs_is_escaped() -> None:
 
 
 def test_learning_speed_counts_seeds_that_never_arrive() -> None:
-    def seed(*accuracies: float) -> list[EpochResult]:
-        return [EpochResult(epoch, 1.0, 1.0, one, 1.0, 1.0) for epoch, one in enumerate(accuracies, 1)]
-
-    of_seeds = [seed(0.9, 0.96, 0.99), seed(0.96), seed(0.9, 0.9, 0.9, 0.98)]
+    of_seeds = [[0.9, 0.96, 0.99], [0.96], [0.9, 0.9, 0.9, 0.98]]
     assert _speed_text(of_seeds, 0.95) == "2 (3 of 3)"
     assert _speed_text(of_seeds, 0.98) == "4 (2 of 3)"
     assert _speed_text(of_seeds, 0.99) == "not by half (1 of 3)"

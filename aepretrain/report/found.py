@@ -41,13 +41,14 @@ class Found:
     def fair_budget(self, experiment: Experiment) -> dict[int, Record]:
         """By seed, scratch with as many epochs as that seed's pretraining and finetuning took."""
         pretrained, finetuned = self.of(experiment, "pretrain"), self.of(experiment, "finetune")
-        found = {}
-        for seed in pretrained.keys() & finetuned.keys():
-            epochs = round(sum(one[seed].metrics["num_epochs"] for one in (pretrained, finetuned)))
-            of_epochs = self.of(experiment, "scratch", patience=0, cls_epochs=epochs)
-            if seed in of_epochs:
-                found[seed] = of_epochs[seed]
-        return found
+        budgets = {
+            seed: round(sum(one[seed].metrics["num_epochs"] for one in (pretrained, finetuned)))
+            for seed in pretrained.keys() & finetuned.keys()
+        }
+        by_epochs = {
+            epochs: self.of(experiment, "scratch", patience=0, cls_epochs=epochs) for epochs in set(budgets.values())
+        }
+        return {seed: by_epochs[epochs][seed] for seed, epochs in budgets.items() if seed in by_epochs[epochs]}
 
     def labels(self, experiment: Experiment) -> list[int]:
         """The numbers of labels that were tried, all labels (0) last."""

@@ -6,15 +6,15 @@ import jinja2
 import numpy as np
 
 from aepretrain import figures, stats
-from aepretrain.records import Archive, EpochResult, Record
+from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
 from aepretrain.report.grid import Table, belongs, figure, markdown_table, markdown_text, tables
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
 from aepretrain.spec import CLASSIFIERS, format_seeds
 
-Histories = Mapping[tuple[str, str, str], Sequence[Sequence[EpochResult]]]
-"""By cell, each seed's epochs."""
+Curves = Mapping[tuple[str, str, str], Sequence[Sequence[float]]]
+"""By cell, each seed's values epoch by epoch."""
 
 SPEED_LEVELS = (0.95, 0.97, 0.98)
 
@@ -27,7 +27,10 @@ def build_page(answer: Answer, records: Collection[Record], archive: Archive, sh
     `records` are the archive's, those of studies among them, and `shown` the runs whose own pictures stand in it.
     """
     grid = answer.grid
-    histories = {name: [archive.history(one) for one in cell.records] for name, cell in grid.cells.items()}
+    losses, accuracies = (
+        {name: archive.curves(cell.records, metric) for name, cell in grid.cells.items()}
+        for metric in ("val_loss", "val_accuracy")
+    )
     return [
         Panel(
             "The grid",
@@ -36,7 +39,7 @@ def build_page(answer: Answer, records: Collection[Record], archive: Archive, sh
             [Picture.of("grid", figure(grid), GRID_CAPTION)],
         ),
         Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
-        Panel("Learning curves", CURVES_TEXT, [_speed_table(histories)], [_curves(answer, histories)]),
+        Panel("Learning curves", CURVES_TEXT, [_speed_table(accuracies)], [_curves(answer, losses)]),
         *study_panels(grid, records, answer.smallest_effect),
         Panel("The shown runs", SHOWN_TEXT, (), [one for record in shown for one in _own_pictures(record, archive)]),
         Panel("How this was made", MADE_TEXT, [_settings(answer), _made(answer, records), _runs(answer, archive)]),
@@ -105,35 +108,32 @@ def _published_difference(answer: Answer, experiment: tuple[str, str]) -> float 
     return finetune[0] - scratch[0] if finetune and scratch else None
 
 
-def _curves(answer: Answer, histories: Histories) -> Picture:
+def _curves(answer: Answer, losses: Curves) -> Picture:
     drawn = figures.learning_curves(
         {
-            title(experiment): {
-                cell.variant: [
-                    [result.val_loss for result in history] for history in histories[*experiment, cell.variant]
-                ]
-                for cell in answer.grid.row(experiment)
-            }
+            title(experiment): {cell.variant: losses[*experiment, cell.variant] for cell in answer.grid.row(experiment)}
             for experiment in answer.grid.experiments
         }
     )
     return Picture.of("curves", drawn, "The median over seeds, and the middle half of them as a band.")
 
 
-def _speed_table(histories: Histories) -> Table:
+def _speed_table(accuracies: Curves) -> Table:
     heading = ["experiment", "variant", *(f"{100 * level:.0f} %" for level in SPEED_LEVELS)]
     rows = [
         [title(cell[:2]), cell[2], *(_speed_text(of_seeds, level) for level in SPEED_LEVELS)]
-        for cell, of_seeds in histories.items()
+        for cell, of_seeds in accuracies.items()
         if of_seeds
     ]
     name = "Learning speed: epochs until a validation accuracy is reached, the median over seeds and how many reach it"
     return name, [heading, *rows]
 
 
-def _speed_text(of_seeds: Sequence[Sequence[EpochResult]], level: float) -> str:
+def _speed_text(of_seeds: Sequence[Sequence[float]], level: float) -> str:
     """A seed that never reaches the level counts as later than all others, so the median may be unknown."""
-    reached = [next((one.epoch for one in history if (one.val_accuracy or 0) >= level), np.inf) for history in of_seeds]
+    reached = [
+        next((epoch for epoch, accuracy in enumerate(of_seed, 1) if accuracy >= level), np.inf) for of_seed in of_seeds
+    ]
     num, median = int(np.isfinite(reached).sum()), float(np.quantile(reached, 0.5, method="higher"))
     count = f"{num} of {len(of_seeds)}"
     return f"{median:.0f} ({count})" if np.isfinite(median) else f"not by half ({count})"

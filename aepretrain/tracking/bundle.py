@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
-from aepretrain.records import EpochResult, Record, history_of
+from aepretrain.records import EPOCH_METRICS, Record, curve_of
 from aepretrain.spec import (
     AUGMENTATIONS,
     BUILT_IN_VARIANTS,
@@ -197,10 +197,12 @@ class Bundle:
         """All finished trainings by key."""
         return {one.row["key"]: one.record for one in self.trainings.values()}
 
-    def history(self, record: Record) -> list[EpochResult]:
-        """A training's epochs, in order."""
-        numbers = self.trainings[record.run_id].numbers
-        return history_of((one["name"], one["step"], one["value"]) for one in numbers)
+    def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
+        """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
+        return [
+            curve_of((one["step"], one["value"]) for one in numbers if one["name"] == metric)
+            for numbers in (self.trainings[record.run_id].numbers for record in records)
+        ]
 
     def artifact(self, run_id: str, path: str) -> bytes:
         """The content of one of a run's files. Raises `Failure` where the bundle does not have it."""
@@ -326,7 +328,10 @@ def _check(training: Training) -> None:
         raise ValueError(f"training {record.key[:12]} is another than its row says")
     if not all(isinstance(value, str) for value in (*record.tags.values(), *json.loads(row["params"]).values())):
         raise ValueError(f"training {record.key[:12]} has tags or parameters that are no texts")
-    history_of((one["name"], one["step"], one["value"]) for one in training.numbers)
+    epochs = {one["step"] for one in training.numbers if one["name"] in EPOCH_METRICS}
+    for name in EPOCH_METRICS & record.metrics.keys() | ({"train_loss", "val_loss"} if epochs else set()):
+        if {one["step"] for one in training.numbers if one["name"] == name} != epochs:
+            raise ValueError(f"training {record.key[:12]} has epochs without their {name}")
     current = record.tags["schema"] == str(SCHEMA)
     network, augmentation, variant = record.cell
     built_in = network in NETWORKS and augmentation in AUGMENTATIONS and variant in BUILT_IN_VARIANTS

@@ -155,7 +155,7 @@ def stored(store: tracking.Store) -> dict[str, Any]:
     """Everything of each finished training that is not a time, an id or a host, by key."""
     found = {}
     for key, record in store.records().items():
-        history = [(one.epoch, one.train_loss, one.val_loss, one.val_accuracy) for one in store.history(record)]
+        history = [store.curves([record], metric)[0] for metric in ("train_loss", "val_loss", "val_accuracy")]
         metrics = {name: value for name, value in record.metrics.items() if not name.endswith("_s")}
         weights = store.weights(record)  # compared with its SHA-256 on the way
         predictions: list[Any] = []

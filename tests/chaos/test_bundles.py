@@ -117,7 +117,7 @@ TAMPERED = {
     "file of nobody": (ARTIFACTS, of_first(key="0" * 64), "KeyError"),
     "file without content": (ARTIFACTS, of_first(content=None), "empty fields"),
     "number without value": (HISTORIES, of_first(value=None), "empty fields"),
-    "half an epoch": (HISTORIES, without("val_loss"), "KeyError"),
+    "half an epoch": (HISTORIES, without("val_loss"), "epochs without their val_loss"),
     "accuracy above 1": (RECORDS, all_accuracies(1.5), "test_accuracy is 1.5"),
     "accuracy unknown": (RECORDS, all_accuracies(float("nan")), "test_accuracy is nan"),
     "no accuracy": (RECORDS, all_accuracies(None), "test_accuracy is nan"),  # type: ignore[arg-type]  # on purpose

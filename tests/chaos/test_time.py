@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aepretrain import tracking
-from aepretrain.records import Record
+from aepretrain.records import EPOCH_METRICS, Record
 from tests.chaos.commands import aepretrain
 from tests.chaos.damage import OPTIONS
 
@@ -75,13 +75,13 @@ def test_stored_times_that_run_backwards_change_nothing(
     uri = copied(tmp_path)
     store = tracking.open_store(uri, "own")
     records, before = store.records(), table(tmp_path, uri, "before")
-    histories = {key: store.history(record) for key, record in records.items()}
+    histories = [store.curves(list(records.values()), metric) for metric in sorted(EPOCH_METRICS)]
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         changed = [connection.execute(shift.format(half=half), (HOUR_MS, HOUR_MS)).rowcount for shift in SHIFTS]
         connection.commit()
     assert min(changed) > 0
     assert store.records() == records
-    assert {key: store.history(record) for key, record in records.items()} == histories
+    assert [store.curves(list(records.values()), metric) for metric in sorted(EPOCH_METRICS)] == histories
     assert table(tmp_path, uri, "after") == before
     resumed = aepretrain("scratch", *OPTIONS, folder=tmp_path, MLFLOW_TRACKING_URI=uri)
     assert "is done already" in resumed.out, resumed.err

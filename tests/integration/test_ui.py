@@ -136,7 +136,7 @@ def test_a_chart_overlays_training_and_validation_loss(ui: Ui, page: Page) -> No
     }
     page.goto(f"{ui.address}/#/metric?{urlencode(query)}&{MODEL_TRAINING}")
     assert sorted(drawn(page, "train_loss vs val_loss")) == sorted(
-        (f"{'-'.join(one.cell)}-s0", [getattr(epoch, loss) for epoch in ui.store.history(one)])
+        (f"{'-'.join(one.cell)}-s0", ui.store.curves([one], loss)[0])
         for one in records
         for loss in ("train_loss", "val_loss")
     )
@@ -153,7 +153,7 @@ def test_the_chart_view_overlays_the_seeds_of_a_cell(ui: Ui, page: Page) -> None
     cells = ("fc-none-scratch", "fc-erasing-scratch")
     expected = [ui.record(f"{cell}-s{seed}") for cell in cells for seed in (0, 1)]
     assert sorted(drawn(page, "val_loss")) == sorted(
-        (f"{'-'.join(one.cell)}-s{one.seed}", [epoch.val_loss for epoch in ui.store.history(one)]) for one in expected
+        (f"{'-'.join(one.cell)}-s{one.seed}", ui.store.curves([one], "val_loss")[0]) for one in expected
     )
 
 

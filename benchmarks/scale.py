@@ -1,0 +1,198 @@
+"""How long `compare` and `report` take on a store of 100,000 trainings of which 1,600 are asked for, and their memory.
+
+    python -m benchmarks.scale --out benchmarks/results
+
+The store is made of copies of the committed bundle's shown trainings, the 16 of a grid: 1,600 with their settings as
+seeds 0 to 99, and the others with other learning rates, so that they are done as well and `--lr` chooses. Each copy
+has its own id, key, seed and accuracy (shifted at random, or every seed would be alike), and all tags, parameters,
+numbers and epochs of what it is a copy of. Predictions lie on the disk for those that are asked for, and the rest of
+a run's files for seed 0, which is the one that is shown. Rows are written by SQL into tables that MLflow has made, for
+through MLflow this would take hours; the commands read them through MLflow as they read any store.
+"""
+
+import argparse
+import dataclasses
+import json
+import random
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from aepretrain import suite, tracking
+from aepretrain.records import Record
+from aepretrain.spec import TrainingSpec
+from benchmarks import measure
+
+NUM_SEEDS = 100
+COMMANDS = ("compare", "report")
+CHUNK = 400
+"""Runs that are written at once."""
+
+PREDICTIONS = "evidence/predictions.npz"
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A stored training: its record, its rows in MLflow's tables by table (without ids), and where its files are."""
+
+    record: Record
+    rows: dict[str, list[dict[str, Any]]]
+    files: Path
+
+
+def make_store(folder: Path, bundle: Path, num_runs: int) -> str:
+    """A store of so many trainings in a folder; gives its URI."""
+    with tempfile.TemporaryDirectory() as templates:
+        source = tracking.open_store(f"sqlite:///{templates}/mlflow.db")
+        tracking.restore(source, tracking.read_bundle(bundle))
+        originals = read(Path(templates) / "mlflow.db", shown(source))
+        uri = f"sqlite:///{folder}/mlflow.db"
+        store = tracking.open_store(uri)
+        parent = tracking.open_grid(store, "grid mnist", "0" * 64, run_id=None, again=False)
+        parent.end("FINISHED")
+        write(folder, originals, num_runs, int(store.experiment_id), parent.run_id)
+    return uri
+
+
+def shown(store: tracking.Store) -> list[Record]:
+    """The shown classifier of each cell of the grid, and the pretraining of each experiment's finetune."""
+    records = [record for record in store.records().values() if record.study is None]
+    selected = suite.select(records)
+    pretrainings = {one.tags["pretraining_key"] for one in selected if one.cell[2] == "finetune"}
+    return [*(record for record in records if record.key in pretrainings), *selected]
+
+
+def read(database: Path, records: Sequence[Record]) -> list[Copied]:
+    """The rows and files of trainings."""
+    found = []
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        for record in records:
+            rows = {
+                table: [dict(row) for row in connection.execute(SELECT.format(table), (record.run_id,))]
+                for table in ("runs", "tags", "params", "metrics", "latest_metrics")
+            }
+            found.append(Copied(record, rows, Path(rows["runs"][0]["artifact_uri"].removeprefix("file://"))))
+    return found
+
+
+SELECT = "SELECT * FROM {} WHERE run_uuid = ?"
+
+
+def write(folder: Path, originals: Sequence[Copied], num_runs: int, experiment_id: int, parent_run_id: str) -> None:
+    """Write the copies, in the order of their ids, which are drawn at random as MLflow's are."""
+    draw = random.Random(0)  # noqa: S311  # no secrets
+    plan = [(original, seed, lr) for lr, seed, original in _combinations(originals, num_runs)]
+    draw.shuffle(plan)
+    run_ids = sorted(f"{draw.getrandbits(128):032x}" for _ in plan)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA cache_size = -2000000")
+        for start in range(0, len(plan), CHUNK):
+            inserted: dict[str, list[dict[str, Any]]] = {}
+            for run_id, (original, seed, lr) in zip(run_ids[start:], plan[start : start + CHUNK], strict=False):
+                files = folder / "mlartifacts" / run_id / "artifacts"
+                for table, rows in copy(original, run_id, seed, lr, draw.gauss(0, 0.001)).items():
+                    inserted.setdefault(table, []).extend(rows)
+                inserted["tags"] += [{"key": MLFLOW_PARENT_RUN_ID, "value": parent_run_id, "run_uuid": run_id}]
+                inserted["runs"][-1] |= {"experiment_id": experiment_id, "artifact_uri": files.as_uri()}
+                if lr == original.record.setting("lr"):
+                    _copy_files(original.files, files, seed)
+            for table, rows in inserted.items():
+                names = list(rows[0])
+                statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + n for n in names)})"  # noqa: S608  # names of MLflow's own
+                connection.executemany(statement, rows)
+            connection.commit()
+
+
+def _combinations(originals: Sequence[Copied], num_runs: int) -> Iterator[tuple[float, int, Copied]]:
+    for index in range(num_runs):
+        grid, place = divmod(index, NUM_SEEDS * len(originals))
+        seed, which = divmod(place, len(originals))
+        original = originals[which]
+        yield original.record.setting("lr") * (1 + grid / 1000), seed, original
+
+
+def copy(original: Copied, run_id: str, seed: int, lr: float, shift: float) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a training as if it had this id, seed, learning rate and so much more accuracy."""
+    spec = original.record.spec
+    spec = dataclasses.replace(spec, seed=seed, settings=dataclasses.replace(spec.settings, lr=lr))
+    changed = {f"aepretrain.{name}": text for name, text in _tags(original.record, spec).items()}
+    params = {"seed": str(seed), "lr": str(lr)}
+    tables = {table: [row | {"run_uuid": run_id} for row in rows] for table, rows in original.rows.items()}
+    tables["runs"][0]["name"] = spec.name
+    tables["tags"] = [row for row in tables["tags"] if row["key"] != MLFLOW_PARENT_RUN_ID]
+    for row in tables["tags"]:
+        row["value"] = changed.get(row["key"], row["value"])
+    for row in tables["params"]:
+        row["value"] = params.get(row["key"], row["value"])
+    for row in tables["metrics"] + tables["latest_metrics"]:
+        if row["key"] in ("test_accuracy", "test_macro_f1"):
+            row["value"] += shift
+    return tables
+
+
+def _tags(record: Record, spec: TrainingSpec) -> dict[str, str]:
+    digest = record.tags["dataset_digest"]
+    tags = {"seed": str(spec.seed), "lr": str(spec.settings.lr), "key": spec.key(digest, {})}
+    tags["spec"] = json.dumps(spec.identity())
+    return tags | ({"pretraining_key": spec.pretraining.key(digest, {})} if spec.pretraining else {})
+
+
+def _copy_files(source: Path, target: Path, seed: int) -> None:
+    if seed == 0:
+        shutil.copytree(source, target)
+    elif (source / PREDICTIONS).exists():
+        (target / PREDICTIONS).parent.mkdir(parents=True)
+        shutil.copy(source / PREDICTIONS, target / PREDICTIONS)
+
+
+def report(found: Sequence[tuple[str, measure.Finished]], facts: dict[str, object]) -> list[str]:
+    """The table of the commands, and what it was measured on."""
+    rows = [[name, f"{run.elapsed_s:.1f}", f"{run.peak_mib:.0f}"] for name, run in found]
+    header = ["command", "seconds, with imports", "memory (MiB)"]
+    return ["# A large store", "", *measure.markdown_table(header, rows), "", measure.told(facts)]
+
+
+def main() -> None:
+    """Make the store, run the commands, write scale.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=Path("docs/bundle"))
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="make the store in this folder, or use the one that is there")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{folder.resolve()}/mlflow.db"
+        if not (folder / "mlflow.db").exists():
+            started = time.perf_counter()
+            make_store(folder.resolve(), options.bundle, options.runs)
+            print(f"the store was made in {time.perf_counter() - started:.0f} s", flush=True)
+        found = []
+        for _ in range(options.repeats):
+            for command in COMMANDS:
+                arguments = (command, "--lr", 0.001, "--tracking-uri", uri, "--out", f"{temporary}/{command}")
+                found.append((f"{command} --lr 0.001", measure.run_program("aepretrain", *arguments)))
+                print(found[-1][0], f"{found[-1][1].elapsed_s:.1f} s, {found[-1][1].peak_mib:.0f} MiB", flush=True)
+        size = (folder / "mlflow.db").stat().st_size
+    facts = measure.machine() | {"runs": options.runs, "of them asked for": 16 * NUM_SEEDS}
+    facts |= {"mlflow.db in GB": f"{size / 1e9:.1f}"}
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = report(found, facts)
+    (options.out / "scale.md").write_text("\n".join([*lines, ""]))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
