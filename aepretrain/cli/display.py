@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,11 @@ class Display:
         self.console = console
         self.total = len(specs)
         self.jobs = jobs
-        self._unsettled = set(specs)
+        self._unsettled: dict[TrainingSpec, set[TrainingSpec]] = {}
+        """By cell, as a spec of seed 0: there are few cells, however many seeds."""
+
+        for spec in specs:
+            self._seeds(spec).add(spec)
         self._forecast = Forecast()
         self._tasks: dict[TrainingSpec, TaskID] = {}
         self._last_line_s = time.monotonic()
@@ -42,6 +47,9 @@ class Display:
         )
         self._overall = self._progress.add_task("trainings", total=self.total, note="")
 
+    def _seeds(self, spec: TrainingSpec) -> set[TrainingSpec]:
+        return self._unsettled.setdefault(replace(spec, seed=0), set())
+
     def __enter__(self) -> Self:
         self._progress.start()
         return self
@@ -55,7 +63,7 @@ class Display:
         """Show one event."""
         spec = event.spec
         if event.kind in ("needed", "planned"):
-            self._unsettled.add(spec)
+            self._seeds(spec).add(spec)
             self.total += 1
             self._progress.update(self._overall, total=self.total)
         if event.kind == "needed":
@@ -86,13 +94,13 @@ class Display:
 
     def _settle(self, event: Event) -> None:
         spec = event.spec
-        self._unsettled.discard(spec)
+        self._seeds(spec).discard(spec)
         if spec in self._tasks:
             self._progress.remove_task(self._tasks.pop(spec))
         if event.record is not None:
             self._forecast.add(event.record)
         outcome = event.message if event.record is None else summary(event.record)
-        settled, note = self.total - len(self._unsettled), self._time_left()
+        settled, note = self.total - sum(map(len, self._unsettled.values())), self._time_left()
         self._progress.update(self._overall, completed=settled, note=note)
         self._print(f"[{settled}/{self.total}] {spec.name} {event.kind}: {outcome}{note and f'; {note}'}")
 
@@ -102,7 +110,8 @@ class Display:
 
     def _time_left(self) -> str:
         """As long as those finished so far have taken, or nothing where none of a network has finished."""
-        seconds = sum(map(self._forecast.seconds, self._unsettled)) / self.jobs
+        left = {cell: len(seeds) for cell, seeds in self._unsettled.items() if seeds}
+        seconds = sum(self._forecast.seconds(cell) * num for cell, num in left.items()) / self.jobs
         return f"about {max(1, round(seconds / 60))} min left" if 0 < seconds < math.inf else ""
 
 

@@ -142,8 +142,7 @@ class _Batch:
             for key, record in finished.items()
             if not execution.force and (record.has_weights or not children[key].weights_needed)
         }
-        schedule = Schedule(children, self.listen, stack_size(execution), failures=self.failures)
-        schedule.leave_out(done)
+        schedule = Schedule(children, done, self.listen, stack_size(execution), failures=self.failures)
         while schedule.waiting:
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
                 schedule.work_through(pool)

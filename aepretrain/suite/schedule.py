@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
+from itertools import islice
 
 from aepretrain import tracking
 from aepretrain.records import Record
@@ -19,31 +20,34 @@ class Forecast:
     """How long trainings take, learned from those that have finished."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str, int], list[float]] = {}
+        self._finished: dict[tuple[str, str, int], tuple[float, int]] = {}
+        """Of each network, variant and number of labels the seconds in all, and how many trainings that were."""
 
     def add(self, record: Record) -> None:
         """Take a finished training into account."""
         network, _, variant = record.cell
-        labels = record.identity.get("labels", 0)
-        self._seconds.setdefault((network, variant, labels), []).append(record.metrics["training_s"])
+        kind = network, variant, record.identity.get("labels", 0)
+        seconds, num = self._finished.get(kind, (0.0, 0))
+        self._finished[kind] = seconds + record.metrics["training_s"], num + 1
 
     def seconds(self, spec: TrainingSpec) -> float:
         """The mean of the same network, variant and labels, else of the network; infinite where there is none."""
-        same = self._seconds.get((spec.network, spec.variant, spec.settings.labels))
-        of_network = [s for (network, *_), seconds in self._seconds.items() if network == spec.network for s in seconds]
-        sample = same or of_network
-        return sum(sample) / len(sample) if sample else math.inf
+        same = self._finished.get((spec.network, spec.variant, spec.settings.labels))
+        samples = [same] if same else [one for (network, *_), one in self._finished.items() if network == spec.network]
+        num = sum(num for _, num in samples)
+        return sum(seconds for seconds, _ in samples) / num if num else math.inf
 
 
 @dataclass
 class Schedule:
-    """What is still to be trained, and the stacks under way.
+    """What is still to be trained, and the stacks under way; begun with all works, and those that are done already.
 
     A worker that dies takes the whole pool with it. The stacks that were at work then are tried once more in the next
     pool, and one by one, so that a stack that is at work when that pool dies has brought it about itself: it fails.
     """
 
     waiting: dict[str, Work]
+    done: InitVar[Mapping[str, Record]]
     listen: Listener
     stack_size: int = 1
     forecast: Forecast = field(default_factory=Forecast)
@@ -52,12 +56,30 @@ class Schedule:
     to_retry: list[list[Work]] = field(default_factory=list)
     retried: list[list[Work]] = field(default_factory=list)
     unavailable: tracking.Unavailable | None = None
+    ready: dict[TrainingSpec, dict[str, Work]] = field(default_factory=dict)
+    """Of what is waiting that which could begin now, by cell: by the spec, whatever its seed."""
 
-    def leave_out(self, done: Mapping[str, Record]) -> None:
-        """Strike off what is done, and learn from it how long the rest will take."""
+    missing: dict[str, set[str]] = field(default_factory=dict)
+    """Of what is waiting and could not begin now, what it waits for."""
+
+    dependents: dict[str, list[str]] = field(default_factory=dict)
+    """Who waits for a training."""
+
+    def __post_init__(self, done: Mapping[str, Record]) -> None:
         for key, record in done.items():
             self.forecast.add(record)
             self.listen(Event("reused", self.waiting.pop(key).spec, record=record))
+        for key, work in self.waiting.items():
+            missing = self.waiting.keys() & set(work.sources.values())
+            for source in missing:
+                self.dependents.setdefault(source, []).append(key)
+            if missing:
+                self.missing[key] = missing
+            else:
+                self._make_ready(work)
+
+    def _make_ready(self, work: Work) -> None:
+        self.ready.setdefault(_cell(work), {})[work.key] = work
 
     def work_through(self, pool: Pool) -> None:
         """Train what is waiting, until nothing is or the pool is dead.
@@ -67,9 +89,8 @@ class Schedule:
         try:
             while self.waiting or self.running:
                 while len(self.running) < pool.jobs() and (works := self._next_stack()):
-                    self.running[pool.executor.submit(pool.train, works)] = works
-                    for work in works:
-                        del self.waiting[work.key]
+                    self.running[pool.executor.submit(pool.train, works)] = works  # which a dead pool does not take
+                    self._note_begun(works)
                 finished, _ = wait(self.running, timeout=NEWS_INTERVAL_S, return_when=FIRST_COMPLETED)
                 for event in pool.news():
                     self.listen(event)
@@ -103,17 +124,23 @@ class Schedule:
         if any(works in self.retried for works in self.running.values()):
             return []
         if self.to_retry:
-            return [] if self.running else self._retry()
-        unsettled = self.waiting.keys() | {work.key for works in self.running.values() for work in works}
-        ready = [work for work in self.waiting.values() if unsettled.isdisjoint(work.sources.values())]
-        if not ready:
+            return [] if self.running else self.to_retry[-1]
+        if not self.ready:
             return []
-        first = min(ready, key=lambda work: (work.spec.variant != "pretrain", -self.forecast.seconds(work.spec)))
-        return [work for work in ready if replace(work.spec, seed=first.spec.seed) == first.spec][: self.stack_size]
+        cell = min(self.ready, key=lambda spec: (spec.variant != "pretrain", -self.forecast.seconds(spec)))
+        return list(islice(self.ready[cell].values(), self.stack_size))
 
-    def _retry(self) -> list[Work]:
-        self.retried.append(self.to_retry.pop())
-        return self.retried[-1]
+    def _note_begun(self, works: list[Work]) -> None:
+        if self.to_retry:
+            self.retried.append(self.to_retry.pop())
+        else:
+            cell = _cell(works[0])
+            for work in works:
+                del self.ready[cell][work.key]
+            if not self.ready[cell]:
+                del self.ready[cell]
+        for work in works:
+            del self.waiting[work.key]
 
     def _settle(self, works: list[Work], future: Future[list[Record | Failure]]) -> None:
         if future.cancelled():  # by a cluster's client, which has lost its scheduler
@@ -126,19 +153,35 @@ class Schedule:
         if isinstance(error, tracking.Unavailable):
             self.unavailable = error
             self.waiting.clear()
+            self.ready.clear()
         results = [error] * len(works) if error else future.result()
         for work, result in zip(works, results, strict=True):
             if isinstance(result, Record):
                 self.forecast.add(result)
                 self.listen(Event("finished", work.spec, record=result))
+                self._release(work.key)
             else:
                 self._fail(work, tracking.one_line(result))
+
+    def _release(self, key: str) -> None:
+        """A training is there: what waited for it alone can begin."""
+        for dependent in self.dependents.pop(key, []):
+            missing = self.missing.get(dependent, set())
+            missing.discard(key)
+            if not missing and dependent in self.waiting:
+                del self.missing[dependent]
+                self._make_ready(self.waiting[dependent])
 
     def _fail(self, work: Work, message: str) -> None:
         """Note that a work has failed, and with it those that wait for it."""
         name = work.spec.name
         self.failures[f"{name} ({work.key[:8]})" if name in self.failures else name] = message
         self.listen(Event("failed", work.spec, message=message))
-        for other in [one for one in self.waiting.values() if work.key in one.sources.values()]:
-            del self.waiting[other.key]
-            self._fail(other, f"not tried, because {work.spec.name}, which it needs, failed")
+        for key in self.dependents.pop(work.key, []):
+            if key in self.waiting:
+                self._fail(self.waiting.pop(key), f"not tried, because {name}, which it needs, failed")
+
+
+def _cell(work: Work) -> TrainingSpec:
+    """What the seeds of a cell have in common."""
+    return replace(work.spec, seed=0)

@@ -1,0 +1,93 @@
+"""What is trained next: order, stacks, failures and pools that die, with executors that answer at once."""
+
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+from aepretrain.records import Record
+from aepretrain.spec import Execution, Failure, Settings, grid_specs
+from aepretrain.suite.pool import Pool
+from aepretrain.suite.schedule import Schedule
+from aepretrain.suite.training import Event, Work
+from aepretrain.tracking import Store
+
+SECONDS = {"pretrain": 5.0, "frozen": 1.0, "finetune": 3.0, "scratch": 2.0}
+
+
+def works(*seeds: int) -> dict[str, Work]:
+    store, found = Store("sqlite:///nowhere.db", "0"), {}
+    for spec in grid_specs(("fc",), ("none",), seeds, Settings()):
+        sources = {name: one.key("", {}) for name, one in spec.sources.items()}
+        found[spec.key("", {})] = Work(
+            spec=spec, key=spec.key("", {}), sources=sources, store=store, execution=Execution()
+        )
+    return found
+
+
+def record_of(work: Work) -> Record:
+    metrics = {"training_s": SECONDS[work.spec.variant]}
+    return Record(work.key[:32], None, work.key, 1, work.spec.identity(), metrics, {})
+
+
+@dataclass
+class Answering(Executor):
+    """An executor that has done what it takes at once; `failing` fails, and after `dies_at` stacks it is dead."""
+
+    failing: tuple[str, ...] = ()
+    dies_at: int = 1000
+    taken: list[list[str]] = field(default_factory=list)
+
+    def submit(self, _: Any, stack: list[Work]) -> Any:  # type: ignore[override]
+        if len(self.taken) == self.dies_at:
+            raise BrokenProcessPool
+        self.taken.append([work.spec.name for work in stack])
+        future: Future[list[Record | Failure]] = Future()
+        future.set_result([Failure("too bad") if work.spec.name in self.failing else record_of(work) for work in stack])
+        return future
+
+
+def work_through(schedule: Schedule, executor: Answering) -> list[list[str]]:
+    schedule.work_through(Pool(executor, lambda: 1))
+    return executor.taken
+
+
+def test_pretraining_comes_first_then_what_takes_longest() -> None:
+    events: list[Event] = []
+    all_works = works(0, 1)
+    done = {key: record_of(work) for key, work in all_works.items() if work.spec.seed == 0}
+    taken = work_through(Schedule(all_works, done, events.append), Answering())
+    assert taken == [[f"fc-none-{variant}-s1"] for variant in ("pretrain", "finetune", "scratch", "frozen")]
+    assert [event.kind for event in events] == ["reused"] * 4 + ["finished"] * 4
+
+
+def test_stacks_hold_the_seeds_of_one_cell() -> None:
+    taken = work_through(Schedule(works(0, 1, 2), {}, lambda _: None, stack_size=2), Answering())
+    assert taken[:2] == [["fc-none-pretrain-s0", "fc-none-pretrain-s1"], ["fc-none-pretrain-s2"]]
+    assert all(len({name.rpartition("-")[0] for name in stack}) == 1 for stack in taken)
+    assert sorted(name for stack in taken for name in stack) == sorted(
+        work.spec.name for work in works(0, 1, 2).values()
+    )
+
+
+def test_what_needs_a_failure_is_not_tried() -> None:
+    schedule = Schedule(works(0, 1), {}, lambda _: None)
+    taken = work_through(schedule, Answering(failing=("fc-none-pretrain-s1",)))
+    assert sorted(name for stack in taken for name in stack) == sorted(
+        [work.spec.name for work in works(0).values()] + ["fc-none-pretrain-s1", "fc-none-scratch-s1"]
+    )
+    assert schedule.failures == {
+        "fc-none-pretrain-s1": "too bad",
+        "fc-none-frozen-s1": "not tried, because fc-none-pretrain-s1, which it needs, failed",
+        "fc-none-finetune-s1": "not tried, because fc-none-pretrain-s1, which it needs, failed",
+    }
+
+
+def test_what_a_dead_pool_does_not_take_is_trained_in_the_next() -> None:
+    schedule = Schedule(works(0), {}, lambda _: None)
+    first = work_through(schedule, Answering(dies_at=2))
+    assert len(schedule.waiting) == 2
+    second = work_through(schedule, Answering())
+    assert sorted(first + second) == sorted([work.spec.name] for work in works(0).values())
+    assert not schedule.waiting
+    assert not schedule.failures
