@@ -1,7 +1,7 @@
 """What tests share: a store of their own and small settings."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,25 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", action="store_true", help="only what is marked chaos, at full length")
+    parser.addoption("--no-skips", action="store_true", help="what is skipped has failed, but for want of a GPU")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--chaos"):
         config.option.markexpr = "chaos"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    strict = item.config.getoption("--no-skips") and item.get_closest_marker("gpu") is None
+    if strict and report.skipped and isinstance(report.longrepr, tuple) and AT_FULL_LENGTH not in report.longrepr[2]:
+        report.outcome, report.longrepr = "failed", f"--no-skips: {report.longrepr[2]}"
+    return report
+
+
+AT_FULL_LENGTH = "at full length only"
+"""Why a test is skipped that is too long for every change."""
 
 
 @pytest.fixture(scope="session")

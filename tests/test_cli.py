@@ -358,7 +358,7 @@ def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) ->
 @pytest.mark.project
 @pytest.mark.parametrize(
     "name",
-    [*VARIANTS, "compare", "report", "main", "labels", "studies", "promote", "onnx", "encode"],
+    [*VARIANTS, "compare", "report", "main", "studies", "promote", "onnx", "encode"],
 )
 def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The entry points through ``mlflow run``, in this environment; all share one project folder and store.
@@ -373,7 +373,7 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
     cell = [] if name == "main" or reading else ["-P", "network=fc", "-P", "augmentation=none"]
     work = [] if reading else ["-P", "dataset=digits", "-P", "epochs=2"]
     work += ["-P", "folder=docs/pictures"] if name == "encode" else []
-    work += ["-P", "updates=20"] if name in ("labels", "studies") else []  # which MLproject does not list
+    work += ["-P", "updates=20"] if name == "studies" else []  # which MLproject does not list
     done = subprocess.run(
         [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *cell, *work],
         cwd=folder,

@@ -22,6 +22,7 @@ from tests.chaos.conftest import (
     wait_until_gone,
     workers,
 )
+from tests.conftest import AT_FULL_LENGTH
 
 pytestmark = pytest.mark.chaos
 
@@ -141,7 +142,7 @@ def test_an_idle_worker_that_is_killed_costs_no_cell(
 ) -> None:
     """Idle, because what is left waits for the pretraining; it dies with the lock of the pool's queue in its hand."""
     if not full_length:
-        pytest.skip("at full length only")
+        pytest.skip(AT_FULL_LENGTH)
     store = tracking.open_store(uri)
     one_row = ("--network", "fc", "--augmentation", "none", "--ae-epochs", "500")
     command = commands.start("grid", *options, *one_row)

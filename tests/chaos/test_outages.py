@@ -24,6 +24,7 @@ from tests.chaos.conftest import (
     wait_for,
     wait_for_workers_to_end,
 )
+from tests.conftest import AT_FULL_LENGTH
 
 pytestmark = pytest.mark.chaos
 
@@ -133,7 +134,7 @@ def test_what_a_server_that_stays_away_did_not_take_is_uploaded_later(
     tmp_path: Path,
 ) -> None:
     if not full_length:
-        pytest.skip("at full length only")
+        pytest.skip(AT_FULL_LENGTH)
     server.start()
     command = commands.start("grid", *options, "--outage-s", "2")
     wait_for(lambda: begun(behind, 2), 120)
@@ -166,7 +167,7 @@ def test_told_to_stop_while_the_server_is_away_workers_stop_within_5_s(
     commands: Commands, options: tuple[str, ...], full_length: bool, server: Server, behind: tracking.Store
 ) -> None:
     if not full_length:
-        pytest.skip("at full length only")
+        pytest.skip(AT_FULL_LENGTH)
     server.start()
     command = commands.start("grid", *options, "--epochs", "5000")
     wait_for(lambda: begun(behind, 2), 120)
