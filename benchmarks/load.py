@@ -102,14 +102,9 @@ def write(store: tracking.Store, parent_run_id: str, writer: int, num: int, epoc
     for index in range(num):
         spec = TrainingSpec(variant="scratch", network="fc", seed=1000 * writer + index, settings=Settings())
         key = spec.key(DIGEST, {})
-        options: dict[str, Any] = {
-            "parent_run_id": parent_run_id,
-            "run_id": None,
-            "device": "cpu",
-            "threads": 1,
-            "stack": 1,
-        }
-        run = tracking.open_training(store, spec, key, DATASET, **options)
+        run = tracking.open_training(
+            store, spec, key, DATASET, parent_run_id=parent_run_id, run_id=None, device="cpu", threads=1, stack=1
+        )
         with tracking.Sender(store) as sender:
             run = run.journaled(key, sender)
             for epoch in range(1, epochs + 1):
