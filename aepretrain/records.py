@@ -35,9 +35,15 @@ EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name !=
 """The names under which an epoch's numbers are logged."""
 
 
-def curve_of(numbers: Iterable[tuple[int, float]]) -> list[float]:
-    """An epoch metric's values in the order of the epochs, from what was logged: step and value each."""
-    return [value for _, value in sorted(dict(numbers).items())]
+def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
+    """An epoch metric's values from the first epoch on, from what a run has logged: step and value each.
+
+    Raises `Failure` where an epoch is missing.
+    """
+    values = dict(numbers)
+    if values.keys() != set(range(1, len(values) + 1)):
+        raise Failure(f"run {run_id} has lost an epoch")
+    return [values[epoch] for epoch in sorted(values)]
 
 
 @dataclass(frozen=True)

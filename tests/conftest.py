@@ -18,7 +18,11 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", action="store_true", help="only what is marked chaos, at full length")
-    parser.addoption("--no-skips", action="store_true", help="what is skipped has failed, but for want of a GPU")
+    parser.addoption(
+        "--no-skips",
+        action="store_true",
+        help="what is skipped has failed, but for GPUs and full length",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

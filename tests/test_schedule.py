@@ -5,12 +5,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from aepretrain.records import Record
 from aepretrain.spec import Execution, Failure, Settings, grid_specs
 from aepretrain.suite.pool import Pool
 from aepretrain.suite.schedule import Schedule
 from aepretrain.suite.training import Event, Work
-from aepretrain.tracking import Store
+from aepretrain.tracking import Store, Unavailable
 
 SECONDS = {"pretrain": 5.0, "frozen": 1.0, "finetune": 3.0, "scratch": 2.0}
 
@@ -32,9 +34,13 @@ def record_of(work: Work) -> Record:
 
 @dataclass
 class Answering(Executor):
-    """An executor that has done what it takes at once; `failing` fails, and after `dies_at` stacks it is dead."""
+    """An executor that has done what it takes at once.
+
+    A training in `failing` fails, one in `deadly` kills the pool, and after `dies_at` stacks the pool is dead.
+    """
 
     failing: tuple[str, ...] = ()
+    deadly: tuple[str, ...] = ()
     dies_at: int = 1000
     taken: list[list[str]] = field(default_factory=list)
 
@@ -43,12 +49,17 @@ class Answering(Executor):
             raise BrokenProcessPool
         self.taken.append([work.spec.name for work in stack])
         future: Future[list[Record | Failure]] = Future()
-        future.set_result([Failure("too bad") if work.spec.name in self.failing else record_of(work) for work in stack])
+        if any(name in self.deadly for stack in self.taken for name in stack):
+            future.set_exception(BrokenProcessPool())
+        else:
+            future.set_result(
+                [Failure("too bad") if work.spec.name in self.failing else record_of(work) for work in stack]
+            )
         return future
 
 
-def work_through(schedule: Schedule, executor: Answering) -> list[list[str]]:
-    schedule.work_through(Pool(executor, lambda: 1))
+def work_through(schedule: Schedule, executor: Answering, jobs: int = 1) -> list[list[str]]:
+    schedule.work_through(Pool(executor, lambda: jobs))
     return executor.taken
 
 
@@ -91,3 +102,38 @@ def test_what_a_dead_pool_does_not_take_is_trained_in_the_next() -> None:
     assert sorted(first + second) == sorted([work.spec.name] for work in works(0).values())
     assert not schedule.waiting
     assert not schedule.failures
+
+
+def test_what_was_at_work_in_a_dead_pool_is_tried_once_more_alone() -> None:
+    events: list[Event] = []
+    schedule = Schedule(works(0, 1, 2, 3), {}, events.append, stack_size=2)
+    deadly = Answering(deadly=("fc-none-pretrain-s0",))
+    pretrainings = [["fc-none-pretrain-s0", "fc-none-pretrain-s1"], ["fc-none-pretrain-s2", "fc-none-pretrain-s3"]]
+    assert work_through(schedule, deadly, jobs=2) == pretrainings
+    assert [event.spec.seed for event in events if event.kind == "retried"] == [0, 1, 2, 3]
+    second = work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",)), jobs=2)
+    assert second[0] == pretrainings[1], "alone, and nothing beside it"
+    assert second[-1] == pretrainings[0]
+    assert sorted(schedule.failures) == sorted(
+        f"fc-none-{variant}-s{seed}" for variant in ("pretrain", "frozen", "finetune") for seed in (0, 1)
+    )
+    third = work_through(schedule, Answering(), jobs=2)
+    assert not schedule.waiting
+    done = {event.spec.name for event in events if event.kind == "finished"}
+    assert done == {work.spec.name for work in works(0, 1, 2, 3).values()} - schedule.failures.keys()
+    assert len(third) == 4
+
+
+def test_where_the_store_is_away_nothing_is_tried_once_more() -> None:
+    class Away(Answering):
+        def submit(self, _: Any, stack: list[Work]) -> Any:  # type: ignore[override]
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool() if self.taken else Unavailable("it is away"))
+            self.taken.append([work.spec.name for work in stack])
+            return future
+
+    events: list[Event] = []
+    schedule = Schedule(works(0, 1), {}, events.append)
+    with pytest.raises(Unavailable, match="it is away"):
+        work_through(schedule, Away(), jobs=2)
+    assert [event.kind for event in events] == ["failed"]

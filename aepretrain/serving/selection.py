@@ -15,7 +15,7 @@ def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> 
     """
     if run_id is not None:
         return _usable(store.record(run_id), CLASSIFIERS)
-    found = best(store.records().values(), dataset)
+    found = best(store.records({"dataset": dataset} if dataset else {}).values(), dataset)
     if found is None:
         of_dataset = f" of {dataset}" if dataset else ""
         raise Failure(

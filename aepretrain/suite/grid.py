@@ -173,6 +173,8 @@ class _Batch:
                 if key in works and not finished[key].has_weights
             ]
             again |= {work.key: work for work in open_ones}
+        for work in again.values():
+            self.listen(Event("planned", work.spec))
         return self.train(again, replace(execution, force=False), weights_needed=True) if again else {}
 
     def _of_use(self, works: Mapping[str, Work]) -> dict[str, Record]:
@@ -184,8 +186,12 @@ class _Batch:
         }
 
 
-def _finished(store: tracking.Store, dataset: Dataset, works: Iterable[str]) -> dict[str, Record]:
-    records = store.records(dataset_digest=dataset.digest)
+def _finished(store: tracking.Store, dataset: Dataset, works: Mapping[str, Work]) -> dict[str, Record]:
+    """What is finished of works that differ in no setting that every training depends on."""
+    if not works:
+        return {}
+    settings = next(iter(works.values())).spec.settings
+    records = store.records(vars(settings), dataset_digest=dataset.digest)
     return {key: records[key] for key in works if key in records}
 
 

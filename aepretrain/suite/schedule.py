@@ -1,6 +1,7 @@
 """What is trained next, in whatever pool there is, and what becomes of it."""
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -46,29 +47,31 @@ class Schedule:
     pool, and one by one, so that a stack that is at work when that pool dies has brought it about itself: it fails.
     """
 
-    waiting: dict[str, Work]
+    works: InitVar[Mapping[str, Work]]
     done: InitVar[Mapping[str, Record]]
     listen: Listener
     stack_size: int = 1
     forecast: Forecast = field(default_factory=Forecast)
-    running: dict[Future[list[Record | Failure]], list[Work]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    to_retry: list[list[Work]] = field(default_factory=list)
-    retried: list[list[Work]] = field(default_factory=list)
-    unavailable: tracking.Unavailable | None = None
-    ready: dict[TrainingSpec, dict[str, Work]] = field(default_factory=dict)
+    waiting: dict[str, Work] = field(init=False)
+    running: dict[Future[list[Record | Failure]], list[Work]] = field(init=False, default_factory=dict)
+    to_retry: list[list[Work]] = field(init=False, default_factory=list)
+    retried: list[list[Work]] = field(init=False, default_factory=list)
+    unavailable: tracking.Unavailable | None = field(init=False, default=None)
+    ready: dict[TrainingSpec, deque[Work]] = field(init=False, default_factory=dict)
     """Of what is waiting that which could begin now, by cell: by the spec, whatever its seed."""
 
-    missing: dict[str, set[str]] = field(default_factory=dict)
+    missing: dict[str, set[str]] = field(init=False, default_factory=dict)
     """Of what is waiting and could not begin now, what it waits for."""
 
-    dependents: dict[str, list[str]] = field(default_factory=dict)
+    dependents: dict[str, list[str]] = field(init=False, default_factory=dict)
     """Who waits for a training."""
 
-    def __post_init__(self, done: Mapping[str, Record]) -> None:
+    def __post_init__(self, works: Mapping[str, Work], done: Mapping[str, Record]) -> None:
         for key, record in done.items():
             self.forecast.add(record)
-            self.listen(Event("reused", self.waiting.pop(key).spec, record=record))
+            self.listen(Event("reused", works[key].spec, record=record))
+        self.waiting = {key: work for key, work in works.items() if key not in done}
         for key, work in self.waiting.items():
             missing = self.waiting.keys() & set(work.sources.values())
             for source in missing:
@@ -79,7 +82,7 @@ class Schedule:
                 self._make_ready(work)
 
     def _make_ready(self, work: Work) -> None:
-        self.ready.setdefault(_cell(work), {})[work.key] = work
+        self.ready.setdefault(_cell(work), deque()).append(work)
 
     def work_through(self, pool: Pool) -> None:
         """Train what is waiting, until nothing is or the pool is dead.
@@ -104,10 +107,13 @@ class Schedule:
 
     def _after_death(self) -> None:
         """What was at work in the pool that died fails, or waits to be retried."""
+        at_work = [works for future, works in self.running.items() if isinstance(future.exception(), BrokenProcessPool)]
         for future, works in self.running.items():
-            if not isinstance(future.exception(), BrokenProcessPool):
+            if works not in at_work:
                 self._settle(works, future)
-            elif works in self.retried:
+        self.running.clear()
+        for works in at_work if self.unavailable is None else ():
+            if works in self.retried:
                 for work in works:
                     self._fail(
                         work, "its worker process died twice, perhaps for lack of memory (fewer workers: --jobs)"
@@ -117,7 +123,6 @@ class Schedule:
                 for work in works:
                     self.waiting[work.key] = work
                     self.listen(Event("retried", work.spec))
-        self.running.clear()
 
     def _next_stack(self) -> list[Work]:
         """The seeds of one cell that begin next: pretraining first, for others wait for it, then what takes longest."""
@@ -128,15 +133,16 @@ class Schedule:
         if not self.ready:
             return []
         cell = min(self.ready, key=lambda spec: (spec.variant != "pretrain", -self.forecast.seconds(spec)))
-        return list(islice(self.ready[cell].values(), self.stack_size))
+        return list(islice(self.ready[cell], self.stack_size))
 
     def _note_begun(self, works: list[Work]) -> None:
-        if self.to_retry:
-            self.retried.append(self.to_retry.pop())
+        if works in self.to_retry:
+            self.to_retry.remove(works)
+            self.retried.append(works)
         else:
             cell = _cell(works[0])
-            for work in works:
-                del self.ready[cell][work.key]
+            for _ in works:
+                self.ready[cell].popleft()
             if not self.ready[cell]:
                 del self.ready[cell]
         for work in works:

@@ -184,6 +184,10 @@ class Training:
             tags=tags,
         )
 
+    def values(self, metric: str) -> list[tuple[int, float]]:
+        """All logged values of a metric, each with its step."""
+        return [(one["step"], one["value"]) for one in self.numbers if one["name"] == metric]
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -199,10 +203,7 @@ class Bundle:
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
-        return [
-            curve_of((one["step"], one["value"]) for one in numbers if one["name"] == metric)
-            for numbers in (self.trainings[record.run_id].numbers for record in records)
-        ]
+        return [curve_of(record.run_id, self.trainings[record.run_id].values(metric)) for record in records]
 
     def artifact(self, run_id: str, path: str) -> bytes:
         """The content of one of a run's files. Raises `Failure` where the bundle does not have it."""
@@ -328,10 +329,10 @@ def _check(training: Training) -> None:
         raise ValueError(f"training {record.key[:12]} is another than its row says")
     if not all(isinstance(value, str) for value in (*record.tags.values(), *json.loads(row["params"]).values())):
         raise ValueError(f"training {record.key[:12]} has tags or parameters that are no texts")
-    epochs = {one["step"] for one in training.numbers if one["name"] in EPOCH_METRICS}
-    for name in EPOCH_METRICS & record.metrics.keys() | ({"train_loss", "val_loss"} if epochs else set()):
-        if {one["step"] for one in training.numbers if one["name"] == name} != epochs:
-            raise ValueError(f"training {record.key[:12]} has epochs without their {name}")
+    epochs = list(range(1, round(record.metrics.get("num_epochs", 0)) + 1))
+    for name in EPOCH_METRICS & record.metrics.keys() | {"val_loss"}:
+        if sorted(step for step, _ in training.values(name)) != epochs:
+            raise ValueError(f"training {record.key[:12]} has epochs without their {name}, or with several")
     current = record.tags["schema"] == str(SCHEMA)
     network, augmentation, variant = record.cell
     built_in = network in NETWORKS and augmentation in AUGMENTATIONS and variant in BUILT_IN_VARIANTS

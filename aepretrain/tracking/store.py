@@ -180,15 +180,16 @@ class Store:
         run_ids = [record.run_id for record in records if metric in record.metrics]
         for run_id, one in self._logged(run_ids, metric):
             numbers[run_id].append((one.step, one.value))
-        return [curve_of(numbers[record.run_id]) for record in records]
+        return [curve_of(record.run_id, numbers[record.run_id]) for record in records]
 
     def _logged(self, run_ids: Sequence[str], name: str) -> Iterator[tuple[str, Metric]]:
-        """All values of a metric with their runs. A database is asked for many runs at once, which a server cannot be.
+        """All values of a metric with their runs.
 
-        (By what MLflow's own server uses; its client has nothing for it, and run by run takes several times as long.)
+        A database is asked for many runs at once, as MLflow's own server does, for run by run takes several times as
+        long. MLflow's client has no call for that: the database is its own, and a server is asked run by run.
         """
-        database = self.bare_client._tracking_client.store
-        if not hasattr(database, "get_metric_history_bulk"):
+        database = getattr(getattr(self.bare_client, "_tracking_client", None), "store", None)
+        if database is None or not hasattr(database, "get_metric_history_bulk"):
             for run_id in run_ids:
                 for one in self.client.get_metric_history(run_id, name):
                     yield run_id, one

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aepretrain import tracking
+from aepretrain.records import EPOCH_METRICS
 from aepretrain.spec import Failure
 from tests.chaos.commands import aepretrain
 from tests.chaos.test_idx import cut, flip, splice
@@ -75,9 +76,19 @@ def of_first(**values: Any) -> Callable[[list[dict[str, Any]]], None]:
     return lambda rows: rows[0].update(values)
 
 
-def without(name: str) -> Callable[[list[dict[str, Any]]], None]:
-    """Without the first number of this name."""
-    return lambda rows: rows.remove(next(row for row in rows if row["name"] == name))
+def without(*names: str) -> Callable[[list[dict[str, Any]]], None]:
+    """Without the first number of each of these names."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for name in names:
+            rows.remove(next(row for row in rows if row["name"] == name))
+
+    return change
+
+
+def with_twice(name: str) -> Callable[[list[dict[str, Any]]], None]:
+    """With the first number of this name once more, and another value."""
+    return lambda rows: rows.append(next(row for row in rows if row["name"] == name) | {"value": 0.5})
 
 
 def tags_of_first(**values: Any) -> Callable[[list[dict[str, Any]]], None]:
@@ -118,6 +129,8 @@ TAMPERED = {
     "file without content": (ARTIFACTS, of_first(content=None), "empty fields"),
     "number without value": (HISTORIES, of_first(value=None), "empty fields"),
     "half an epoch": (HISTORIES, without("val_loss"), "epochs without their val_loss"),
+    "an epoch less": (HISTORIES, without(*sorted(EPOCH_METRICS)), "epochs without their"),
+    "an epoch twice": (HISTORIES, with_twice("val_loss"), "epochs without their val_loss, or with several"),
     "accuracy above 1": (RECORDS, all_accuracies(1.5), "test_accuracy is 1.5"),
     "accuracy unknown": (RECORDS, all_accuracies(float("nan")), "test_accuracy is nan"),
     "no accuracy": (RECORDS, all_accuracies(None), "test_accuracy is nan"),  # type: ignore[arg-type]  # on purpose
