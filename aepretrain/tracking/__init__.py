@@ -9,6 +9,7 @@ from aepretrain.tracking.availability import StoreError, Unavailable, full_disk_
 from aepretrain.tracking.bundle import Bundle, export, read_bundle, restore
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.models import log_model
+from aepretrain.tracking.opening import default_uri, open_store, ui_hint
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
 from aepretrain.tracking.registry import CHAMPION, Promotion, promote, serve_hint
 from aepretrain.tracking.runs import (
@@ -21,12 +22,7 @@ from aepretrain.tracking.runs import (
     point_to,
     run_link,
 )
-from aepretrain.tracking.store import (
-    Store,
-    default_uri,
-    open_store,
-    ui_hint,
-)
+from aepretrain.tracking.store import Store
 
 __all__ = [
     "CHAMPION",

@@ -186,6 +186,6 @@ def anew(*arguments: str) -> None:
 
 def forget_connections() -> None:
     """Leave the parent its connections to stores."""
-    tracking.store._client.cache_clear()
+    tracking.store.client_of.cache_clear()
     for engine in SqlAlchemyStore._engine_map.values():
         engine.dispose(close=False)
