@@ -4,10 +4,11 @@
     python -m benchmarks.load --tracking-uri http://127.0.0.1:5000 --out benchmarks/results
 
 Nothing is trained. The driver works through a schedule with an executor that answers at once; Dask's scheduler through
-the same with two workers that answer at once; and writers, processes of their own, write trainings as a training is
-written (its run, a number of epochs, checkpoint, predictions and figures of the usual sizes, through a journal). With
-the address of a server (docs/deploy.md) they write to that, else into an SQLite file. Rows and bytes are those of the
-committed bundle's shown trainings, without exported models.
+the same with two workers that answer at once; reading records back and displaying are not in the driver's figures. And
+writers, processes of their own, write trainings as a training is written: its run, 40 epochs, and a checkpoint,
+predictions and figures of noise, of sizes near those that trainings have, through a journal; with the address of a
+server (docs/deploy.md) to that as well as into an SQLite file. The first table is that of the committed bundle's shown
+trainings, without exported models.
 """
 
 import argparse
@@ -36,6 +37,9 @@ SIZES = {"weights.pt": 600_000, "evidence/predictions.npz": 40_000, "figures/los
 SIZES |= {"figures/confusion_matrix.png": 40_000}
 IN_FLIGHT = 64
 """Trainings that Dask has at once."""
+
+PATIENCE_S = 600
+"""A writer that has failed is not waited for any longer."""
 
 METRICS = {"test_accuracy": 0.9, "test_macro_f1": 0.9, "best_val_loss": 0.1, "best_epoch": 1.0, "training_s": 1.0}
 
@@ -123,7 +127,7 @@ def write_many(uri: str, num_writers: int, num: int, epochs: int) -> float:
     store = tracking.open_store(uri, f"load of {num_writers} writers, {time.time():.0f}")
     parent = tracking.open_grid(store, "load", os.urandom(32).hex(), run_id=None, again=False)
     context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(num_writers + 1)
+    ready = context.Barrier(num_writers + 1, timeout=PATIENCE_S)
     writers = [
         context.Process(target=write, args=(store, parent.run_id, writer, num, epochs, ready))
         for writer in range(num_writers)
@@ -136,6 +140,8 @@ def write_many(uri: str, num_writers: int, num: int, epochs: int) -> float:
     elapsed_s = time.perf_counter() - started
     for one in writers:
         one.join()
+        if one.exitcode:
+            raise RuntimeError(f"a writer ended with {one.exitcode}")
     parent.end("FINISHED")
     return num_writers * num / elapsed_s
 

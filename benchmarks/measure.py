@@ -34,8 +34,8 @@ class Finished:
     peak_mib: float
 
 
-def run_program(module: str, *arguments: object) -> Finished:
-    """Run ``python -m module arguments``, imports included, and watch its memory.
+def run_program(module: str, *arguments: object, sampling_s: float = SAMPLING_S) -> Finished:
+    """Run ``python -m module arguments``, imports included, and look at its memory every `sampling_s` seconds.
 
     Raises `RuntimeError` with the end of its error output where it fails.
     """
@@ -43,7 +43,7 @@ def run_program(module: str, *arguments: object) -> Finished:
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=errors)
-        with MemoryWatch(lambda: tree_mib(process.pid), SAMPLING_S) as watch:
+        with MemoryWatch(lambda: tree_mib(process.pid), sampling_s) as watch:
             process.wait()
         elapsed_s = time.perf_counter() - started
         for file in (output, errors):
