@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from aepretrain import report, tracking
 from aepretrain.records import Record
@@ -73,9 +73,9 @@ def page(browser: Browser) -> Iterator[Page]:
         yield page
 
 
-def shown_runs(page: Page) -> list[str]:
+def shown_runs(page: Page) -> Locator:
     """The names in the table of runs, from the top."""
-    return page.locator('.ag-pinned-left-cols-container a[href*="/runs/"]').all_inner_texts()
+    return page.locator('.ag-pinned-left-cols-container a[href*="/runs/"]')
 
 
 def drawn(page: Page, title: str) -> list[tuple[str, list[float]]]:
@@ -92,10 +92,10 @@ def drawn(page: Page, title: str) -> list[tuple[str, list[float]]]:
 def test_trainings_are_grouped_under_their_grid(ui: Ui, page: Page) -> None:
     open_runs(page, ui.address, ui.store.experiment_id)
     expect(page.get_by_text("17 matching runs")).to_be_visible()
-    assert shown_runs(page) == ["grid digits, seeds 0-1"]
+    expect(shown_runs(page)).to_have_text(["grid digits, seeds 0-1"])
     open_group(page)
     expect(page.get_by_role("link", name="fc-none-pretrain-s0")).to_be_visible()
-    parent, *children = shown_runs(page)
+    parent, *children = shown_runs(page).all_inner_texts()
     assert parent == "grid digits, seeds 0-1"
     assert sorted(children) == sorted(
         f"fc-{augmentation}-{variant}-s{seed}"
@@ -123,7 +123,8 @@ def test_tags_and_names_filter_to_a_cell(ui: Ui, page: Page, condition: str, lef
     filter_runs(page, condition)
     expected = [f"{cell}-s{seed}" for cell in left for seed in (0, 1)]
     expect(page.get_by_text(f"{len(expected) + 1} matching runs")).to_be_visible()  # their parent is shown with them
-    assert sorted(shown_runs(page)) == [*expected, "grid digits, seeds 0-1"]
+    expect(shown_runs(page)).to_have_count(len(expected) + 1)
+    assert sorted(shown_runs(page).all_inner_texts()) == [*expected, "grid digits, seeds 0-1"]
 
 
 def test_a_chart_overlays_training_and_validation_loss(ui: Ui, page: Page) -> None:
