@@ -40,7 +40,7 @@ def test_identity_holds_exactly_the_fields_of_the_variant(variant: str, phases: 
     assert set(spec(variant, "erasing").identity()) == SHARED | phases | ERASING
 
 
-@pytest.mark.parametrize("variant", BUILT_IN_VARIANTS)
+@pytest.mark.parametrize("variant", sorted(BUILT_IN_VARIANTS))
 @pytest.mark.parametrize("updates", [0, 50])
 def test_what_a_store_can_be_asked_for_is_in_every_identity(variant: str, updates: int) -> None:
     assert set(IN_EVERY_IDENTITY) <= spec(variant, updates=updates).identity().keys()
