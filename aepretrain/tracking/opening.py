@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from aepretrain.redaction import redact
 from aepretrain.spec import Execution
@@ -20,6 +22,9 @@ from aepretrain.tracking.store import SQLITE, Store, client_of, own_folder, with
 EXPERIMENT = "aepretrain"
 CONNECT_TIMEOUT_S = 10
 BUSY_TIMEOUT_S = 20
+DATABASES = ("postgresql", "mysql", "mssql")
+"""Those besides SQLite that MLflow keeps stores in."""
+
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
 """Those that every version of MLflow has begun a store with."""
 
@@ -75,12 +80,14 @@ def _check_reachable(uri: str) -> None:
         elif uri.startswith(("http://", "https://")):
             address = f"{without_credentials(uri)}/health"
             urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
+        elif uri.partition("+")[0].partition(":")[0] in DATABASES:
+            create_engine(uri, poolclass=NullPool).connect().close()
     except urllib.error.HTTPError:
         return  # it answers, which is all that was asked
     except (ValueError, http.client.HTTPException):  # their words would repeat what was taken for a port
         wrong = "it is no address (in a password, / is written %2F, and @ %40)"
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
 
