@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
@@ -27,7 +26,7 @@ class Display:
         self.total = len(specs)
         self.jobs = jobs
         self._unsettled: dict[TrainingSpec, set[TrainingSpec]] = {}
-        """By cell, as a spec of seed 0: there are few cells, however many seeds."""
+        """By `TrainingSpec.seedless`: there are few cells, however many seeds."""
 
         for spec in specs:
             self._seeds(spec).add(spec)
@@ -48,7 +47,7 @@ class Display:
         self._overall = self._progress.add_task("trainings", total=self.total, note="")
 
     def _seeds(self, spec: TrainingSpec) -> set[TrainingSpec]:
-        return self._unsettled.setdefault(replace(spec, seed=0), set())
+        return self._unsettled.setdefault(spec.seedless, set())
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -62,6 +62,11 @@ class TrainingSpec:
         return self.network, self.augmentation, self.variant
 
     @property
+    def seedless(self) -> "TrainingSpec":
+        """What it has in common with the same training of any other seed: the same with seed 0."""
+        return replace(self, seed=0)
+
+    @property
     def phase(self) -> str:
         """The phase that this training itself runs: ``ae`` or ``cls``."""
         return "ae" if self.variant == "pretrain" else "cls"

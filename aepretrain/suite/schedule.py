@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 from itertools import islice
 
 from aepretrain import tracking
@@ -59,7 +59,7 @@ class Schedule:
     retried: list[list[Work]] = field(init=False, default_factory=list)
     unavailable: tracking.Unavailable | None = field(init=False, default=None)
     ready: dict[TrainingSpec, deque[Work]] = field(init=False, default_factory=dict)
-    """Of what is waiting that which could begin now, by cell: by the spec, whatever its seed."""
+    """Of what is waiting that which could begin now, by `TrainingSpec.seedless`."""
 
     missing: dict[str, set[str]] = field(init=False, default_factory=dict)
     """Of what is waiting and could not begin now, what it waits for."""
@@ -82,7 +82,7 @@ class Schedule:
                 self._make_ready(work)
 
     def _make_ready(self, work: Work) -> None:
-        self.ready.setdefault(_cell(work), deque()).append(work)
+        self.ready.setdefault(work.spec.seedless, deque()).append(work)
 
     def work_through(self, pool: Pool) -> None:
         """Train what is waiting, until nothing is or the pool is dead.
@@ -140,7 +140,7 @@ class Schedule:
             self.to_retry.remove(works)
             self.retried.append(works)
         else:
-            cell = _cell(works[0])
+            cell = works[0].spec.seedless
             for _ in works:
                 self.ready[cell].popleft()
             if not self.ready[cell]:
@@ -186,8 +186,3 @@ class Schedule:
         for key in self.dependents.pop(work.key, []):
             if key in self.waiting:
                 self._fail(self.waiting.pop(key), f"not tried, because {name}, which it needs, failed")
-
-
-def _cell(work: Work) -> TrainingSpec:
-    """What the seeds of a cell have in common."""
-    return replace(work.spec, seed=0)
