@@ -6,7 +6,7 @@ Shapes: N test images, E epochs, K classes.
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +51,7 @@ class Record:
     """One finished training.
 
     `identity` holds the fields of its spec, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …) and
-    `tags` how it was carried out (device, threads, host, commit, …).
+    `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is where a store keeps its files.
     """
 
     run_id: str
@@ -61,6 +61,7 @@ class Record:
     identity: Mapping[str, Any]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    artifact_uri: str = field(default="", compare=False)
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -200,11 +201,11 @@ class Archive(Protocol):
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
 
-    def artifact(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's files. Raises `Failure` where it cannot be had."""
+    def artifact(self, record: Record, path: str) -> bytes:
+        """The content of one of a training's files. Raises `Failure` where it cannot be had."""
 
-    def has_artifact(self, run_id: str, path: str) -> bool:
-        """Whether a run has this file."""
+    def has_artifact(self, record: Record, path: str) -> bool:
+        """Whether a training has this file."""
 
     def link(self, record: Record) -> str:
         """Where a run can be looked at, or its id."""

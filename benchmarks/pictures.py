@@ -74,7 +74,7 @@ def agreement(images_NHW: Pixels, folder: Path) -> Iterator[tuple[Rendering, flo
     bundle = tracking.read_bundle(BUNDLE)
     record = serving.best(bundle.records().values(), "mnist")
     assert record is not None
-    model = scoring_module(record.spec, parse_weights(bundle.artifact(record.run_id, "weights.pt")))
+    model = scoring_module(record.spec, parse_weights(bundle.artifact(record, "weights.pt")))
     original_N = serving.apply(model, images_NHW.astype(np.float32) / np.float32(255)).argmax(1)
     for rendering in RENDERINGS:
         generator, prepared = np.random.default_rng(0), []

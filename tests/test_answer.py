@@ -65,17 +65,17 @@ class Archive:
             for record in records
         ]
 
-    def artifact(self, run_id: str, path: str) -> bytes:
-        return self.files[run_id, path]
+    def artifact(self, record: Record, path: str) -> bytes:
+        return self.files[record.run_id, path]
 
-    def has_artifact(self, run_id: str, path: str) -> bool:
-        return (run_id, path) in self.files
+    def has_artifact(self, record: Record, path: str) -> bool:
+        return (record.run_id, path) in self.files
 
     def link(self, record: Record) -> str:
         return f"http://127.0.0.1:5000/#/runs/{record.run_id}"
 
     def predictions(self, record: Record) -> Predictions:
-        return Predictions.from_bytes(self.artifact(record.run_id, "evidence/predictions.npz"))
+        return Predictions.from_bytes(self.artifact(record, "evidence/predictions.npz"))
 
 
 def archive(num_seeds: int, networks: tuple[str, ...] = ("fc", "conv")) -> Archive:

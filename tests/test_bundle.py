@@ -79,7 +79,7 @@ def test_a_bundle_restores_records_histories_and_evidence(
         assert infos[0].info.run_name == infos[1].info.run_name
         if record.cell[2] == "finetune":
             path = "evidence/predictions.npz"
-            assert store.artifact(record.run_id, path) == filled.artifact(there.run_id, path)
+            assert store.artifact(record, path) == filled.artifact(there, path)
             assert after[record.tags["pretraining_key"]].run_id == record.tags["pretraining_run"]
         assert record.has_weights == (record.seed == 0)
         if record.has_weights:
@@ -97,7 +97,7 @@ def test_a_bundle_reads_as_its_store_does(filled: tracking.Store, tmp_path: Path
             assert [curve] == filled.curves([before[key]], metric)
             assert len(curve) == (record.metrics["num_epochs"] if metric in record.metrics else 0)
     with pytest.raises(Failure, match=r"no figures/nothing\.png"):
-        bundle.artifact(record.run_id, "figures/nothing.png")
+        bundle.artifact(record, "figures/nothing.png")
 
 
 def test_what_was_imported_is_exported_and_imported_again(

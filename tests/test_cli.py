@@ -17,6 +17,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from mlflow.artifacts import load_text
 
 from aepretrain import data, tracking
 from aepretrain.cli import main
@@ -165,7 +166,7 @@ def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, m
     assert [cell["num_seeds"] for cell in table["cells"]] == [2] * 3 + [0] * 9
     store = tracking.open_store(uri)
     (parent,) = store.search({"kind": "grid"})
-    assert json.loads(store.artifact(parent.info.run_id, "results/grid.json")) == table
+    assert json.loads(load_text(f"{parent.info.artifact_uri}/results/grid.json")) == table
     assert parent.data.tags["mlflow.note.content"] == (tmp_path / "results" / "grid.md").read_text()
 
     again = here("grid", *options, "--seeds", "0-1")
@@ -356,6 +357,7 @@ def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) ->
 
 
 @pytest.mark.project
+@pytest.mark.xdist_group("project")
 @pytest.mark.parametrize(
     "name",
     [*VARIANTS, "compare", "report", "main", "studies", "promote", "onnx", "encode"],

@@ -122,7 +122,7 @@ def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits:
         else:
             own = {"figures/confusion_matrix.png", "figures/confused_images.png", "evidence/predictions.npz"}
             assert found == common | own
-            predictions = Predictions.from_bytes(store.artifact(record.run_id, "evidence/predictions.npz"))
+            predictions = Predictions.from_bytes(store.artifact(record, "evidence/predictions.npz"))
             right = predictions.predicted_N == digits.test_labels_N.numpy()
             assert right.mean() == record.metrics["test_accuracy"]
         run = store.client.get_run(record.run_id)
@@ -375,7 +375,7 @@ def test_the_model_is_mlflows_own(specs: tuple[TrainingSpec, ...], store: Store,
     record = next(record for record in result.records if record.cell[2] == "finetune")
     model = mlflow.pyfunc.load_model(store.client.get_run(record.run_id).data.tags["aepretrain.model"])
     pixels = digits.test_images_NHW.unsqueeze(1).float().div(255).numpy()
-    predictions = Predictions.from_bytes(store.artifact(record.run_id, "evidence/predictions.npz"))
+    predictions = Predictions.from_bytes(store.artifact(record, "evidence/predictions.npz"))
     for num in (1, 2, 257):
         assert np.array_equal(model.predict(pixels[:num]).argmax(1), predictions.predicted_N[:num])
     assert model.metadata.signature is not None

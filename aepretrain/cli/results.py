@@ -137,7 +137,7 @@ def _page(
     records = report.choose(found.values(), wanted)
     answer = report.build_answer(
         report.build_grid(records),
-        lambda record: Predictions.from_bytes(archive.artifact(record.run_id, "evidence/predictions.npz")),
+        lambda record: Predictions.from_bytes(archive.artifact(record, "evidence/predictions.npz")),
         smallest_effect,
     )
     everything = found.values()

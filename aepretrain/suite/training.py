@@ -243,8 +243,8 @@ def _log_outcome(work: Work, run: tracking.Run, outcome: variants.Outcome, sourc
 def present(work: Work, record: Record, dataset: Dataset) -> None:
     """Give a finished classifier that is to be shown what others need not have: its model, and what it confuses."""
     log_model(work, record, dataset)
-    if work.spec.variant in CLASSIFIERS and not work.store.has_artifact(record.run_id, CONFUSED_IMAGES):
-        predictions = Predictions.from_bytes(work.store.artifact(record.run_id, "evidence/predictions.npz"))
+    if work.spec.variant in CLASSIFIERS and not work.store.has_artifact(record, CONFUSED_IMAGES):
+        predictions = Predictions.from_bytes(work.store.artifact(record, "evidence/predictions.npz"))
         images_NHW = dataset.test_images_NHW.numpy()
         drawn = figures.confused_images(f"{work.spec.name}: confident errors", images_NHW, predictions)
         tracking.Run(work.store, record.run_id).log_figure(CONFUSED_IMAGES, drawn)

@@ -158,7 +158,7 @@ def _artifact_rows(store: Store, record: Record, selected: bool) -> Iterator[Row
         if one.path in kept:
             files = store.client.list_artifacts(record.run_id, one.path) if one.is_dir else [one]
             for file in files:
-                yield {"key": record.key, "path": file.path, "content": store.artifact(record.run_id, file.path)}
+                yield {"key": record.key, "path": file.path, "content": store.artifact(record, file.path)}
 
 
 @dataclass(frozen=True)
@@ -205,16 +205,16 @@ class Bundle:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
         return [curve_of(record.run_id, self.trainings[record.run_id].values(metric)) for record in records]
 
-    def artifact(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's files. Raises `Failure` where the bundle does not have it."""
+    def artifact(self, record: Record, path: str) -> bytes:
+        """The content of one of a training's files. Raises `Failure` where the bundle does not have it."""
         try:
-            return self.trainings[run_id].files[path]
+            return self.trainings[record.run_id].files[path]
         except KeyError:
-            raise Failure(f"run {run_id} has no {path} in bundle {self.name}") from None
+            raise Failure(f"run {record.run_id} has no {path} in bundle {self.name}") from None
 
-    def has_artifact(self, run_id: str, path: str) -> bool:
-        """Whether the bundle has this file of a run."""
-        return path in self.trainings[run_id].files
+    def has_artifact(self, record: Record, path: str) -> bool:
+        """Whether the bundle has this file of a training."""
+        return path in self.trainings[record.run_id].files
 
     def link(self, record: Record) -> str:
         """A run's id: it is in no store that could be linked to."""

@@ -32,8 +32,8 @@ TAG = "aepretrain."
 """Every tag of ours begins so. Queries use tags, never parameters, which MLflow itself may have written first."""
 
 SQLITE = "sqlite:///"
-RUNS_AT_ONCE = 200
-"""Whose metrics a database is asked for at once."""
+RUNS_AT_ONCE = 1000
+"""Whose metrics a database is asked for at once: SQLite looks at every run's for each question."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -144,24 +144,26 @@ class Store:
             order_by=["attributes.start_time ASC"],
         )
 
-    def artifact(self, run_id: str, path: str) -> bytes:
+    def artifact(self, record: Record, path: str) -> bytes:
         """The content of one artifact. Raises `StoreError` where it cannot be had."""
         with suppress(MlflowException, OSError):
-            return self._download(run_id, path)
+            return self._download(record, path)
         try:
-            return self._download(run_id, path)  # where the server has gone away meanwhile, this waits for it
+            self.client.get_run(
+                record.run_id
+            )  # waits for a server that is away; downloading takes that for a lost file
+            return self._download(record, path)
         except (MlflowException, OSError) as error:
-            raise StoreError(f"run {run_id} has no readable artifact {path}: {one_line(error)}") from None
+            raise StoreError(f"run {record.run_id} has no readable artifact {path}: {one_line(error)}") from None
 
-    def _download(self, run_id: str, path: str) -> bytes:
-        run = self.client.get_run(run_id)  # waits for a server that is away, which downloading takes for a lost file
+    def _download(self, record: Record, path: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            address = f"{run.info.artifact_uri}/{path}"  # by its id, MLflow would look for it among models too
+            address = f"{record.artifact_uri}/{path}"  # by the run's id, MLflow would look for it among models too
             return Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=self.uri)).read_bytes()
 
-    def has_artifact(self, run_id: str, path: str) -> bool:
-        """Whether a run has an artifact at ``folder/name``."""
-        return path in (one.path for one in self.client.list_artifacts(run_id, path.rpartition("/")[0]))
+    def has_artifact(self, record: Record, path: str) -> bool:
+        """Whether a training has an artifact at ``folder/name``."""
+        return path in (one.path for one in self.client.list_artifacts(record.run_id, path.rpartition("/")[0]))
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
@@ -194,7 +196,7 @@ class Store:
 
     def weights(self, record: Record) -> bytes:
         """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""
-        content = self.artifact(record.run_id, "weights.pt")
+        content = self.artifact(record, "weights.pt")
         if hashlib.sha256(content).hexdigest() != record.tags["weights_sha256"]:
             raise StoreError(f"weights.pt of run {record.run_id} is not what was written there: its SHA-256 differs")
         return content
@@ -249,6 +251,7 @@ def _record(run: Run) -> Record:
             identity=json.loads(tags["spec"]),
             metrics=run.data.metrics,
             tags=tags,
+            artifact_uri=run.info.artifact_uri,
         ).checked()
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(

@@ -160,7 +160,7 @@ def stored(store: tracking.Store) -> dict[str, Any]:
         weights = store.weights(record)  # compared with its SHA-256 on the way
         predictions: list[Any] = []
         if record.cell[2] != "pretrain":
-            content = store.artifact(record.run_id, "evidence/predictions.npz")
+            content = store.artifact(record, "evidence/predictions.npz")
             predictions = [array.tobytes() for array in vars(Predictions.from_bytes(content)).values()]
         assert all(np.isfinite(list(record.metrics.values())))
         found[key] = (metrics, history, record.tags["weights_sha256"], len(weights), predictions)

@@ -61,7 +61,7 @@ def test_what_explodes_ends_as_failed_or_with_figures_that_are_right(
     assert {cell["variant"] for cell in cells if cell["num_seeds"]} == shown
     for cell in cells:
         if cell["num_seeds"]:
-            content = store.artifact(finished[cell["variant"]].run_id, "evidence/predictions.npz")
+            content = store.artifact(finished[cell["variant"]], "evidence/predictions.npz")
             found = Predictions.from_bytes(content)
             assert cell["accuracy"] == accuracy_score(found.labels_N, found.predicted_N)
     print(f"exploding: {options}: finished {sorted(finished)}, failed {sorted(VARIANTS - finished.keys())}")
