@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow.server.auth.client import AuthServiceClient
 
-from aepretrain import tracking
+from aepretrain import suite, tracking
+from aepretrain.spec import Execution, Settings, grid_specs
 from tests.chaos.conftest import stored
 from tests.conftest import ROOT
 from tests.integration.services import ADMIN, mlflow_server, postgresql
-from tests.test_suite import artifacts
+from tests.test_suite import artifacts, inline
 
 PASSWORDS = {ADMIN: "a-password-of-the-administrator", "trainer": "another-password-of-one-who-trains"}
 
-GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "3", "--device", "cpu")
+GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "4", "--device", "cpu")
 """8 trainings of seconds."""
 
 
@@ -29,6 +31,25 @@ def credentials(user: str) -> dict[str, str]:
 def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
     for name, value in credentials(user).items():
         patch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `GRID` stores with seed 0 and with seed 1 that is trained here, one training after the other, in SQLite.
+
+    Two, for what was trained before is found in whichever experiment, and no test is to find what another trained.
+    """
+    torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
+    settings = Settings(dataset="digits", ae_epochs=4, cls_epochs=4)
+    found = []
+    for seed in (0, 1):
+        path = tmp_path_factory.mktemp("local") / "mlflow.db"
+        path.write_bytes(template.read_bytes())
+        store = tracking.open_store(f"sqlite:///{path}", "local")
+        specs = grid_specs(("fc",), ("none", "erasing"), (seed,), settings)
+        suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
+        found.append(everything(store))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from mlflow.entities import Run
 
-from aepretrain import suite, tracking
-from aepretrain.spec import Execution, Settings, grid_specs
+from aepretrain import tracking
 from tests.chaos.conftest import wait_for
-from tests.integration.conftest import aepretrain, as_user, credentials, everything, log_in
+from tests.integration.conftest import GRID, aepretrain, as_user, credentials, everything, log_in
 from tests.integration.services import free_port
-from tests.test_suite import inline
 
-pytestmark = pytest.mark.integration
-
-GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "5", "--device", "cpu")
-"""8 trainings of seconds; each test trains half of them."""
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("server")]
 
 LONG_S = 300
 """On a busy machine, importing alone takes a minute."""
@@ -136,21 +130,8 @@ def store(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> tracking.Store:
     )
 
 
-@pytest.fixture(scope="module")
-def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the same grid stores that is trained here, one after the other, in SQLite."""
-    folder = tmp_path_factory.mktemp("local")
-    (folder / "mlflow.db").write_bytes(template.read_bytes())
-    store = tracking.open_store(f"sqlite:///{folder}/mlflow.db", "local")
-    settings = Settings(dataset="digits", ae_epochs=5, cls_epochs=5)
-    specs = grid_specs(("fc",), ("none", "erasing"), (0,), settings)
-    torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
-    suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
-    return everything(store)
-
-
 class Command:
-    """A grid of this augmentation on the cluster, in a thread."""
+    """The half of the grid that has this augmentation, on the cluster, in a thread."""
 
     def __init__(self, cluster: Cluster, augmentation: str) -> None:
         where = ("--augmentation", augmentation, "--cluster", cluster.address, "--resources", "CELL=0.5")
@@ -161,7 +142,7 @@ class Command:
     def _run(self, cluster: Cluster, where: tuple[str, ...]) -> None:
         folder = cluster.folder / "driver"
         folder.mkdir(exist_ok=True)
-        self.done = aepretrain(folder, cluster.environment, "grid", *GRID, *where)
+        self.done = aepretrain(folder, cluster.environment, "grid", *GRID, "--seeds", "1", *where)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so while the command is under way."""
@@ -191,7 +172,7 @@ def check(store: tracking.Store, expected: dict[str, Any], augmentation: str) ->
 
 
 def test_a_worker_that_is_killed_costs_no_cell(
-    cluster: Cluster, store: tracking.Store, expected: dict[str, Any]
+    cluster: Cluster, store: tracking.Store, expected: list[dict[str, Any]]
 ) -> None:
     cluster.start_scheduler()
     one, other = cluster.start_worker("one", hold_at=1), cluster.start_worker("other")
@@ -202,7 +183,7 @@ def test_a_worker_that_is_killed_costs_no_cell(
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.count(" finished: ") == 4
     assert done.stdout.count("its worker process died") == 1
-    check(store, expected, "none")
+    check(store, expected[1], "none")
     made = [(int(run.data.tags["aepretrain.pid"]), run.info.status) for run in runs(store)]
     assert Counter(made) == {(one.pid, "KILLED"): 1, (other.pid, "FINISHED"): 4}
     for name, process in {"one": one, "other": other}.items():
@@ -211,7 +192,7 @@ def test_a_worker_that_is_killed_costs_no_cell(
 
 
 def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
-    cluster: Cluster, store: tracking.Store, expected: dict[str, Any]
+    cluster: Cluster, store: tracking.Store, expected: list[dict[str, Any]]
 ) -> None:
     scheduler, worker = cluster.start_scheduler(), cluster.start_worker("one", hold_at=2)
     command = Command(cluster, "erasing")
@@ -229,7 +210,7 @@ def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
     done = Command(cluster, "erasing").finish()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.count(" reused: ") == 1
-    check(store, expected, "erasing")
+    check(store, expected[1], "erasing")
 
 
 def test_without_a_scheduler_nothing_begins(tmp_path: Path, uri: str) -> None:

@@ -4,46 +4,31 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from aepretrain import tracking
 from aepretrain.data import Dataset
+from tests.conftest import ROOT
+from tests.integration.conftest import aepretrain
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
 pytestmark = pytest.mark.integration
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def aepretrain(tmp_path: Path) -> Run:
-    """Run the command in an empty folder, as a user does whose modules lie there or in `path`."""
+def run(tmp_path: Path, uri: str) -> Run:
+    """The command in a folder with an empty store, where a user's modules lie there or in `path`."""
 
-    def run(*arguments: str, path: Path = ROOT) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "aepretrain", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+    def run(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        return aepretrain(tmp_path, {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}, *arguments)
 
     return run
 
@@ -52,79 +37,81 @@ QUICK = ("--dataset", "digits", "--epochs", "1", "--network", "fc")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs real MNIST in ../shared/data")
-def test_a_residual_encoder_on_mnist(aepretrain: Run) -> None:
+def test_a_residual_encoder_on_mnist(run: Run) -> None:
     assert len((ROOT / "examples/residual.py").read_text().splitlines()) < 60
-    done = aepretrain(
+    done = run(
         *("grid", "--plugin", "examples.residual", "--network", "residual", "--augmentation", "none"),
         *("--data-dir", str(SHARED), "--epochs", "1", "--jobs", "2"),
     )
-    assert done.code == 0, done.err
-    frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.out.partition("residual, none")[2])[:3])
+    assert done.returncode == 0, done.stderr
+    frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.stdout.partition("residual, none")[2])[:3])
     assert frozen > 0.7
     assert finetune > 0.85
     assert scratch > 0.85
 
 
-def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(aepretrain: Run, tmp_path: Path, digits: Dataset) -> None:
+def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(
+    run: Run, uri: str, tmp_path: Path, digits: Dataset
+) -> None:
     np.savez(tmp_path / "images.npz", images=digits.images_NHW.numpy(), labels=digits.labels_N.numpy())
     plugins = [text for name in ("shifting", "archive", "last_layer") for text in ("--plugin", f"examples.{name}")]
     grid = (
         *("grid", *plugins, "--dataset", "archive", "--data-dir", ".", "--variant", "last_layer"),
         *("--network", "fc", "--augmentation", "none,shifting", "--epochs", "6", "--jobs", "2"),
     )
-    done = aepretrain(*grid)
-    assert done.code == 0, done.err
+    done = run(*grid)
+    assert done.returncode == 0, done.stderr
     rows = [
-        re.findall(r"(0\.\d{4}) /", line) for line in done.out.splitlines() if re.search("fc, (none|shifting)", line)
+        re.findall(r"(0\.\d{4}) /", line) for line in done.stdout.splitlines() if re.search("fc, (none|shifting)", line)
     ]
     assert list(map(len, rows)) == [4, 4]
     frozen, finetune, _, last_layer = map(float, rows[0])
     assert frozen < last_layer < finetune, "what learns more of the encoder fits these digits better"
-    reported = aepretrain("report")  # without the plugins
-    assert reported.code == 0, reported.err
+    reported = run("report")  # without the plugins
+    assert reported.returncode == 0, reported.stderr
     assert "last_layer" in (tmp_path / "results/report.md").read_text()
-    store, other = (tracking.open_store(f"sqlite:///{tmp_path}/{name}.db") for name in ("mlflow", "other"))
+    store, other = tracking.open_store(uri), tracking.open_store(f"sqlite:///{tmp_path}/other.db")
     tracking.export(store, list(store.records().values()), set(), tmp_path / "bundle")
     assert tracking.restore(other, tracking.read_bundle(tmp_path / "bundle")) == 10
     assert other.records().keys() == store.records().keys()
 
 
-def test_the_source_of_a_plugin_is_part_of_the_keys_that_use_it(aepretrain: Run, tmp_path: Path) -> None:
+def test_the_source_of_a_plugin_is_part_of_the_keys_that_use_it(run: Run, tmp_path: Path) -> None:
     own, other = tmp_path / "own.py", tmp_path / "other.py"
     shutil.copy(ROOT / "examples/shifting.py", own)
     shutil.copy(ROOT / "examples/residual.py", other)
     command = ("scratch", "--plugin", "own", "--plugin", "other", *QUICK, "--augmentation", "shifting")
-    assert "fc-shifting-scratch-s0 finished" in aepretrain(*command).out
+    assert "fc-shifting-scratch-s0 finished" in run(*command).stdout
     other.write_text(other.read_text() + "\n# changed\n")
-    assert "fc-shifting-scratch-s0 is done already" in aepretrain(*command).out, "it does not use that"
+    assert "fc-shifting-scratch-s0 is done already" in run(*command).stdout, "it does not use that"
     own.write_text(own.read_text() + "\n# changed\n")
-    assert "fc-shifting-scratch-s0 finished" in aepretrain(*command).out
+    assert "fc-shifting-scratch-s0 finished" in run(*command).stdout
 
 
-def test_an_installed_package_is_loaded_by_its_entry_point(aepretrain: Run, tmp_path: Path) -> None:
+def test_an_installed_package_is_loaded_by_its_entry_point(run: Run, tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "lenses-1.0.dist-info").mkdir(parents=True)
     (site / "lenses-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: lenses\nVersion: 1.0\n")
     points = site / "lenses-1.0.dist-info/entry_points.txt"
     points.write_text("[aepretrain.plugins]\nshift = lenses\n")
     shutil.copy(ROOT / "examples/shifting.py", site / "lenses.py")
-    done = aepretrain("scratch", *QUICK, "--augmentation", "shifting", path=site)
-    assert done.code == 0, done.err
-    assert "fc-shifting-scratch-s0 finished" in done.out
+    done = run("scratch", *QUICK, "--augmentation", "shifting", path=site)
+    assert done.returncode == 0, done.stderr
+    assert "fc-shifting-scratch-s0 finished" in done.stdout
     points.write_text("[aepretrain.plugins]\nshift = glasses\n")
-    broken = aepretrain("scratch", *QUICK, path=site)
-    assert broken.code == 2
-    assert "plugin 'shift' of the installed package lenses cannot be imported: " in broken.err
-    assert "No module named 'glasses'" in broken.err
-    assert len(broken.err.splitlines()) == 1
+    broken = run("scratch", *QUICK, path=site)
+    assert broken.returncode == 2
+    assert "plugin 'shift' of the installed package lenses cannot be imported: " in broken.stderr
+    assert "No module named 'glasses'" in broken.stderr
+    assert len(broken.stderr.splitlines()) == 1
 
 
-def test_a_wrong_plugin_ends_in_one_line_before_any_run(aepretrain: Run, tmp_path: Path) -> None:
+def test_a_wrong_plugin_ends_in_one_line_before_any_run(run: Run, uri: str, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(
         (ROOT / "examples/residual.py").read_text().replace("nn.Linear(392, 10), nn", "nn.Linear(393, 10), nn")
     )
-    done = aepretrain("scratch", "--plugin", "wrong", *QUICK)
-    assert done.code == 2
-    assert len(done.err.splitlines()) == 1
-    assert "plugin 'wrong': network 'residual' fails when it is tried: RuntimeError: " in done.err
-    assert not (tmp_path / "mlflow.db").exists()
+    done = run("scratch", "--plugin", "wrong", *QUICK)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "plugin 'wrong': network 'residual' fails when it is tried: RuntimeError: " in done.stderr
+    assert not list(tracking.open_store(uri).search({}))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -27,7 +28,7 @@ from tests.integration.browser import (
     show_description,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("ui")]
 
 GRID = ["grid", "--dataset", "digits", "--network", "fc", "--seeds", "0,1", "--epochs", "3", "--device", "cpu"]
 expect.set_options(timeout=PATIENCE_S * 1000)
@@ -51,8 +52,9 @@ class Ui:
 
 
 @pytest.fixture(scope="session")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+def ui(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     folder = tmp_path_factory.mktemp("ui")
+    (folder / "mlflow.db").write_bytes(template.read_bytes())
     uri = f"sqlite:///{folder}/mlflow.db"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
     for command in (GRID, ["report"]):
