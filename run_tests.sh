@@ -9,7 +9,7 @@ source ./environment.sh
 .venv/bin/mypy
 if [[ $# -eq 0 ]]; then
     .venv/bin/python -m pytest
-    .venv/bin/python -m pytest -m "chaos and not project" --numprocesses 2 --dist loadfile # in short, apart from what it would disturb
+    .venv/bin/python -m pytest -m "chaos and not project" --numprocesses 2 --dist worksteal # in short, apart from what it would disturb
 elif [[ " $* " == *" --chaos "* ]]; then
     .venv/bin/python -m pytest --numprocesses 0 -rP "$@"
 else

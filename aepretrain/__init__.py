@@ -3,10 +3,11 @@
 From Python, and in a notebook (`examples/quickstart.ipynb`):
 
 ```python
-from aepretrain import Execution, Settings, run_grid
+from aepretrain import Settings, run_grid
 
-results = run_grid(networks=["fc"], settings=Settings(dataset="digits", ae_epochs=5, cls_epochs=5))
-results.figure()
+if __name__ == "__main__":  # not needed in a notebook; a script is imported by its worker processes
+    results = run_grid(networks=["fc"], settings=Settings(dataset="digits", ae_epochs=5, cls_epochs=5))
+    results.figure().savefig("grid.png")
 ```
 
 | name | what it is |

@@ -1,8 +1,9 @@
 """The same as the command line, to be called from Python: a grid is trained, shown while it is, and read back."""
 
+import multiprocessing
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from aepretrain.records import Record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
-    """Finished trainings, and the table of their classifiers; a notebook shows the table by itself."""
+    """Finished trainings, and the table of their classifiers, which is what is shown of it."""
 
     records: "tuple[Record, ...]"
     failures: dict[str, str]
@@ -41,7 +42,7 @@ class Results:
 
         return report.figure(self.table)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         from aepretrain import report
 
         if not any(is_classifier(record.cell[2]) for record in self.records):
@@ -50,7 +51,7 @@ class Results:
         return report.markdown(self.table) + missing
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return repr(self)
 
 
 def run_grid(
@@ -74,6 +75,10 @@ def run_grid(
     MLflow is told not to send telemetry, unless the environment says otherwise. Raises `UsageError` for what cannot be
     asked for, and `Failure` where data or store cannot be had.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself finds out
+        raise UsageError(
+            'run_grid was called by a worker that imports a script: call it under if __name__ == "__main__":'
+        )
     settings, execution = settings or Settings(), execution or Execution()
     _prepare()
     from rich.console import Console
@@ -95,8 +100,12 @@ def run_grid(
 def read_results(tracking_uri: str | None = None, **settings: Any) -> Results:
     """What is finished in a store, but for studies, as ``aepretrain compare`` reads it.
 
-    `settings` are fields of `Settings`; where the store holds runs of different ones, they choose.
+    `settings` are fields of `Settings`; where the store holds runs of different ones, they choose. Raises `UsageError`
+    for what is no field.
     """
+    unknown = settings.keys() - {one.name for one in fields(Settings)}
+    if unknown:
+        raise UsageError(f"{', '.join(sorted(unknown))}: no such setting")
     _prepare()
     from aepretrain import report
 

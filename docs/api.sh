@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Make the pages of the Python API from the docstrings, in a folder (docs/api, which git ignores): docs/api.sh [FOLDER]
-# Needs pdoc: .venv/bin/uv pip install --python .venv/bin/python pdoc
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PDOC_ALLOW_EXEC=1 .venv/bin/python - "${1:-docs/api}" <<'MAKE'

@@ -1,5 +1,6 @@
 """What ``import aepretrain`` offers: quick, complete, and the same grid as the command line's."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,8 @@ def test_a_grid_is_trained_once_and_read_back(
     assert [record.run_id for record in again.records] == [record.run_id for record in results.records]
     assert "[4/4] fc-none-scratch-s0 reused" in capsys.readouterr().out
     read = read_results(uri, dataset="digits")
-    assert str(read) == str(results) == results._repr_markdown_()
+    assert repr(read) == str(results) == results._repr_markdown_()
+    assert uri not in repr(read), "a notebook keeps what is shown, and an address may hold a password"
     assert "| 1 | fc, none | 0." in str(read)
     assert len(results.figure().axes) == 2
 
@@ -65,6 +67,29 @@ def test_what_cannot_be_asked_for_is_refused_before_there_is_a_store(tmp_path: P
         run_grid(augmentations=["flip"], tracking_uri=uri)
     with pytest.raises(UsageError, match="dataset='imagenet' is not known"):
         run_grid(settings=Settings(dataset="imagenet"), tracking_uri=uri)
+    with pytest.raises(UsageError, match="epochs, rate: no such setting"):
+        read_results(uri, rate=0.1, epochs=5)
     with pytest.raises(UsageError, match="nothing to train"):
         run_grid(seeds=[], tracking_uri=uri)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.project
+def test_a_script_without_a_guard_ends_and_says_what_it_lacks(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "script.py").write_text(
+        f"from aepretrain import Settings, run_grid\n"
+        f"run_grid(networks=['fc'], settings=Settings(dataset='digits'), tracking_uri={uri!r})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'call it under if __name__ == "__main__":' in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("worker processes die before they train anything, twice in a row")
+    assert {run.info.status for run in tracking.open_store(uri).search({})} == {"FAILED"}

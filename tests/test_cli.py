@@ -357,7 +357,6 @@ def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) ->
 
 
 @pytest.mark.project
-@pytest.mark.xdist_group("project")
 @pytest.mark.parametrize(
     "name",
     [*VARIANTS, "compare", "report", "main", "studies", "promote", "onnx", "encode"],

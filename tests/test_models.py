@@ -279,6 +279,10 @@ def test_the_champion_is_registered_once_and_moves(served: Served) -> None:
     description = str(champion.description)
     assert "Chosen: lowest validation loss." in description
     assert "test" not in description
+    command(served, "promote", "--run", best.run_id)
+    renamed = client.get_model_version_by_alias("aepretrain-digits", tracking.CHAMPION)
+    assert renamed.version == champion.version
+    assert "lowest validation loss" not in str(renamed.description), "now a person has chosen it"
     versions = client.search_model_versions("name = 'aepretrain-digits'")
     assert {int(one.version): one.run_id for one in versions} == {1: other.run_id, 2: best.run_id}
     assert store.record(best.run_id).tags["model"].startswith("models:/")

@@ -118,9 +118,9 @@ def encoded(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims 900 million pixels."""
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that claims to be a large square."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -139,7 +139,8 @@ BAD = {
         encoded("PNG").replace(b"IDAT", b"IDAU"),
         "is no PNG or JPEG picture|damaged|cannot be read",
     ),
-    "bomb": (bomb(), "pixels"),
+    "bomb": (bomb(30_000), "has far too many pixels: at most"),
+    "smaller bomb": (bomb(10_000), "has 10,000 × 10,000 pixels: at most"),
 }
 
 

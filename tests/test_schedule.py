@@ -124,6 +124,13 @@ def test_what_was_at_work_in_a_dead_pool_is_tried_once_more_alone() -> None:
     assert len(third) == 4
 
 
+def test_where_no_worker_comes_to_life_there_is_no_third_pool() -> None:
+    schedule = Schedule(works(0), {}, lambda _: None)
+    assert work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",))) == [["fc-none-pretrain-s0"]]
+    with pytest.raises(Failure, match="worker processes die before they train anything, twice in a row"):
+        work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",)))
+
+
 def test_where_the_store_is_away_nothing_is_tried_once_more() -> None:
     class Away(Answering):
         def submit(self, _: Any, stack: list[Work]) -> Any:  # type: ignore[override]

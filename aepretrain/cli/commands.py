@@ -351,9 +351,11 @@ def main() -> NoReturn:
         code = _complain(error, 2)
     except Failure as error:
         code = _complain(error, 1)
+    except BrokenPipeError:  # nobody reads on, as with: aepretrain compare | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter writes what is left
+        code = 1
     except OSError as error:
-        what = f"{error.filename or 'a file'}: {error.strerror or error}"
-        code = _complain(f"{what}; what is finished is kept, the same command goes on from there", 1)
+        code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("interrupted; what is finished is kept, the same command goes on from there", 130)
     except Exception as error:

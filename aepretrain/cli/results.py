@@ -169,7 +169,10 @@ def _of_same_settings(records: "Iterable[Record]", wanted: "Record") -> "Record 
 
 
 def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answer", files: dict[str, bytes]) -> None:
-    """Put the page into the run that ``mlflow run`` opened for it, else into the parent of most of the trainings."""
+    """Put the page into the run that ``mlflow run`` opened for it, else into the parent of most of the trainings.
+
+    Not where that is somebody else's, on a server that keeps them apart.
+    """
     from aepretrain import report, tracking
 
     if run_id is not None:
@@ -183,11 +186,10 @@ def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answe
     parents = Counter(record.parent_run_id for record in records if record.parent_run_id is not None)
     if parents:
         parent = tracking.Run(store, parents.most_common(1)[0][0])
-        parent.log_files(files)
-        link = tracking.run_link("this run", parent.run_id)
-        parent.describe_experiment(
-            f"{files['answer.md'].decode()}\nThe whole report is `results/report.html` among the artifacts of {link}."
-        )
+        with tracking.where_allowed():
+            parent.log_files(files)
+            where = f"`results/report.html` among the artifacts of {tracking.run_link('this run', parent.run_id)}"
+            parent.describe_experiment(f"{files['answer.md'].decode()}\nThe whole report is {where}.")
 
 
 def _log_comparison(store: "tracking.Store", run_id: str, grid: "report.Grid") -> None:

@@ -9,6 +9,7 @@ Shapes: H rows, W columns. Ink is 1 and ground 0, as in MNIST.
 """
 
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,15 @@ def _grey(path: Path) -> Picture:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Failure("is a folder, not a picture" if path.is_dir() else "is no ordinary file")
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Failure(f"has {image.width:,} × {image.height:,} pixels: at most {MAX_PIXELS:,} are read")
             image.load()
             return _brightness(ImageOps.exif_transpose(image))
     except Failure:
         raise
+    except Image.DecompressionBombError:  # raised by Pillow at some 180 million
+        raise Failure(f"has far too many pixels: at most {MAX_PIXELS:,} are read") from None
     except UnidentifiedImageError:
         raise Failure("is no PNG or JPEG picture") from None
     except OSError as error:

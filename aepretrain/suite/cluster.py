@@ -39,6 +39,8 @@ EPOCH_INTERVAL_S = 1.0
 PASSED_ON = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_HTTP_REQUEST_")
 """How variables begin that a worker is told, where it has no value of its own. Credentials are never sent."""
 
+THREADS = "the cluster has workers with several threads: start all with --nthreads 1, for two cells in a process mix"
+
 LOST = "the cluster's scheduler is lost; what is finished is kept, and the same command goes on from there"
 
 
@@ -52,7 +54,7 @@ class Cluster:
     def num_workers(self) -> int:
         """How many workers there are for cells, as it was some seconds ago.
 
-        Raises `Failure` where the scheduler is lost.
+        Raises `Failure` where the scheduler is lost, and where one of them has several threads.
         """
         if self._client.status != "running":
             raise Failure(LOST)
@@ -61,22 +63,22 @@ class Cluster:
                 workers = self._client.scheduler_info()["workers"].values()
             except OSError:
                 raise Failure(LOST) from None
-            self._num_workers, self._counted_s = sum(map(self._suits, workers)), time.monotonic()
+            found = [worker for worker in workers if self._suits(worker)]
+            if any(worker["nthreads"] != 1 for worker in found):
+                raise Failure(THREADS)
+            self._num_workers, self._counted_s = len(found), time.monotonic()
         return self._num_workers
 
     def _suits(self, worker: Mapping[str, Any]) -> bool:
-        return bool(
-            worker["nthreads"] == 1
-            and all(worker["resources"].get(name, 0) >= least for name, least in self._resources.items())
-        )
+        return all(worker["resources"].get(name, 0) >= least for name, least in self._resources.items())
 
     def wait_for_worker(self) -> None:
         """Wait until there is one. Raises `Failure` where none comes."""
         until_s = time.monotonic() + FIRST_WORKER_S
         while not self.num_workers():
             if time.monotonic() > until_s:
-                wanted = "".join(f" and {name}={least:g}" for name, least in self._resources.items())
-                raise Failure(f"the cluster has no worker with one thread (--nthreads 1){wanted}")
+                wanted = "".join(f" with {name}={least:g}" for name, least in self._resources.items())
+                raise Failure(f"the cluster has no worker{wanted}")
             time.sleep(0.5)
             self._counted_s = -COUNT_INTERVAL_S
 
@@ -103,6 +105,7 @@ class Cluster:
         except Exception as error:
             if self._client.status != "running":
                 raise Failure(LOST) from error
+            self._forget()
             raise Failure(
                 f"the cluster's workers cannot be prepared, which need the same environment as this command "
                 f"({tracking.one_line(error)})"
@@ -110,13 +113,20 @@ class Cluster:
         executor = self._client.get_executor(pure=False, resources=dict(self._resources) or None)
         try:
             yield Pool(executor, partial(self._jobs, execution), news.read, partial(_train, token))
-            self._client.unregister_worker_plugin(_Preparation.name)
         except BaseException:
             with suppress(Exception):  # where the scheduler is lost, there is nobody to tell
                 executor.shutdown(wait=False)
                 if self._client.status == "running":
                     self._client.run(_stopped.add, token)
             raise
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Workers that join from now on are not prepared."""
+        with suppress(Exception):
+            if self._client.status == "running":
+                self._client.unregister_worker_plugin(_Preparation.name)
 
 
 @contextmanager
@@ -167,6 +177,8 @@ _stopped: set[str] = set()
 
 def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
     """`perform` in a worker's thread, with its news sent to whoever made the pool of this token."""
+    if get_worker().state.nthreads != 1:  # which has joined since the workers were looked at
+        raise Failure(THREADS)
     variants.prepare_process(works[0].execution.threads)
     told_s = -EPOCH_INTERVAL_S
 

@@ -151,7 +151,8 @@ class _Batch:
             finished = {key: one for key, one in finished.items() if one.parent_run_id == self.parent.run_id}
         for key, record in finished.items():
             if works[key].study is None and record.study is not None:  # from now on it is not the study's alone
-                tracking.Run(self.store, record.run_id).tag(study="")
+                with tracking.where_allowed():
+                    tracking.Run(self.store, record.run_id).tag(study="")
         return finished
 
     def train_again(
@@ -208,4 +209,5 @@ def select(records: Iterable[Record]) -> list[Record]:
 
 def _present_selected(dataset: Dataset, works: Mapping[str, Work], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
-        present(works[record.key], record, dataset)
+        with tracking.where_allowed():
+            present(works[record.key], record, dataset)

@@ -45,6 +45,7 @@ class Schedule:
 
     A worker that dies takes the whole pool with it. The stacks that were at work then are tried once more in the next
     pool, and one by one, so that a stack that is at work when that pool dies has brought it about itself: it fails.
+    Where two pools in a row die before they tell of anything, there is no third.
     """
 
     works: InitVar[Mapping[str, Work]]
@@ -57,6 +58,9 @@ class Schedule:
     running: dict[Future[list[Record | Failure]], list[Work]] = field(init=False, default_factory=dict)
     to_retry: list[list[Work]] = field(init=False, default_factory=list)
     retried: list[list[Work]] = field(init=False, default_factory=list)
+    num_silent: int = field(init=False, default=0)
+    """How many pools in a row have told of nothing."""
+
     unavailable: tracking.Unavailable | None = field(init=False, default=None)
     ready: dict[TrainingSpec, deque[Work]] = field(init=False, default_factory=dict)
     """Of what is waiting that which could begin now, by `TrainingSpec.seedless`."""
@@ -87,23 +91,32 @@ class Schedule:
     def work_through(self, pool: Pool) -> None:
         """Train what is waiting, until nothing is or the pool is dead.
 
-        Raises `Unavailable`, when what is under way has ended, where one of them found that its results are not taken.
+        Raises `Unavailable`, when what is under way has ended, where one of them found that its results are not taken,
+        and `Failure` where no worker comes to life.
         """
+        self.num_silent += 1
         try:
             while self.waiting or self.running:
                 while len(self.running) < pool.jobs() and (works := self._next_stack()):
                     self.running[pool.executor.submit(pool.train, works)] = works  # which a dead pool does not take
                     self._note_begun(works)
                 finished, _ = wait(self.running, timeout=NEWS_INTERVAL_S, return_when=FIRST_COMPLETED)
-                for event in pool.news():
-                    self.listen(event)
+                self._hear(pool)
                 for future in finished:
                     self._settle(self.running[future], future)
                     del self.running[future]
         except BrokenProcessPool:
+            self._hear(pool)
+            if self.num_silent > 1:
+                raise Failure("worker processes die before they train anything, twice in a row") from None
             self._after_death()
         if self.unavailable:
             raise self.unavailable
+
+    def _hear(self, pool: Pool) -> None:
+        for event in pool.news():
+            self.num_silent = 0
+            self.listen(event)
 
     def _after_death(self) -> None:
         """What was at work in the pool that died fails, or waits to be retried."""
@@ -156,6 +169,7 @@ class Schedule:
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             raise error
+        self.num_silent = 0
         if isinstance(error, tracking.Unavailable):
             self.unavailable = error
             self.waiting.clear()

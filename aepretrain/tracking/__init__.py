@@ -5,7 +5,7 @@ nor environment variables decide where a number goes. Importing MLflow takes sec
 late by whoever must answer quickly.
 """
 
-from aepretrain.tracking.availability import StoreError, Unavailable, full_disk_in_a_line, one_line
+from aepretrain.tracking.availability import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
 from aepretrain.tracking.bundle import Bundle, export, read_bundle, restore
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.models import log_model
@@ -55,4 +55,5 @@ __all__ = [
     "serve_hint",
     "ui_hint",
     "upload_kept",
+    "where_allowed",
 ]

@@ -50,6 +50,16 @@ def may_be_mended(error: BaseException) -> bool:
     return may_pass(error) or _http_status(error) in MENDABLE
 
 
+@contextmanager
+def where_allowed() -> Iterator[None]:
+    """Leave the rest of a block undone where a server forbids it, as with runs of others."""
+    try:
+        yield
+    except (MlflowException, requests.HTTPError) as error:
+        if _http_status(error) != HTTPStatus.FORBIDDEN:
+            raise
+
+
 def _http_status(error: BaseException) -> int | None:
     """As a server gave it, or as MLflow says of its own stores; None of what is no answer."""
     if isinstance(error, MlflowException):

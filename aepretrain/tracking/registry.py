@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,13 +46,16 @@ def promote(store: Store, record: Record, name: str, description: str, tags: Map
     else:
         model_uri = client.get_run(record.run_id).data.tags[f"{TAG}model"]
         with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
-            registered_now = mlflow.register_model(model_uri, name, tags={TAG + key: one for key, one in tags.items()})
+            registered_now = mlflow.register_model(model_uri, name)
         version = str(registered_now.version)
-        client.update_model_version(name, version, description)
+    client.update_model_version(name, version, description)
+    for key, one in tags.items():
+        client.set_model_version_tag(name, version, TAG + key, one)
     client.set_registered_model_alias(name, CHAMPION, version)
     return Promotion(name, version, None if before is None else str(before))
 
 
 def serve_hint(store: Store, promotion: Promotion) -> str:
     """What to type to serve the champion."""
-    return f"MLFLOW_TRACKING_URI={redact(store.uri)} mlflow models serve -m {promotion.uri} --env-manager local"
+    uri = shlex.quote(redact(store.uri))
+    return f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {promotion.uri} --env-manager local -p 5001"

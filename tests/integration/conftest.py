@@ -18,10 +18,14 @@ from tests.conftest import ROOT
 from tests.integration.services import ADMIN, mlflow_server, postgresql
 from tests.test_suite import artifacts, inline
 
-PASSWORDS = {ADMIN: "a-password-of-the-administrator", "trainer": "another-password-of-one-who-trains"}
+PASSWORDS = {
+    ADMIN: "a-password-of-the-administrator",
+    "trainer": "another-password-of-one-who-trains",
+    "reader": "a-third-password-of-one-who-reads",
+}
 
 GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "4", "--device", "cpu")
-"""8 trainings of seconds."""
+"""Trainings of seconds."""
 
 
 def credentials(user: str) -> dict[str, str]:
@@ -34,22 +38,20 @@ def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What `GRID` stores with seed 0 and with seed 1 that is trained here, one training after the other, in SQLite.
+def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `GRID` stores that is trained here, one training after the other, in SQLite.
 
-    Two, for what was trained before is found in whichever experiment, and no test is to find what another trained.
+    Seeds 0 and 1 without augmentation, seed 2 with both: a server's store has what was trained before, in whichever
+    experiment, and no test is to find what another has trained.
     """
-    torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
+    path = tmp_path_factory.mktemp("local") / "mlflow.db"
+    path.write_bytes(template.read_bytes())
+    store = tracking.open_store(f"sqlite:///{path}", "local")
     settings = Settings(dataset="digits", ae_epochs=4, cls_epochs=4)
-    found = []
-    for seed in (0, 1):
-        path = tmp_path_factory.mktemp("local") / "mlflow.db"
-        path.write_bytes(template.read_bytes())
-        store = tracking.open_store(f"sqlite:///{path}", "local")
-        specs = grid_specs(("fc",), ("none", "erasing"), (seed,), settings)
-        suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
-        found.append(everything(store))
-    return found
+    specs = grid_specs(("fc",), ("none",), (0, 1), settings) + grid_specs(("fc",), ("none", "erasing"), (2,), settings)
+    torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
+    suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
+    return everything(store)
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +62,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(served: Path) -> Iterator[str]:
-    """Address of a server with two users, the administrator and one who has no rights but their own."""
+    """Address of a server with an administrator and two who have no rights but their own."""
     with postgresql() as login, mlflow_server(login, PASSWORDS[ADMIN], served) as address:
         with pytest.MonkeyPatch.context() as patch:
             log_in(patch, ADMIN)
-            AuthServiceClient(address).create_user("trainer", PASSWORDS["trainer"])
+            for user in ("trainer", "reader"):
+                AuthServiceClient(address).create_user(user, PASSWORDS[user])
         yield address
 
 

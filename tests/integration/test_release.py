@@ -19,7 +19,7 @@ import aepretrain
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).parent / "uv"
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.integration
 
 
 def run(*command: str | Path, folder: Path, **environment: str) -> str:

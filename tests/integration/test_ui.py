@@ -28,7 +28,7 @@ from tests.integration.browser import (
     show_description,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("ui")]
+pytestmark = pytest.mark.integration
 
 GRID = ["grid", "--dataset", "digits", "--network", "fc", "--seeds", "0,1", "--epochs", "3", "--device", "cpu"]
 expect.set_options(timeout=PATIENCE_S * 1000)
