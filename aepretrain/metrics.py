@@ -3,8 +3,12 @@
 Definitions are those of scikit-learn's `precision_recall_fscore_support` with `zero_division=0`.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+NUM_BINS = 15
 
 
 def confusion_matrix(
@@ -38,6 +42,17 @@ def macro_f1(confusion_KK: NDArray[np.int64]) -> float:
     support_K = confusion_KK.sum(axis=0) + confusion_KK.sum(axis=1)
     f1_K = _share(2 * np.diag(confusion_KK), support_K)
     return float(f1_K[support_K > 0].mean())
+
+
+def calibration_error(confidence_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> float:
+    """The expected calibration error with 15 bins of equal width (Guo et al. 2017, section 2).
+
+    `confidence_N` is the probability given to the predicted class. Bins are open below and closed above: over all
+    images, the mean absolute difference between a bin's mean confidence and its share of right predictions.
+    """
+    bins_N = np.clip(np.ceil(confidence_N.astype(np.float64) * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    excess = np.bincount(bins_N, confidence_N - right_N, NUM_BINS)
+    return float(np.abs(excess).sum() / len(right_N))
 
 
 def _share(part_K: NDArray[np.int64], whole_K: NDArray[np.int64]) -> NDArray[np.float64]:

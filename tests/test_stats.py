@@ -175,23 +175,6 @@ def test_crossed_bootstrap_uses_its_generator_and_comes_near_the_two_way_interva
     assert (found[0].low, found[0].high) == pytest.approx((expected.low, expected.high), abs=0.15 * width)
 
 
-def test_calibration_error_by_hand() -> None:
-    # Bins of 1/15: 0.95 and 0.97 fall into the last (14/15 = 0.933 to 1), one of them right; 0.5 into another, right.
-    found = stats.calibration_error(np.array([0.95, 0.97, 0.5]), np.array([True, False, True]))
-    assert found == pytest.approx((2 * abs(0.96 - 0.5) + abs(0.5 - 1)) / 3)
-    assert stats.calibration_error(np.ones(4), np.ones(4, bool)) == 0
-    upper_edge = np.array([2 / 15, 1.5 / 15])  # closed above: both in the second bin, where errors cancel
-    assert stats.calibration_error(upper_edge, np.array([False, False])) == pytest.approx(3.5 / 30)
-
-
-def test_calibrated_predictions_have_a_small_error() -> None:
-    draw = generator(2)
-    confidence_N = draw.uniform(0.1, 1, 200_000)
-    right_N = draw.uniform(0, 1, 200_000) < confidence_N
-    assert stats.calibration_error(confidence_N, right_N) < 0.01
-    assert stats.calibration_error(confidence_N, draw.uniform(0, 1, 200_000) < 0.5) > 0.2
-
-
 def test_intervals_without_enough_rows_have_no_end() -> None:
     for found in (
         stats.two_way_interval(np.ones((1, 5)), 0.95),

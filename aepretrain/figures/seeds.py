@@ -1,6 +1,8 @@
 """The figures of many trainings: every seed of every variant, their means, intervals and differences."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aepretrain.figures.style import COLOURS, INK, PALE, colour_of, new_figure
-from aepretrain.stats import Estimate
+
+if TYPE_CHECKING:  # SciPy takes a second to import, which those who draw a training's own figures do not need
+    from aepretrain.stats import Estimate
 
 
 def grid_accuracy(
@@ -82,8 +86,8 @@ def accuracies(
 
 
 def label_curves(
-    curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]],
-    differences: Mapping[str, Mapping[int, Estimate]],
+    curves: "Mapping[str, Mapping[str, Mapping[int, Estimate]]]",
+    differences: "Mapping[str, Mapping[int, Estimate]]",
     negligible: float,
     names: Mapping[str, str],
 ) -> Figure:
@@ -100,7 +104,7 @@ def label_curves(
         lower.axhspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0)
         lower.axhline(0, color=PALE, lw=0.8)
         in_points = {
-            num: Estimate(100 * one.value, 100 * one.low, 100 * one.high)
+            num: replace(one, value=100 * one.value, low=100 * one.low, high=100 * one.high)
             for num, one in differences[experiment].items()
         }
         _draw_estimates(lower, in_points, COLOURS["finetune"], "finetune − scratch")
@@ -115,7 +119,7 @@ def label_curves(
     return figure
 
 
-def curves(of_experiments: Mapping[str, Mapping[str, Mapping[int, Estimate]]], x_label: str, y_label: str) -> Figure:
+def curves(of_experiments: "Mapping[str, Mapping[str, Mapping[int, Estimate]]]", x_label: str, y_label: str) -> Figure:
     """A mean with its interval against a number, by variant, a panel for each experiment."""
     num_rows = (len(of_experiments) + 1) // 2
     figure = Figure(figsize=(8.2, 3.3 * num_rows), layout="constrained")
@@ -163,7 +167,7 @@ def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[flo
     return figure
 
 
-def _draw_estimates(axes: Axes, of_labels: Mapping[int, Estimate], colour: str, name: str) -> None:
+def _draw_estimates(axes: Axes, of_labels: "Mapping[int, Estimate]", colour: str, name: str) -> None:
     """Means as a line over the numbers of labels, their intervals as a band, where several seeds give one."""
     numbers, estimates = list(of_labels), list(of_labels.values())
     axes.plot(numbers, [one.value for one in estimates], "o-", ms=4, color=colour, label=name)
@@ -175,7 +179,7 @@ def _draw_estimates(axes: Axes, of_labels: Mapping[int, Estimate], colour: str, 
 def paired_differences(
     title: str,
     differences: Mapping[str, NDArray[np.float64]],
-    means: Mapping[str, Estimate],
+    means: "Mapping[str, Estimate]",
     negligible: float,
     published: Mapping[str, float],
 ) -> Figure:

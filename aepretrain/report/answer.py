@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aepretrain import stats
+from aepretrain.metrics import calibration_error
 from aepretrain.records import Predictions, Record
 from aepretrain.report.grid import DATASET_TITLES, EXPERIMENTS, MISSING, Cell, Grid, Score, Table, signed
 from aepretrain.spec import derive_seed, format_seeds
@@ -163,7 +164,7 @@ def _new_images(finetune_SN: NDArray[np.bool_], scratch_SN: NDArray[np.bool_], d
 def _calibration(of_seeds: Sequence[Predictions]) -> Calibration:
     """Probabilities are kept as half-precision logarithms: three significant digits."""
     errors = [
-        stats.calibration_error(np.exp(-one.nll_predicted_N.astype(np.float64)), one.predicted_N == one.labels_N)
+        calibration_error(np.exp(-one.nll_predicted_N.astype(np.float64)), one.predicted_N == one.labels_N)
         for one in of_seeds
     ]
     nll = [float(np.mean(one.nll_label_N, dtype=np.float64)) for one in of_seeds]

@@ -3,7 +3,6 @@
 Nothing here knows runs, files or figures. What is drawn is drawn from a generator that the caller gives.
 """
 
-from aepretrain.stats.calibration import calibration_error
 from aepretrain.stats.crossed import (
     CrossedInterval,
     crossed_bootstrap,
@@ -37,7 +36,6 @@ __all__ = [
     "CrossedInterval",
     "Estimate",
     "Verdict",
-    "calibration_error",
     "compare",
     "crossed_bootstrap",
     "holm",

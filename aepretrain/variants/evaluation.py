@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aepretrain import stats
 from aepretrain.analysis import linear_cka, map_of_codes
 from aepretrain.augment import Rectangles, draw_rectangles
 from aepretrain.data import IMAGE_SIZE, Dataset, split
 from aepretrain.engine import evaluate
+from aepretrain.metrics import calibration_error
 from aepretrain.networks import Classifier, Network, build, load_part
 from aepretrain.records import CodeMaps
 from aepretrain.spec import CLASSIFIERS, Failure, TrainingSpec, derive_seed
@@ -106,7 +106,7 @@ def _judge(probs_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
     return {
         "accuracy": right_N.double().mean().item(),
         "nll": -of_label_N.clamp_min(torch.finfo(torch.float64).tiny).log().mean().item(),
-        "ece": stats.calibration_error(confidence_N.numpy(), right_N.numpy()),
+        "ece": calibration_error(confidence_N.numpy(), right_N.numpy()),
     }
 
 
