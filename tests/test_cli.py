@@ -371,7 +371,7 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     reading = name in ("compare", "report", "promote", "onnx", "encode")
-    cell = [] if name == "main" or reading else ["-P", "network=fc", "-P", "augmentation=none"]
+    cell = [] if reading else ["-P", "network=fc"] + ([] if name == "main" else ["-P", "augmentation=none"])
     work = [] if reading else ["-P", "dataset=digits", "-P", "epochs=2"]
     work += ["-P", "folder=docs/pictures"] if name == "encode" else []
     work += ["-P", "updates=20"] if name == "studies" else []  # which MLproject does not list
