@@ -178,12 +178,20 @@ def test_any_command_line_ends_in_order(copied: Callable[[Path], str], tmp_path:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("main", {"network": "fc; touch marker", "seeds": "$(touch marker)", "dataset": "`touch marker`"}),
         (
-            "scratch",
-            {"network": "fc' ; touch marker; '", "augmentation": 'none" | touch marker "', "lr": "1 && touch marker"},
+            "main",
+            {
+                "network": "fc; touch marker",
+                "seeds": "$(touch marker)",
+                "dataset": "`touch marker`",
+                "augmentation": 'none" | touch marker "',
+                "lr": "1 && touch marker",
+                "erase_scale": "0.1\n; touch marker",
+                "batch_size": "' ; touch marker; '",
+                "patience": "\ntouch marker\n",
+                "jobs": "&touch marker&",
+            },
         ),
-        ("pretrain", {"network": "fc\ntouch marker\n", "erase_scale": "0.1\n; touch marker", "seed": "&touch marker&"}),
         (
             "scratch",
             {"network": "fc", "dataset": "digits", "epochs": "1", "plugin": "; touch marker", "data-dir": "a b;'c"},

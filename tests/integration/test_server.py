@@ -1,13 +1,19 @@
-"""A grid on MLflow's server with PostgreSQL, users and proxied artifacts, as deploy/ has it."""
+"""A grid on MLflow's server with PostgreSQL, users and proxied artifacts, as deploy/ has it, and on a Dask cluster."""
 
 import json
+import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Run
 
 from aepretrain import suite, tracking
+from tests.integration.cluster import Cluster, Command
 from tests.integration.conftest import GRID, PASSWORDS, aepretrain, credentials, everything, log_in
+from tests.integration.services import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -48,13 +54,11 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
     left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent != tmp_path / "results"}
     assert all(name.endswith(".lock") for name in left), "nothing is left where the workers were"
 
-    again = aepretrain(tmp_path, on_server, *OWN, "--out", "again")
-    assert again.stdout.count(" reused: ") == 8
     compared = aepretrain(tmp_path, on_server, "compare", "--out", "compared")
     assert (compared.returncode, compared.stderr) == (0, "")
-    tables = [json.loads((tmp_path / name / "grid.json").read_text()) for name in ("results", "again", "compared")]
-    assert tables[0] == tables[1] == tables[2]
-    for done in (remote, again, compared):
+    tables = [json.loads((tmp_path / name / "grid.json").read_text()) for name in ("results", "compared")]
+    assert tables[0] == tables[1]
+    for done in (remote, compared):
         assert PASSWORDS["trainer"] not in done.stdout
 
     log_in(monkeypatch, "reader")
@@ -68,3 +72,91 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
     assert (reported.returncode, reported.stderr) == (0, ""), reported.stdout
     (parent,) = (run for run in runs if run.data.tags["aepretrain.kind"] == "grid")
     assert not store.client.list_artifacts(parent.info.run_id, "results/report"), "it is the trainer's"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, server: str) -> Iterator[Cluster]:
+    found = Cluster(
+        tmp_path, {"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_NAME": tmp_path.name, **credentials("trainer")}
+    )
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def store(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> tracking.Store:
+    """The server's store, as the grid's user sees it."""
+    log_in(monkeypatch, "trainer")
+    monkeypatch.setenv("XDG_STATE_HOME", str(cluster.folder / "driver" / "state"))
+    return tracking.open_store(
+        cluster.environment["MLFLOW_TRACKING_URI"], cluster.environment["MLFLOW_EXPERIMENT_NAME"]
+    )
+
+
+def runs(store: tracking.Store) -> list[Run]:
+    """The trainings of the test's own experiment."""
+    return [run for run in store.search({"kind": "training"}) if run.info.experiment_id == store.experiment_id]
+
+
+def check(store: tracking.Store, expected: dict[str, Any], augmentation: str) -> None:
+    """Every cell is there, finished once, with the bits that it has without a cluster; nothing is left running."""
+    expected = {
+        key: cell for key, cell in expected.items() if (cell[-1]["seed"], cell[-1]["augmentation"]) == (2, augmentation)
+    }
+    assert len(expected) == 4
+    found = everything(store)
+    assert {key: found[key] for key in expected} == expected
+    finished = [run.data.tags["aepretrain.key"] for run in runs(store) if run.info.status == "FINISHED"]
+    assert sorted(finished) == sorted(expected)
+    assert {run.info.status for run in runs(store)} == {"FINISHED", "KILLED"}
+
+
+def test_a_worker_that_is_killed_costs_no_cell(
+    cluster: Cluster, store: tracking.Store, expected: dict[str, Any]
+) -> None:
+    cluster.start_scheduler()
+    one, other = cluster.start_worker("one", hold_at=1), cluster.start_worker("other")
+    command = Command(cluster, "none")
+    command.wait_until((cluster.folder / "one" / "held").exists)
+    one.kill()
+    done = command.finish()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.count(" finished: ") == 4
+    assert done.stdout.count("its worker process died") == 1
+    check(store, expected, "none")
+    made = [(int(run.data.tags["aepretrain.pid"]), run.info.status) for run in runs(store)]
+    assert Counter(made) == {(one.pid, "KILLED"): 1, (other.pid, "FINISHED"): 4}
+    for name, process in {"one": one, "other": other}.items():
+        told = (cluster.folder / name / "adopted").read_text().split()
+        assert told == [str(process.pid)], "the dataset came once"
+
+
+def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
+    cluster: Cluster, store: tracking.Store, expected: dict[str, Any]
+) -> None:
+    scheduler, worker = cluster.start_scheduler(), cluster.start_worker("one", hold_at=2)
+    command = Command(cluster, "erasing")
+    command.wait_until((cluster.folder / "one" / "held").exists)
+    scheduler.kill()
+    done = command.finish()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"aepretrain: the cluster.*; what is finished is kept, (and )?the same command goes on from there", line
+    )
+    worker.kill()
+    cluster.start_scheduler()
+    cluster.start_worker("other")
+    done = Command(cluster, "erasing").finish()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.count(" reused: ") == 1
+    check(store, expected, "erasing")
+
+
+def test_without_a_scheduler_nothing_begins(tmp_path: Path, uri: str) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    done = aepretrain(tmp_path, {"MLFLOW_TRACKING_URI": uri}, "grid", *GRID, "--cluster", address)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"aepretrain: there is no Dask scheduler at {address}: ")
+    assert not list(tracking.open_store(uri).search({}))

@@ -1,0 +1,127 @@
+"""A Dask cluster as processes: a scheduler and workers that share nothing, and a grid's command on it."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.conftest import wait_for
+from tests.integration.conftest import GRID, aepretrain, as_user
+from tests.integration.services import free_port
+
+LONG_S = 300
+"""On a busy machine, importing alone takes a minute."""
+
+PRELOADED = """
+import os
+import time
+from aepretrain.data import digits
+from aepretrain.suite import cluster
+
+adopt, perform = cluster.adopt, cluster.perform
+num_begun = 0
+
+
+def adopt_and_tell(dataset, data_dir):
+    with open("adopted", "a") as file:
+        print(os.getpid(), file=file)
+    adopt(dataset, data_dir)
+
+
+def load(*_):
+    raise AssertionError("a worker reads no dataset")
+
+
+def hold(works, listen):
+    global num_begun
+    num_begun += 1
+
+    def report(event):
+        listen(event)
+        if event.kind == "epoch" and event.epoch.epoch == 3 and str(num_begun) == os.environ.get("HOLD_AT"):
+            open("held", "w").close()
+            time.sleep(1000)
+
+    return perform(works, report)
+
+
+def dask_setup(_):  # once a worker; the file itself is loaded twice
+    cluster.adopt, cluster.perform, digits.load = adopt_and_tell, hold, load
+"""
+"""In a worker before it begins: it says when it is given a dataset, and finds none itself.
+
+In the third epoch of its training number HOLD_AT it waits, to be killed there.
+"""
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers; each worker has a folder of its own for what a host has."""
+
+    folder: Path
+    environment: dict[str, str]
+    port: int = field(default_factory=free_port)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def _start(self, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        folder.mkdir(exist_ok=True)
+        (folder / "preloaded.py").write_text(PRELOADED)
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                cwd=folder,
+                env=as_user(folder, self.environment | environment),
+                stdout=log,
+                stderr=log,
+            )
+        self.processes.append(process)
+        return process
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        where = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        return self._start(self.folder / "scheduler", "scheduler", *where)
+
+    def start_worker(self, name: str, hold_at: int = 0) -> subprocess.Popen[bytes]:
+        """A worker that the scheduler knows when this returns."""
+        how = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1", "--preload", "preloaded.py")
+        process = self._start(
+            self.folder / name, "worker", self.address, *how, "--resources", "CELL=1", HOLD_AT=str(hold_at)
+        )
+        wait_for(lambda: "Registered to" in (self.folder / name / "log").read_text(), LONG_S)
+        return process
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+class Command:
+    """The half of the grid that has this augmentation, on the cluster, in a thread."""
+
+    def __init__(self, cluster: Cluster, augmentation: str) -> None:
+        where = ("--augmentation", augmentation, "--cluster", cluster.address, "--resources", "CELL=0.5")
+        self._thread = threading.Thread(target=lambda: self._run(cluster, where))
+        self.done: subprocess.CompletedProcess[str] | None = None
+        self._thread.start()
+
+    def _run(self, cluster: Cluster, where: tuple[str, ...]) -> None:
+        folder = cluster.folder / "driver"
+        folder.mkdir(exist_ok=True)
+        self.done = aepretrain(folder, cluster.environment, "grid", *GRID, "--seeds", "2", *where)
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so while the command is under way."""
+        wait_for(lambda: self.done or condition(), LONG_S)
+        assert self.done is None, self.done.stderr
+
+    def finish(self) -> subprocess.CompletedProcess[str]:
+        self._thread.join()
+        assert self.done is not None
+        return self.done
