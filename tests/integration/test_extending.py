@@ -80,12 +80,12 @@ def test_the_source_of_a_plugin_is_part_of_the_keys_that_use_it(run: Run, tmp_pa
     own, other = tmp_path / "own.py", tmp_path / "other.py"
     shutil.copy(ROOT / "examples/shifting.py", own)
     shutil.copy(ROOT / "examples/residual.py", other)
-    command = ("scratch", "--plugin", "own", "--plugin", "other", *QUICK, "--augmentation", "shifting")
-    assert "fc-shifting-scratch-s0 finished" in run(*command).stdout
+    command = ("pretrain", "--plugin", "own", "--plugin", "other", *QUICK, "--augmentation", "shifting")
+    assert "fc-shifting-pretrain-s0 finished" in run(*command).stdout
     other.write_text(other.read_text() + "\n# changed\n")
-    assert "fc-shifting-scratch-s0 is done already" in run(*command).stdout, "it does not use that"
+    assert "fc-shifting-pretrain-s0 is done already" in run(*command).stdout, "it does not use that"
     own.write_text(own.read_text() + "\n# changed\n")
-    assert "fc-shifting-scratch-s0 finished" in run(*command).stdout
+    assert "fc-shifting-pretrain-s0 finished" in run(*command).stdout
 
 
 def test_an_installed_package_is_loaded_by_its_entry_point(run: Run, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_an_installed_package_is_loaded_by_its_entry_point(run: Run, tmp_path: P
     points = site / "lenses-1.0.dist-info/entry_points.txt"
     points.write_text("[aepretrain.plugins]\nshift = lenses\n")
     shutil.copy(ROOT / "examples/shifting.py", site / "lenses.py")
-    done = run("scratch", *QUICK, "--augmentation", "shifting", path=site)
+    done = run("pretrain", *QUICK, "--augmentation", "shifting", path=site)
     assert done.returncode == 0, done.stderr
-    assert "fc-shifting-scratch-s0 finished" in done.stdout
+    assert "fc-shifting-pretrain-s0 finished" in done.stdout
     points.write_text("[aepretrain.plugins]\nshift = glasses\n")
-    broken = run("scratch", *QUICK, path=site)
+    broken = run("pretrain", *QUICK, path=site)
     assert broken.returncode == 2
     assert "plugin 'shift' of the installed package lenses cannot be imported: " in broken.stderr
     assert "No module named 'glasses'" in broken.stderr

@@ -11,6 +11,7 @@ import pytest
 from mlflow.entities import Run
 
 from aepretrain import suite, tracking
+from aepretrain.tracking import StoreError
 from tests.integration.cluster import Cluster, Command
 from tests.integration.conftest import GRID, PASSWORDS, aepretrain, credentials, everything, log_in
 from tests.integration.services import free_port
@@ -21,14 +22,18 @@ OWN = ("grid", *GRID, "--augmentation", "none", "--seeds", "0,1")
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
-def test_without_the_password_nothing_begins(password: str | None, server: str, tmp_path: Path) -> None:
-    who = credentials("trainer") | {"MLFLOW_TRACKING_PASSWORD": password} if password else {}
-    done = aepretrain(tmp_path, {"MLFLOW_TRACKING_URI": server, **who}, "grid", *GRID)
-    assert done.returncode == 1, done.stdout
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"aepretrain: the tracking store {server} cannot be opened: ")
-    assert "You are not authenticated" in line
-    assert "wrong" not in done.stdout + done.stderr
+def test_without_the_password_nothing_is_opened(
+    password: str | None, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    if password:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "trainer")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    with pytest.raises(StoreError) as error:
+        tracking.open_store(server)
+    assert str(error.value).startswith(f"the tracking store {server} cannot be opened: ")
+    assert "You are not authenticated" in str(error.value)
+    assert "wrong" not in str(error.value)
 
 
 def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
