@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aepretrain.redaction import redact
-from aepretrain.spec import Execution, Failure
+from aepretrain.spec import Execution
+from aepretrain.writing import replacing
 
 if TYPE_CHECKING:
     from aepretrain import report, tracking
@@ -61,12 +62,6 @@ def show(grid: "report.Grid", folder: Path) -> None:
 
 def write_files(folder: Path, files: "Mapping[str, bytes]") -> None:
     """Write files of these names into a folder, each at once."""
-    try:
-        for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
+    for name, content in files.items():
+        with replacing(folder / name) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-    except OSError as error:
-        raise Failure(f"nothing can be written to {folder}: {error.strerror}") from None

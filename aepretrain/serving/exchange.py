@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aepretrain.spec import Failure
+from aepretrain.writing import replacing
 
 TOLERANCE = 1e-5
 """How far probabilities may be apart: both are float32, summed in different orders."""
@@ -46,12 +47,8 @@ def export_onnx(module: nn.Module, target: Path) -> float:
     apart = max(_apart(module, session, num) for num in CHECKED_SIZES)
     if not apart <= TOLERANCE:
         raise Failure(f"ONNX Runtime's probabilities are up to {apart:.2g} away from PyTorch's; nothing was written")
-    partial = target.with_name(f".{target.name}.partial")
-    try:
+    with replacing(target) as partial:
         partial.write_bytes(content)
-        partial.replace(target)
-    except OSError as error:
-        raise Failure(f"nothing can be written to {target}: {error.strerror or error}") from None
     return apart
 
 

@@ -18,6 +18,7 @@ from aepretrain.serving.pictures import SUFFIXES, read_picture
 from aepretrain.spec import Failure
 from aepretrain.tracking import Store
 from aepretrain.variants import encoding_module, parse_weights, scoring_module
+from aepretrain.writing import replacing
 
 BATCH = 256
 """Pictures at once, so that a folder of any size fits into memory."""
@@ -69,17 +70,14 @@ def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: d
     batches = _coded(module, paths)
     first = next(batches)
     schema = first.schema.with_metadata(about)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with partial.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            writer.write_batch(first.replace_schema_metadata(about))
-            for batch in batches:
-                writer.write_batch(batch.replace_schema_metadata(about))
-        partial.replace(target)
-    except OSError as error:
-        raise Failure(f"nothing can be written to {target}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replacing(target) as partial,
+        partial.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        writer.write_batch(first.replace_schema_metadata(about))
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(about))
     return int(first.schema.field("code").type.list_size)
 
 
