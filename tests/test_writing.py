@@ -16,9 +16,8 @@ def test_a_file_is_replaced_when_all_of_it_is_there(tmp_path: Path) -> None:
         with replacing(target) as partial:
             partial.write_text(content)
         assert target.read_text() == content
-    with pytest.raises(KeyError), replacing(target) as partial:
-        partial.write_text("half")
-        raise KeyError
+    with pytest.raises(UnicodeEncodeError), replacing(target) as partial:
+        partial.write_text("half, and then what cannot be written: \udc80", encoding="utf-8")
     assert target.read_text() == "two"
     assert list(target.parent.iterdir()) == [target]
 
