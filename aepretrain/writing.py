@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +15,10 @@ def replacing(target: Path) -> Iterator[Path]:
     Folders on the way are made. Raises `Failure` where it cannot be written, and where the target is there and no
     ordinary file: a device would be replaced by one.
     """
-    partial = target.with_name(f".{target.name}.partial") if target.name else target
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise Failure(f"nothing can be written to {target}: it is no ordinary file")
+    partial = target.with_name(f".{target.name}.partial")
     try:
-        if target.exists() and not target.is_file():
-            raise Failure(f"nothing can be written to {target}: it is no ordinary file")
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(target)

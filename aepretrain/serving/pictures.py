@@ -68,7 +68,10 @@ def _grey(path: Path) -> Picture:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Failure("is a folder, not a picture" if path.is_dir() else "is no ordinary file")
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG", "JPEG")) as image:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),  # it has a bound below
+            Image.open(path, formats=("PNG", "JPEG")) as image,
+        ):
             if image.width * image.height > MAX_PIXELS:
                 raise Failure(f"has {image.width:,} × {image.height:,} pixels: at most {MAX_PIXELS:,} are read")
             image.load()
