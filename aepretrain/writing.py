@@ -8,14 +8,19 @@ from pathlib import Path
 from aepretrain.spec import Failure
 
 
+def is_replaceable(target: Path) -> bool:
+    """Whether nothing is there yet, or an ordinary file; a device or a folder is not."""
+    return os.path.isfile(target) or not os.path.exists(target)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A path to write to, which becomes the target when the block ends well; until then nothing there changes.
 
-    Folders on the way are made. Raises `Failure` where it cannot be written, and where the target is there and no
-    ordinary file: a device would be replaced by one.
+    Folders on the way are made. Raises `Failure` where it cannot be written, and where the target `is_replaceable`
+    says no: a device would become a file.
     """
-    if os.path.exists(target) and not os.path.isfile(target):
+    if not is_replaceable(target):
         raise Failure(f"nothing can be written to {target}: it is no ordinary file")
     partial = target.with_name(f".{target.name}.partial")
     try:

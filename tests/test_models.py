@@ -172,6 +172,7 @@ def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
         (("predict", "--plugin", "nowhere", "{picture}"), UsageError, "plugin 'nowhere' cannot be imported"),
         (("predict", "{picture}", "{picture}.txt"), Failure, "No such file"),
         (("onnx", "--out", "{folder}"), UsageError, "it must be a file in a folder that is there"),
+        (("onnx", "--out", "/dev/null"), UsageError, "it must be a file in a folder that is there"),
         (("encode", "{folder}", "--out", "nowhere/codes.parquet"), UsageError, "it must be a file in a folder"),
         (("promote", "--name", "a/b"), UsageError, "name='a/b'"),
     ],

@@ -11,6 +11,7 @@ import click
 from aepretrain.cli.options import store_option
 from aepretrain.cli.shared import adopted_run_id, open_store, say_where
 from aepretrain.spec import Execution, UsageError
+from aepretrain.writing import is_replaceable
 
 if TYPE_CHECKING:
     from aepretrain import tracking
@@ -165,7 +166,7 @@ def promote(name: str | None, **options: Any) -> None:
 
 
 def _check_target(path: Path) -> None:
-    if path.is_dir() or not path.parent.is_dir():
+    if not is_replaceable(path) or not path.parent.is_dir():
         raise UsageError(f"out={str(path)!r} is not allowed: it must be a file in a folder that is there")
 
 
