@@ -16,8 +16,8 @@ from aepretrain import data, suite, tracking
 from aepretrain.data import mnist
 from aepretrain.records import Predictions
 from aepretrain.spec import Execution, Settings, grid_specs
-from tests.chaos.commands import Command, Done, anew, forked, start
 from tests.chaos.damage import copied, original
+from tests.commands import Command, Done, anew, forked, start
 from tests.conftest import ROOT
 from tests.test_data import SHARED
 from tests.test_suite import inline

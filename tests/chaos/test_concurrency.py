@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from aepretrain import tracking
-from tests.chaos.commands import start
 from tests.chaos.conftest import Commands, check_store
+from tests.commands import start
 
 pytestmark = pytest.mark.chaos
 

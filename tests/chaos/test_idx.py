@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aepretrain.data import mnist
 from aepretrain.spec import Failure
-from tests.chaos.commands import Done, aepretrain
+from tests.commands import Done, aepretrain
 from tests.test_data import SHARED, needs_mnist
 
 pytestmark = pytest.mark.chaos

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from aepretrain import tracking
-from tests.chaos.commands import Command, Done
 from tests.chaos.conftest import (
     Commands,
     begun,
@@ -22,6 +21,7 @@ from tests.chaos.conftest import (
     wait_until_gone,
     workers,
 )
+from tests.commands import Command, Done
 from tests.conftest import AT_FULL_LENGTH
 
 pytestmark = pytest.mark.chaos

@@ -14,7 +14,7 @@ from aepretrain import tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.records import Predictions
 from aepretrain.spec import CLASSIFIERS, PROBES, VARIANTS, Failure, Settings, TrainingSpec, grid_specs
-from tests.chaos.commands import aepretrain
+from tests.commands import aepretrain
 from tests.test_suite import grid
 
 pytestmark = pytest.mark.chaos

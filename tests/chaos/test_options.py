@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aepretrain.cli.commands import cli
-from tests.chaos.commands import aepretrain
 from tests.chaos.damage import OPTIONS
+from tests.commands import aepretrain
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.chaos

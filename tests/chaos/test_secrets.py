@@ -19,8 +19,8 @@ from aepretrain.redaction import redact
 from aepretrain.report import Panel
 from aepretrain.spec import CLASSIFIERS, Failure, UsageError
 from aepretrain.stats import Estimate
-from tests.chaos.commands import Done, aepretrain
 from tests.chaos.damage import OPTIONS
+from tests.commands import Done, aepretrain
 from tests.test_report import records
 
 pytestmark = pytest.mark.chaos

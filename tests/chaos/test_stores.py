@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aepretrain import tracking
-from tests.chaos.commands import aepretrain
 from tests.chaos.damage import OPTIONS
+from tests.commands import aepretrain
 
 pytestmark = pytest.mark.chaos
 

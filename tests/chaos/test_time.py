@@ -11,8 +11,8 @@ import pytest
 
 from aepretrain import tracking
 from aepretrain.records import EPOCH_METRICS, Record
-from tests.chaos.commands import aepretrain
 from tests.chaos.damage import OPTIONS
+from tests.commands import aepretrain
 
 pytestmark = pytest.mark.chaos
 

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest
 
 from aepretrain import tracking
 from aepretrain.data import Dataset
+from tests import commands
+from tests.commands import Done
 from tests.conftest import ROOT
 from tests.integration.conftest import aepretrain
 
@@ -20,15 +21,15 @@ SHARED = ROOT.parent / "shared" / "data"
 pytestmark = pytest.mark.integration
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Done]
 
 
 @pytest.fixture
 def run(tmp_path: Path, uri: str) -> Run:
-    """The command in a folder with an empty store, where a user's modules lie there or in `path`."""
+    """The command in a folder with an empty store, where a user's modules may lie."""
 
-    def run(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        return aepretrain(tmp_path, {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}, *arguments)
+    def run(*arguments: str) -> Done:
+        return commands.aepretrain(*arguments, folder=tmp_path, MLFLOW_TRACKING_URI=uri)
 
     return run
 
@@ -43,8 +44,8 @@ def test_a_residual_encoder_on_mnist(run: Run) -> None:
         *("grid", "--plugin", "examples.residual", "--network", "residual", "--augmentation", "none"),
         *("--data-dir", str(SHARED), "--epochs", "1", "--jobs", "2"),
     )
-    assert done.returncode == 0, done.stderr
-    frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.stdout.partition("residual, none")[2])[:3])
+    assert done.code == 0, done.err
+    frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.out.partition("residual, none")[2])[:3])
     assert frozen > 0.7
     assert finetune > 0.85
     assert scratch > 0.85
@@ -60,15 +61,15 @@ def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(
         *("--network", "fc", "--augmentation", "none,shifting", "--epochs", "6", "--jobs", "2"),
     )
     done = run(*grid)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     rows = [
-        re.findall(r"(0\.\d{4}) /", line) for line in done.stdout.splitlines() if re.search("fc, (none|shifting)", line)
+        re.findall(r"(0\.\d{4}) /", line) for line in done.out.splitlines() if re.search("fc, (none|shifting)", line)
     ]
     assert list(map(len, rows)) == [4, 4]
     frozen, finetune, _, last_layer = map(float, rows[0])
     assert frozen < last_layer < finetune, "what learns more of the encoder fits these digits better"
     reported = run("report")  # without the plugins
-    assert reported.returncode == 0, reported.stderr
+    assert reported.code == 0, reported.err
     assert "last_layer" in (tmp_path / "results/report.md").read_text()
     store, other = tracking.open_store(uri), tracking.open_store(f"sqlite:///{tmp_path}/other.db")
     tracking.export(store, list(store.records().values()), set(), tmp_path / "bundle")
@@ -81,25 +82,26 @@ def test_the_source_of_a_plugin_is_part_of_the_keys_that_use_it(run: Run, tmp_pa
     shutil.copy(ROOT / "examples/shifting.py", own)
     shutil.copy(ROOT / "examples/residual.py", other)
     command = ("pretrain", "--plugin", "own", "--plugin", "other", *QUICK, "--augmentation", "shifting")
-    assert "fc-shifting-pretrain-s0 finished" in run(*command).stdout
+    assert "fc-shifting-pretrain-s0 finished" in run(*command).out
     other.write_text(other.read_text() + "\n# changed\n")
-    assert "fc-shifting-pretrain-s0 is done already" in run(*command).stdout, "it does not use that"
+    assert "fc-shifting-pretrain-s0 is done already" in run(*command).out, "it does not use that"
     own.write_text(own.read_text() + "\n# changed\n")
-    assert "fc-shifting-pretrain-s0 finished" in run(*command).stdout
+    assert "fc-shifting-pretrain-s0 finished" in run(*command).out
 
 
-def test_an_installed_package_is_loaded_by_its_entry_point(run: Run, tmp_path: Path) -> None:
+def test_an_installed_package_is_loaded_by_its_entry_point(uri: str, tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "lenses-1.0.dist-info").mkdir(parents=True)
     (site / "lenses-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: lenses\nVersion: 1.0\n")
     points = site / "lenses-1.0.dist-info/entry_points.txt"
     points.write_text("[aepretrain.plugins]\nshift = lenses\n")
     shutil.copy(ROOT / "examples/shifting.py", site / "lenses.py")
-    done = run("pretrain", *QUICK, "--augmentation", "shifting", path=site)
+    environment = {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
+    done = aepretrain(tmp_path, environment, "pretrain", *QUICK, "--augmentation", "shifting")
     assert done.returncode == 0, done.stderr
     assert "fc-shifting-pretrain-s0 finished" in done.stdout
     points.write_text("[aepretrain.plugins]\nshift = glasses\n")
-    broken = run("pretrain", *QUICK, path=site)
+    broken = aepretrain(tmp_path, environment, "pretrain", *QUICK)
     assert broken.returncode == 2
     assert "plugin 'shift' of the installed package lenses cannot be imported: " in broken.stderr
     assert "No module named 'glasses'" in broken.stderr
@@ -111,7 +113,7 @@ def test_a_wrong_plugin_ends_in_one_line_before_any_run(run: Run, uri: str, tmp_
         (ROOT / "examples/residual.py").read_text().replace("nn.Linear(392, 10), nn", "nn.Linear(393, 10), nn")
     )
     done = run("scratch", "--plugin", "wrong", *QUICK)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "plugin 'wrong': network 'residual' fails when it is tried: RuntimeError: " in done.stderr
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert "plugin 'wrong': network 'residual' fails when it is tried: RuntimeError: " in done.err
     assert not list(tracking.open_store(uri).search({}))

@@ -1,10 +1,7 @@
 """MLflow's UI in a real browser, on the store that a grid and a report have filled."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from aepretrain import report, tracking
 from aepretrain.records import Record
-from tests.conftest import ROOT
+from tests.commands import aepretrain
 from tests.integration.browser import (
     MODEL_TRAINING,
     PATIENCE_S,
@@ -56,9 +53,9 @@ def ui(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]
     folder = tmp_path_factory.mktemp("ui")
     (folder / "mlflow.db").write_bytes(template.read_bytes())
     uri = f"sqlite:///{folder}/mlflow.db"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
     for command in (GRID, ["report"]):
-        subprocess.run([sys.executable, "-m", "aepretrain", *command], cwd=folder, env=environment, check=True)
+        done = aepretrain(*command, folder=folder, MLFLOW_TRACKING_URI=uri)
+        assert done.code == 0, done
     with mlflow_ui(uri, folder) as address:
         yield Ui(address, tracking.open_store(uri))
 

@@ -1,9 +1,11 @@
 """Whole commands as processes of their own.
 
-Most are forked from the process that tests, which has imported everything already: so a command's time is what it takes
-beyond imports, and its memory what it holds beyond them. At full length, what is killed is started as users start it.
+Most are forked from the process that tests, which has imported everything already: so a command takes a second instead
+of ten, its time is what it takes beyond imports, and its memory what it holds beyond them. Some tests start it as users
+do, in an interpreter of its own; at full length, what is killed is started so too.
 """
 
+import faulthandler
 import os
 import signal
 import sys
@@ -18,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import torch
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from aepretrain import cli, data, report, studies, suite, tracking
@@ -104,8 +107,11 @@ class Command:
         """What it leaves when it has ended, which it must."""
         done = self.wait(LONGEST_S)
         if done is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGUSR1)
+            self.wait(1)
             self.kill()
-            raise AssertionError(f"it did not end within {LONGEST_S} s: {self.done}")
+            raise AssertionError(f"it did not end within {LONGEST_S} s, and was here: {self.done}")
         return done
 
     def kill(self) -> None:
@@ -136,6 +142,7 @@ def start(main: Callable[[], object], folder: Path, **environment: str) -> Comma
         for number, file in enumerate(files, start=1):
             os.dup2(file.fileno(), number)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
+        faulthandler.register(signal.SIGUSR1, file=2)  # where it is, if it hangs
         os.chdir(folder)
         os.environ.update(environment)
         main()
@@ -168,6 +175,7 @@ def _fork(main: Callable[[], object]) -> int:
 
 def forked(*arguments: str) -> None:
     """The command, in a child that shares nothing with the tests; its workers are forked from it."""
+    torch.set_num_threads(1)  # OpenMP has no others after a fork: whoever asks for them waits forever
     data._loaded.clear()
     forget_connections()
     os.register_at_fork(after_in_child=forget_connections)
