@@ -20,8 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import mlflow
 import torch
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import fluent
 
 from aepretrain import cli, data, report, studies, suite, tracking
 from aepretrain.data import mnist
@@ -129,6 +131,23 @@ def _read(file: IO[bytes]) -> str:
 def aepretrain(*arguments: str, folder: Path, **environment: str) -> Done:
     """Run a command, forked, in a folder; it sees the environment of the test, and this."""
     return start(partial(forked, *arguments), folder, **environment).finish()
+
+
+def mlflow_run(*arguments: str, folder: Path, **environment: str) -> Done:
+    """Run an entry point of the project in this folder with ``mlflow run`` in this environment of Python's.
+
+    MLflow is forked, which spares its imports; what it starts, it starts as ever.
+    """
+    from mlflow import cli as mlflow_cli
+
+    def main() -> None:
+        forget_connections()
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # the only way back to its default
+        fluent._active_experiment_id = None
+        mlflow_cli.cli(["run", ".", "--env-manager", "local", *arguments], prog_name="mlflow")
+
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return start(main, folder, PATH=path, MLFLOW_DISABLE_TELEMETRY="true", **environment).finish()
 
 
 def start(main: Callable[[], object], folder: Path, **environment: str) -> Command:

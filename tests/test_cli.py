@@ -24,6 +24,7 @@ from aepretrain.cli import main
 from aepretrain.cli.commands import cli
 from aepretrain.data import mnist
 from aepretrain.spec import STUDIES, VARIANTS
+from tests.commands import mlflow_run
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
@@ -237,14 +238,12 @@ def start_grid(uri: str, folder: Path) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.project)]
-)
-def test_a_stopped_grid_ends_its_runs(number: signal.Signals, code: int, uri: str, tmp_path: Path) -> None:
+def test_a_grid_that_is_stopped_ends_its_runs(uri: str, tmp_path: Path) -> None:
+    """As users start it and with Ctrl-C; tests/chaos/test_kills.py has SIGTERM too."""
     process = start_grid(uri, tmp_path)
-    os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == code
+    assert process.returncode == 130
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     store = tracking.open_store(uri)
@@ -369,23 +368,15 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
     folder = tmp_path_factory.getbasetemp() / "project"
     if not folder.exists():
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns"))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     reading = name in ("compare", "report", "promote", "onnx", "encode")
     cell = [] if reading else ["-P", "network=fc"] + ([] if name == "main" else ["-P", "augmentation=none"])
     work = [] if reading else ["-P", "dataset=digits", "-P", "epochs=2"]
     work += ["-P", "folder=docs/pictures"] if name == "encode" else []
     work += ["-P", "updates=20"] if name == "studies" else []  # which MLproject does not list
-    done = subprocess.run(
-        [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *cell, *work],
-        cwd=folder,
-        env=os.environ | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = mlflow_run("-e", name, *cell, *work, folder=folder)
+    assert done.code == 0, done
     if name in ("main", "compare", "report"):
-        assert "NOT MNIST" in done.stdout
+        assert "NOT MNIST" in done.out
     store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
     assert not list(store.search({}, "attributes.status != 'FINISHED'"))
 

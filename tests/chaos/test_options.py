@@ -3,11 +3,8 @@
 The options are those that the commands declare, so that a new one is tried too.
 """
 
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +16,7 @@ from hypothesis import strategies as st
 
 from aepretrain.cli.commands import cli
 from tests.chaos.damage import OPTIONS
-from tests.commands import aepretrain
+from tests.commands import aepretrain, mlflow_run
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.chaos
@@ -202,17 +199,9 @@ def test_values_of_mlflow_run_reach_no_shell(name: str, values: dict[str, str], 
     folder = tmp_path / "project"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns", "docs"))
     given_ones = [text for parameter, value in values.items() for text in ("-P", f"{parameter}={value}")]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [f"{Path(sys.executable).parent}/mlflow", "run", ".", "-e", name, "--env-manager", "local", *given_ones],
-        cwd=folder,
-        env=os.environ | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "aepretrain: " in done.stderr, done.stderr
+    done = mlflow_run("-e", name, *given_ones, folder=folder)
+    assert done.code != 0
+    assert "aepretrain: " in done.err, done.err
     assert not list(tmp_path.rglob("marker"))
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         assert connection.execute("SELECT DISTINCT status FROM runs").fetchall() == [("FAILED",)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from mlflow.server.auth.client import AuthServiceClient
 
 from aepretrain import suite, tracking
 from aepretrain.spec import Execution, Settings, grid_specs
@@ -66,6 +65,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(served: Path) -> Iterator[str]:
     """Address of a server with an administrator and two who have no rights but their own."""
+    from mlflow.server.auth.client import AuthServiceClient  # which takes seconds to import
+
     with postgresql() as login, mlflow_server(login, PASSWORDS[ADMIN], served) as address:
         with pytest.MonkeyPatch.context() as patch:
             log_in(patch, ADMIN)
