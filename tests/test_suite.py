@@ -485,6 +485,7 @@ def run_study(name: str, store: Store, **options: Any) -> tuple[GridResult, list
 
 
 def test_controls_are_planned_from_what_the_grid_found(store: Store) -> None:
+    """And what a grid asks for afterwards is no study's any more."""
     result, events = run_study("controls", store)
     assert kinds(events) == {"finished": 16 + 12 + 4 + 6, "reused": 0, "failed": 0}
     assert sum(event.kind == "planned" for event in events) == 22
@@ -500,6 +501,12 @@ def test_controls_are_planned_from_what_the_grid_found(store: Store) -> None:
     again, events = run_study("controls", store)
     assert kinds(events) == {"finished": 0, "reused": 38, "failed": 0}
     assert again == result
+
+    settings = replace(tiny("controls"), ae_target="clean")
+    result, events = grid(grid_specs(("fc",), ("erasing",), (0, 1), settings), store)
+    assert kinds(events) == {"finished": 0, "reused": 8, "failed": 0}
+    assert [record.study for record in store.records().values() if record.setting("ae_target") == "clean"] == [None] * 6
+    assert len(result.records) == 8
 
 
 def test_the_study_of_labels_takes_as_many_as_there_are(store: Store) -> None:
@@ -522,15 +529,6 @@ def test_a_studys_stacks_hold_one_number_of_labels_each(store: Store, monkeypatc
     result, events = run_study("labels", store, execution=replace(EXECUTION, stack=5))
     assert kinds(events)["failed"] == 0
     assert {record.tags["stack"] for record in result.records} == {"2"}
-
-
-def test_what_a_grid_asks_for_is_no_studys_any_more(store: Store) -> None:
-    run_study("controls", store)
-    settings = replace(tiny("controls"), ae_target="clean")
-    result, events = grid(grid_specs(("fc",), ("erasing",), (0, 1), settings), store)
-    assert kinds(events) == {"finished": 0, "reused": 8, "failed": 0}
-    assert [record.study for record in store.records().values() if record.setting("ae_target") == "clean"] == [None] * 6
-    assert len(result.records) == 8
 
 
 @pytest.mark.parametrize("name", ["robustness", "similarity"])
