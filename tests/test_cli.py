@@ -309,6 +309,14 @@ def test_mlproject_has_every_command() -> None:
     assert set(entry_points()) == {"main", *VARIANTS, *STUDIES, "studies", *reading}
 
 
+@pytest.mark.parametrize("names", [("pretrain", "frozen", "finetune"), (*STUDIES, "studies")])
+def test_entry_points_that_differ_in_a_word(names: tuple[str, ...]) -> None:
+    """What holds of one that is run by ``mlflow run`` holds of all."""
+    words = {"studies": "all"}
+    commands = {str(entry_points()[name]["command"]).replace(f" {words.get(name, name)} ", " … ") for name in names}
+    assert len(commands) == 1
+
+
 @pytest.mark.parametrize("name", ["main", *VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
@@ -358,12 +366,12 @@ def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) ->
 @pytest.mark.project
 @pytest.mark.parametrize(
     "name",
-    [*VARIANTS, "compare", "report", "main", "studies", "promote", "onnx", "encode"],
+    ["finetune", "scratch", "compare", "report", "main", "studies", "promote", "onnx", "encode"],
 )
 def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The entry points through ``mlflow run``, in this environment; all share one project folder and store.
 
-    (``studies`` runs all four studies; their own entry points differ from it in a word, which another test compares.)
+    Of those that differ in a word, as the test above shows, one is run: ``finetune``, and ``studies`` for all four.
     """
     folder = tmp_path_factory.getbasetemp() / "project"
     if not folder.exists():
