@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import aepretrain
-from aepretrain import Execution, Settings, UsageError, read_results, run_grid, tracking
+from aepretrain import Execution, Settings, UsageError, read_results, run_grid, suite, tracking
+from tests.test_suite import inline
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +42,9 @@ def test_every_name_is_there_and_described() -> None:
 def test_a_grid_is_trained_once_and_read_back(
     uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In this process, which spares a server of workers; a notebook with workers is in tests/integration."""
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
+    monkeypatch.setattr(suite, "run_grid", partial(suite.run_grid, make_pool=inline))
     settings = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)
     asked = {"networks": ["fc"], "augmentations": ["none"], "settings": settings, "tracking_uri": uri}
     results = run_grid(**asked, execution=Execution(jobs=1), show=False)  # type: ignore[arg-type]  # of several types
