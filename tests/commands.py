@@ -134,20 +134,23 @@ def aepretrain(*arguments: str, folder: Path, **environment: str) -> Done:
 
 
 def mlflow_run(*arguments: str, folder: Path, **environment: str) -> Done:
-    """Run an entry point of the project in this folder with ``mlflow run`` in this environment of Python's.
+    """Run an entry point of the project in this folder with ``mlflow run``, in this environment of Python's."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = ("run", ".", "--env-manager", "local", *arguments)
+    return start_mlflow(*given, folder=folder, PATH=path, MLFLOW_DISABLE_TELEMETRY="true", **environment).finish()
 
-    MLflow is forked, which spares its imports; what it starts, it starts as ever.
-    """
+
+def start_mlflow(*arguments: str, folder: Path, **environment: str) -> Command:
+    """Begin a command of MLflow's, forked, which spares its imports; what it starts, it starts as ever."""
     from mlflow import cli as mlflow_cli
 
     def main() -> None:
         forget_connections()
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # the only way back to its default
         fluent._active_experiment_id = None
-        mlflow_cli.cli(["run", ".", "--env-manager", "local", *arguments], prog_name="mlflow")
+        mlflow_cli.cli(arguments, prog_name="mlflow")
 
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return start(main, folder, PATH=path, MLFLOW_DISABLE_TELEMETRY="true", **environment).finish()
+    return start(main, folder, **environment)
 
 
 def start(main: Callable[[], object], folder: Path, **environment: str) -> Command:

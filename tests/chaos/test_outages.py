@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from tests.chaos.conftest import (
     wait_for,
     wait_for_workers_to_end,
 )
+from tests.commands import Command, start_mlflow
 from tests.conftest import AT_FULL_LENGTH
 
 pytestmark = pytest.mark.chaos
@@ -37,23 +36,18 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.folder, self.database = folder, database
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Command | None = None
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"),
-                *("--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "served")),
-            ],
-            cwd=self.folder,
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+        self.process = start_mlflow(
+            *("server", "--port", str(self.port), "--workers", "1", "--backend-store-uri", self.database),
+            *("--artifacts-destination", str(self.folder / "served")),
+            folder=self.folder,
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
         )
         wait_for(self.answers, 120)
 
@@ -66,8 +60,7 @@ class Server:
     def kill(self) -> None:
         """Kill it, if it runs."""
         if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.process.kill()
 
 
 @pytest.fixture
