@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.conftest import wait_for
-from tests.integration.conftest import GRID, aepretrain, as_user
+from tests.integration.conftest import GRID, aepretrain_anew, as_user
 from tests.integration.services import free_port
 
 LONG_S = 300
@@ -114,7 +114,7 @@ class Command:
     def _run(self, cluster: Cluster, where: tuple[str, ...]) -> None:
         folder = cluster.folder / "driver"
         folder.mkdir(exist_ok=True)
-        self.done = aepretrain(folder, cluster.environment, "grid", *GRID, "--seeds", "2", *where)
+        self.done = aepretrain_anew(folder, cluster.environment, "grid", *GRID, "--seeds", "2", *where)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so while the command is under way."""

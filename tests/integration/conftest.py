@@ -75,10 +75,10 @@ def server(served: Path) -> Iterator[str]:
         yield address
 
 
-def aepretrain(
+def aepretrain_anew(
     folder: Path, environment: Mapping[str, str], *arguments: str, timeout_s: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder; it sees this environment besides the test's."""
+    """Run the command as users do, in a folder and an interpreter of its own; it sees this environment too."""
     return subprocess.run(
         [sys.executable, "-m", "aepretrain", *arguments],
         cwd=folder,

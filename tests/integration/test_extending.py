@@ -11,10 +11,9 @@ import pytest
 
 from aepretrain import tracking
 from aepretrain.data import Dataset
-from tests import commands
-from tests.commands import Done
+from tests.commands import Done, aepretrain
 from tests.conftest import ROOT
-from tests.integration.conftest import aepretrain
+from tests.integration.conftest import aepretrain_anew
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -29,7 +28,7 @@ def run(tmp_path: Path, uri: str) -> Run:
     """The command in a folder with an empty store, where a user's modules may lie."""
 
     def run(*arguments: str) -> Done:
-        return commands.aepretrain(*arguments, folder=tmp_path, MLFLOW_TRACKING_URI=uri)
+        return aepretrain(*arguments, folder=tmp_path, MLFLOW_TRACKING_URI=uri)
 
     return run
 
@@ -97,11 +96,11 @@ def test_an_installed_package_is_loaded_by_its_entry_point(uri: str, tmp_path: P
     points.write_text("[aepretrain.plugins]\nshift = lenses\n")
     shutil.copy(ROOT / "examples/shifting.py", site / "lenses.py")
     environment = {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
-    done = aepretrain(tmp_path, environment, "pretrain", *QUICK, "--augmentation", "shifting")
+    done = aepretrain_anew(tmp_path, environment, "pretrain", *QUICK, "--augmentation", "shifting")
     assert done.returncode == 0, done.stderr
     assert "fc-shifting-pretrain-s0 finished" in done.stdout
     points.write_text("[aepretrain.plugins]\nshift = glasses\n")
-    broken = aepretrain(tmp_path, environment, "pretrain", *QUICK)
+    broken = aepretrain_anew(tmp_path, environment, "pretrain", *QUICK)
     assert broken.returncode == 2
     assert "plugin 'shift' of the installed package lenses cannot be imported: " in broken.stderr
     assert "No module named 'glasses'" in broken.stderr

@@ -12,9 +12,9 @@ from mlflow.entities import Run
 
 from aepretrain import suite, tracking
 from aepretrain.tracking import StoreError
-from tests import commands
+from tests.commands import aepretrain
 from tests.integration.cluster import Cluster, Command
-from tests.integration.conftest import GRID, PASSWORDS, aepretrain, credentials, everything, log_in
+from tests.integration.conftest import GRID, PASSWORDS, aepretrain_anew, credentials, everything, log_in
 from tests.integration.services import free_port
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
     server: str, served: Path, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_server = {"MLFLOW_TRACKING_URI": server, "MLFLOW_EXPERIMENT_NAME": "served", **credentials("trainer")}
-    remote = aepretrain(tmp_path, on_server, *OWN, "--jobs", "4")
+    remote = aepretrain_anew(tmp_path, on_server, *OWN, "--jobs", "4")
     assert (remote.returncode, remote.stderr) == (0, ""), remote.stdout
     log_in(monkeypatch, "trainer")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -61,7 +61,7 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
     assert all(name.endswith(".lock") for name in left), "nothing is left where the workers were"
 
     on_server["XDG_STATE_HOME"] = str(tmp_path / "state")
-    compared = commands.aepretrain("compare", "--out", "compared", folder=tmp_path, **on_server)
+    compared = aepretrain("compare", "--out", "compared", folder=tmp_path, **on_server)
     assert (compared.code, compared.err) == (0, "")
     tables = [json.loads((tmp_path / name / "grid.json").read_text()) for name in ("results", "compared")]
     assert tables[0] == tables[1]
@@ -71,10 +71,10 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
     shown = {record.seed for record in suite.select(store.records().values()) if record.cell[2] == "scratch"}
     (other,) = {0, 1} - shown  # whose model nobody has exported, and the reader may not
     as_reader = on_server | credentials("reader") | {"MLFLOW_EXPERIMENT_NAME": "reading"}
-    read = commands.aepretrain(*OWN[:-1], str(other), "--out", "read", folder=tmp_path, **as_reader)
+    read = aepretrain(*OWN[:-1], str(other), "--out", "read", folder=tmp_path, **as_reader)
     assert (read.code, read.err) == (0, ""), read.out
     assert read.out.count(" reused: ") == 4
-    reported = commands.aepretrain("report", "--out", "read", folder=tmp_path, **as_reader)
+    reported = aepretrain("report", "--out", "read", folder=tmp_path, **as_reader)
     assert (reported.code, reported.err) == (0, ""), reported.out
     (parent,) = (run for run in runs if run.data.tags["aepretrain.kind"] == "grid")
     assert not store.client.list_artifacts(parent.info.run_id, "results/report"), "it is the trainer's"
@@ -161,7 +161,7 @@ def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
 
 def test_without_a_scheduler_nothing_begins(tmp_path: Path, uri: str) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
-    done = commands.aepretrain("grid", *GRID, "--cluster", address, folder=tmp_path, MLFLOW_TRACKING_URI=uri)
+    done = aepretrain("grid", *GRID, "--cluster", address, folder=tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.code == 1
     assert done.complaint().startswith(f"aepretrain: there is no Dask scheduler at {address}: ")
     assert not list(tracking.open_store(uri).search({}))
