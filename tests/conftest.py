@@ -1,12 +1,13 @@
 """What tests share: a store of their own and small settings."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from aepretrain import augment, data, networks, spec, tracking
 from aepretrain.data import Dataset
@@ -92,12 +93,31 @@ def images(digits: Dataset) -> Dataset:
     )
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+"""From a name and what writes a file of it, that file."""
+
+
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Has something made by the first of the testing processes that needs it; gives the file."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # where pytest-xdist gives each process a folder of its own
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        path = folder / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                write(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def template(once: Once) -> Path:
     """An empty, migrated SQLite store, made once, for migrating takes seconds."""
-    folder = tmp_path_factory.mktemp("template")
-    tracking.open_store(f"sqlite:///{folder}/mlflow.db")
-    return folder / "mlflow.db"
+    return once("template.db", lambda path: tracking.open_store(f"sqlite:///{path}"))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The command in processes of its own, to be killed, starved and cut off; and what it should have stored."""
 
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from aepretrain.records import Predictions
 from aepretrain.spec import Execution, Settings, grid_specs
 from tests.chaos.damage import copied, original
 from tests.commands import Command, Done, anew, forked, start
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Once
 from tests.test_data import SHARED
 from tests.test_suite import inline
 
@@ -46,6 +47,17 @@ snapshots.INTERVAL_S = 0.2  # so that short trainings have snapshots
 tracking.log_model = lambda *_: None  # exporting takes longer than training
 """
 """A plugin with which a grid takes seconds: a slice of MNIST, and no models."""
+
+WITHOUT_FIGURES = """
+tracking.Run.log_figure = lambda *_: None
+"""
+"""In short no figures either, which take as long as all else; other artifacts go the same way."""
+
+
+@pytest.fixture(scope="session")
+def plugin(full_length: bool) -> str:
+    """The plugin's text."""
+    return QUICK if full_length else QUICK + WITHOUT_FIGURES
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +98,8 @@ class Commands:
 
 
 @pytest.fixture
-def commands(tmp_path: Path, uri: str, full_length: bool) -> Iterator[Commands]:
-    (tmp_path / "quick.py").write_text(QUICK)
+def commands(tmp_path: Path, uri: str, plugin: str, full_length: bool) -> Iterator[Commands]:
+    (tmp_path / "quick.py").write_text(plugin)
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "XDG_STATE_HOME": str(tmp_path / "state")}
     if SHARED.is_dir():
         environment["AEPRETRAIN_DATA_DIR"] = str(SHARED)
@@ -186,23 +198,29 @@ def check_store(store: tracking.Store, expected: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def expected(options: tuple[str, ...], template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def expected(options: tuple[str, ...], plugin: str, template: Path, once: Once) -> dict[str, Any]:
     """What an uninterrupted grid of these options stores, trained in this process, one after the other."""
     torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
-    folder = tmp_path_factory.mktemp("expected")
-    shutil.copyfile(template, folder / "mlflow.db")
-    store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
-    given = dict(zip(options[::2], options[1::2], strict=True))
-    settings = Settings(dataset=given["--dataset"], ae_epochs=EPOCHS, cls_epochs=EPOCHS, patience=0)
-    networks, augmentations = (tuple(given[name].split(",")) for name in ("--network", "--augmentation"))
-    specs = grid_specs(networks, augmentations, (0,), settings)
-    execution = Execution(device="cpu", data_dir=str(SHARED) if SHARED.is_dir() else None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        patch.setattr(mnist, "load", mnist.load)  # so that what the plugin changes is undone
-        patch.setattr(suite.snapshots, "INTERVAL_S", suite.snapshots.INTERVAL_S)
-        patch.setattr(tracking, "log_model", tracking.log_model)
-        patch.setattr(data, "_loaded", {})
-        exec(QUICK, {})  # noqa: S102  # ours
-        suite.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline)
-    return stored(store)
+
+    def train(path: Path) -> None:
+        database = path.with_suffix(".db")
+        shutil.copyfile(template, database)
+        store = tracking.open_store(f"sqlite:///{database}")
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        settings = Settings(dataset=given["--dataset"], ae_epochs=EPOCHS, cls_epochs=EPOCHS, patience=0)
+        networks, augmentations = (tuple(given[name].split(",")) for name in ("--network", "--augmentation"))
+        specs = grid_specs(networks, augmentations, (0,), settings)
+        execution = Execution(device="cpu", data_dir=str(SHARED) if SHARED.is_dir() else None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+            patch.setattr(mnist, "load", mnist.load)  # so that what the plugin changes is undone
+            patch.setattr(suite.snapshots, "INTERVAL_S", suite.snapshots.INTERVAL_S)
+            patch.setattr(tracking, "log_model", tracking.log_model)
+            patch.setattr(tracking.Run, "log_figure", tracking.Run.log_figure)
+            patch.setattr(data, "_loaded", {})
+            exec(plugin, {})  # noqa: S102  # ours
+            suite.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline)
+        path.write_bytes(pickle.dumps(stored(store)))
+
+    found: dict[str, Any] = pickle.loads(once("expected.pickle", train).read_bytes())  # noqa: S301  # ours
+    return found
