@@ -94,12 +94,12 @@ def images(digits: Dataset) -> Dataset:
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]
-"""From a name and what writes a file of it, that file."""
+"""From a name and what writes a file or folder of that name, its path."""
 
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Has something made by the first of the testing processes that needs it; gives the file."""
+    """Has something made by the first of the testing processes that needs it, a file or a folder; gives its path."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # where pytest-xdist gives each process a folder of its own

@@ -48,16 +48,14 @@ tracking.log_model = lambda *_: None  # exporting takes longer than training
 """
 """A plugin with which a grid takes seconds: a slice of MNIST, and no models."""
 
-WITHOUT_FIGURES = """
-tracking.Run.log_figure = lambda *_: None
-"""
-"""In short no figures either, which take as long as all else; other artifacts go the same way."""
 
-
-@pytest.fixture(scope="session")
-def plugin(full_length: bool) -> str:
-    """The plugin's text."""
-    return QUICK if full_length else QUICK + WITHOUT_FIGURES
+@pytest.fixture(scope="package", autouse=True)
+def undrawn(full_length: bool) -> Iterator[None]:
+    """In short no training draws its figures, which takes as long as all else; other artifacts go the same way."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not full_length:
+            patch.setattr(tracking.Run, "log_figure", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +96,8 @@ class Commands:
 
 
 @pytest.fixture
-def commands(tmp_path: Path, uri: str, plugin: str, full_length: bool) -> Iterator[Commands]:
-    (tmp_path / "quick.py").write_text(plugin)
+def commands(tmp_path: Path, uri: str, full_length: bool) -> Iterator[Commands]:
+    (tmp_path / "quick.py").write_text(QUICK)
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "XDG_STATE_HOME": str(tmp_path / "state")}
     if SHARED.is_dir():
         environment["AEPRETRAIN_DATA_DIR"] = str(SHARED)
@@ -197,8 +195,8 @@ def check_store(store: tracking.Store, expected: dict[str, Any]) -> None:
     assert not left
 
 
-@pytest.fixture(scope="session")
-def expected(options: tuple[str, ...], plugin: str, template: Path, once: Once) -> dict[str, Any]:
+@pytest.fixture(scope="package")
+def expected(options: tuple[str, ...], template: Path, once: Once) -> dict[str, Any]:
     """What an uninterrupted grid of these options stores, trained in this process, one after the other."""
     torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
 
@@ -216,9 +214,8 @@ def expected(options: tuple[str, ...], plugin: str, template: Path, once: Once) 
             patch.setattr(mnist, "load", mnist.load)  # so that what the plugin changes is undone
             patch.setattr(suite.snapshots, "INTERVAL_S", suite.snapshots.INTERVAL_S)
             patch.setattr(tracking, "log_model", tracking.log_model)
-            patch.setattr(tracking.Run, "log_figure", tracking.Run.log_figure)
             patch.setattr(data, "_loaded", {})
-            exec(plugin, {})  # noqa: S102  # ours
+            exec(QUICK, {})  # noqa: S102  # ours
             suite.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline)
         path.write_bytes(pickle.dumps(stored(store)))
 

@@ -10,6 +10,7 @@ import pytest
 
 from aepretrain import suite, tracking
 from aepretrain.spec import CLASSIFIERS, Execution, Settings, TrainingSpec
+from tests.conftest import Once
 
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)
 OPTIONS = ("--network", "fc", "--dataset", "digits", "--epochs", "1")
@@ -21,20 +22,23 @@ MOVE = (
 )
 
 
-@pytest.fixture(scope="session")
-def original(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="package")
+def original(template: Path, once: Once) -> Path:
     """A folder with the store of one seed's four trainings of ``fc``."""
-    folder = tmp_path_factory.mktemp("original")
-    shutil.copy(template, folder / "mlflow.db")
-    store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
-    store.client.create_experiment("own", artifact_location=(folder / "artifacts").as_uri())
-    store = tracking.open_store(store.uri, "own")
-    with pytest.MonkeyPatch.context() as patched:  # exporting models takes seconds
-        patched.setattr("aepretrain.suite.training.log_model", lambda *_: None)
-        for variant in CLASSIFIERS:
-            spec = TrainingSpec(variant=variant, network="fc", settings=SETTINGS)
-            suite.run_single(spec, store, Execution(), lambda _: None)
-    return folder
+
+    def train(folder: Path) -> None:
+        folder.mkdir()
+        shutil.copy(template, folder / "mlflow.db")
+        store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
+        store.client.create_experiment("own", artifact_location=(folder / "artifacts").as_uri())
+        store = tracking.open_store(store.uri, "own")
+        with pytest.MonkeyPatch.context() as patched:  # exporting models takes seconds
+            patched.setattr("aepretrain.suite.training.log_model", lambda *_: None)
+            for variant in CLASSIFIERS:
+                spec = TrainingSpec(variant=variant, network="fc", settings=SETTINGS)
+                suite.run_single(spec, store, Execution(), lambda _: None)
+
+    return once("original", train)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.chaos
 RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def good(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of one seed's four trainings."""
     folder = tmp_path_factory.mktemp("good") / "bundle"
