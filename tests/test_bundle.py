@@ -246,14 +246,13 @@ def test_an_import_that_was_killed_is_continued(filled: tracking.Store, store: t
 import os, signal
 from pathlib import Path
 from aepretrain import tracking
-from aepretrain.tracking import bundle, runs
-log, calls = runs.Run.log_bytes, []
+log, calls = tracking.Run.log_bytes, []
 def log_bytes(self, path, content):
     calls.append(path)
     if len(calls) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     log(self, path, content)
-runs.Run.log_bytes = log_bytes
+tracking.Run.log_bytes = log_bytes
 store = tracking.open_store({store.uri!r}, "own")
 tracking.restore(store, tracking.read_bundle(Path({str(tmp_path / "bundle")!r})))
 """
