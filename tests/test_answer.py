@@ -12,8 +12,8 @@ import pytest
 
 from aepretrain import report
 from aepretrain.records import Predictions, Record
-from aepretrain.report.answer import answer_tables
 from aepretrain.report.page import _speed_text
+from aepretrain.report.wording import answer_tables
 from aepretrain.spec import Settings, TrainingSpec, grid_specs
 
 NUM_IMAGES = 1000

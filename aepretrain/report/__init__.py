@@ -1,6 +1,6 @@
 """Records and evidence in; tables, verdicts and pages out, as values and texts. Nothing is written here."""
 
-from aepretrain.report.answer import Answer, build_answer, sentences
+from aepretrain.report.answer import Answer, build_answer
 from aepretrain.report.grid import (
     PUBLISHED,
     Cell,
@@ -17,6 +17,7 @@ from aepretrain.report.grid import (
 from aepretrain.report.page import build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
+from aepretrain.report.wording import sentences
 
 __all__ = [
     "PUBLISHED",

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from aepretrain import figures
-from aepretrain.report.answer import Experiment, title
+from aepretrain.report.answer import Experiment
 from aepretrain.report.found import PROBE_NAMES, BySeed, Found, difference_of, score_of, values_of
 from aepretrain.report.grid import Table
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.wording import title
 from aepretrain.spec import PROBES
 
 CONTROLS_TEXT = (

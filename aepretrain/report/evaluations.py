@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from aepretrain import figures, stats
-from aepretrain.report.answer import Experiment, interval_text, title
+from aepretrain.report.answer import Experiment
 from aepretrain.report.found import BySeed, Found, values_of
 from aepretrain.report.grid import Score, Table
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.wording import interval_text, title
 from aepretrain.spec import CLASSIFIERS
 
 ROBUSTNESS_TEXT = (

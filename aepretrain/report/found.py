@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from aepretrain import stats
 from aepretrain.records import Record
-from aepretrain.report.answer import Experiment, interval_text
+from aepretrain.report.answer import Experiment
 from aepretrain.report.grid import MISSING, Grid, Score, fits
+from aepretrain.report.wording import interval_text
 
 BySeed = Mapping[int, Record]
 

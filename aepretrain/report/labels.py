@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from aepretrain import figures, stats
 from aepretrain.records import Record
-from aepretrain.report.answer import Experiment, draw_for, interval_text, title, verdict_words
+from aepretrain.report.answer import Experiment, draw_for
 from aepretrain.report.found import PROBE_NAMES, BySeed, Found, paired, score_of, values_of
 from aepretrain.report.grid import MISSING, Table
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.wording import interval_text, title, verdict_words
 from aepretrain.spec import LABELS
 from aepretrain.stats import Comparison
 

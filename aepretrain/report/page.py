@@ -8,10 +8,11 @@ import numpy as np
 
 from aepretrain import figures, stats
 from aepretrain.records import Archive, Record
-from aepretrain.report.answer import Answer, answer_tables, interval_table, paired, sentences, title
+from aepretrain.report.answer import Answer, paired
 from aepretrain.report.grid import Grid, Table, belongs, figure, markdown_table, markdown_text, tables
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
+from aepretrain.report.wording import answer_tables, interval_table, sentences, title
 from aepretrain.spec import CLASSIFIERS, format_seeds
 
 Curves = Mapping[tuple[str, str, str], Sequence[Sequence[float]]]
