@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf docs/report
-.venv/bin/python -m aepretrain report --bundle docs/bundle --out docs
+.venv/bin/python -m aepretrain report --bundle docs/bundle --planned-seeds fc=40,conv=20 --out docs
 .venv/bin/python - <<'SPLICE'
 from pathlib import Path
 readme, answer = Path("README.md"), Path("docs/answer.md").read_text()

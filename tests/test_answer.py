@@ -12,8 +12,9 @@ import pytest
 
 from aepretrain import report
 from aepretrain.records import Predictions, Record
+from aepretrain.report import Plan
 from aepretrain.report.page import _speed_text
-from aepretrain.report.wording import answer_tables
+from aepretrain.report.wording import answer_tables, reproduction_sentence
 from aepretrain.spec import Settings, TrainingSpec, grid_specs
 
 NUM_IMAGES = 1000
@@ -86,7 +87,7 @@ def archive(num_seeds: int, networks: tuple[str, ...] = ("fc", "conv")) -> Archi
 
 
 def answer_of(source: Archive) -> report.Answer:
-    return report.build_answer(report.build_grid(source.records().values()), source.predictions, 0.001)
+    return report.build_answer(report.build_grid(source.records().values()), source.predictions, Plan(0.001))
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +118,27 @@ def test_the_crossed_interval_is_about_the_same_mean_and_not_narrower(ten: Archi
 
 def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
     text = report.sentences(answer_of(ten))
-    assert "fc, erasing: gain (+0.0205)" in text
-    assert "conv, none: loss (−0.0195)" in text
+    assert "fc with erasing: gain (+0.0205)" in text
+    assert "conv without erasing: loss (−0.0195)" in text
     assert "10 seeds" in text
     assert "these 1,000 test images and new trainings" in text
     assert "±0.001 (1 of 1,000 images)" in text
+
+
+def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
+    grid = report.build_grid(ten.records().values())
+    texts = {}
+    for planned in ({}, {"fc": 10, "conv": 10}, {"fc": 10, "conv": 20}):
+        answer = report.build_answer(grid, ten.predictions, Plan(0.001, planned))
+        words, rows = report.sentences(answer), dict(answer_tables(answer)[:1])[answer_tables(answer)[0][0]]
+        texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
+    assert "chance of at most 5 %, provided that the number of seeds was fixed before looking" in texts[0][0]
+    assert "chance of at most 5 %; differences" in texts[10][0]
+    assert "interim look, at fewer seeds than the planned 10 (fc) and 20 (conv)" in texts[20][0]
+    assert "only for one look" in texts[20][0]
+    assert texts[0][1]["conv, none"] == ("10 (0-9)", "loss")
+    assert texts[20][1]["conv, none"] == ("10 of 20 planned (0-9)", "interim: loss")
+    assert texts[20][1]["fc, erasing"] == ("10 of 10 planned (0-9)", "gain")
 
 
 def test_too_few_seeds_have_no_verdict_anywhere() -> None:
@@ -142,7 +159,7 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
     words = report.sentences(answer_of(alone))
     assert words.count("missing") == 2
-    assert "conv, none: missing" in words
+    assert "conv without erasing: missing" in words
     report.build_page(answer_of(alone), alone.found.values(), alone, [])  # draws what there is, without a warning
     kept = answer_of(ten)
     for experiment, one in answer_of(alone).primary.items():  # what is drawn does not depend on the others
@@ -162,7 +179,7 @@ def test_another_network_is_compared_but_not_judged(ten: Archive) -> None:
     answer = answer_of(more)
     assert answer.primary["wide", "erasing"].num_seeds == 10
     assert answer.primary["wide", "erasing"].adjusted_p is None
-    assert "wide, erasing: not judged" in report.sentences(answer)
+    assert "wide with erasing: not judged" in report.sentences(answer)
     for experiment, one in answer_of(ten).primary.items():
         assert answer.primary[experiment].adjusted_p == one.adjusted_p
 
@@ -179,6 +196,13 @@ def test_published_numbers_are_held_against_single_runs(ten: Archive) -> None:
     assert len(answer.reproduced) == 24
     one = next(one for one in answer.reproduced if one.cell.variant == "scratch" and one.metric == "test_accuracy")
     assert (one.published, one.inside) == (0.9780, False)
+    inside = sum(one.inside for one in answer.reproduced)
+    words = reproduction_sentence(answer)
+    assert words.startswith(f"Of 24 published numbers, {inside} lie in the interval")
+    outside = [one for one in answer.reproduced if not one.inside]
+    assert words.count("above") + words.count("below") == len(outside)
+    side = "above" if one.published > one.interval.high else "below"
+    assert f"fc without erasing, scratch (accuracy {side}" in words
 
 
 class Page(HTMLParser):
@@ -242,4 +266,5 @@ def test_learning_speed_counts_seeds_that_never_arrive() -> None:
     of_seeds = [[0.9, 0.96, 0.99], [0.96], [0.9, 0.9, 0.9, 0.98]]
     assert _speed_text(of_seeds, 0.95) == "2 (3 of 3)"
     assert _speed_text(of_seeds, 0.98) == "4 (2 of 3)"
+    assert _speed_text(of_seeds[:2], 0.98) == "3 (1 of 2)"  # half of them have arrived then
     assert _speed_text(of_seeds, 0.99) == "not by half (1 of 3)"

@@ -90,18 +90,16 @@ def rows(panel: Panel, title: str) -> dict[str, dict[str, str]]:
 def test_what_was_not_run_is_told_with_the_command() -> None:
     found = panels()
     assert [panel.text.partition("aepretrain ")[2] for panel in found] == [
-        "study controls --seeds …",
-        "study labels --seeds …",
-        "study robustness --seeds …",
-        "study similarity --seeds …",
+        f"study {study} --network fc,conv --augmentation none,erasing --seeds …"
+        for study in ("controls", "labels", "robustness", "similarity")
     ]
     assert not any(panel.tables or panel.pictures for panel in found)
 
 
 def test_probes_are_held_against_the_frozen_encoder() -> None:
     panel = panels(*controls())[0]
-    assert rows(panel, "learned nothing")["fc, none"]["random encoder"] == "0.5000 ± 0.0000 (n = 9)"
-    assert rows(panel, "gains over them")["fc, none"]["frozen − principal components"].startswith("+0.2")
+    assert rows(panel, "with and without")["fc, none"]["random encoder"] == "0.5000 ± 0.0000 (n = 9)"
+    assert rows(panel, "minus each")["fc, none"]["frozen − principal components"].startswith("+0.2")
 
 
 def test_scratch_of_the_same_budget_is_that_of_the_seeds_own_epochs() -> None:
@@ -180,3 +178,19 @@ def test_likeness_is_told_layer_by_layer() -> None:
         "layer 2": "0.8000 ± 0.0000",
     }
     assert panel.pictures[0].content.startswith(b"\x89PNG")
+
+
+def test_experiments_that_a_study_was_not_run_for_are_named() -> None:
+    text = panels(*labels())[1].text
+    assert text.endswith(
+        "Not run for conv, none; conv, erasing. To run it: aepretrain study labels --network conv "
+        "--augmentation none,erasing --seeds …"
+    )
+
+
+def test_differences_say_of_how_many_seeds_they_are() -> None:
+    made = [one for one in controls() if one.seed < 3]
+    row = rows(panels(*made)[0], "minus each")["fc, none"]
+    assert row["frozen − random encoder"].endswith(", n = 3)")
+    alone = rows(panels(*(one for one in made if one.seed == 0))[0], "minus each")["fc, none"]
+    assert alone["frozen − random encoder"].endswith(" (n = 1)")

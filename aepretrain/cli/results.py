@@ -1,6 +1,7 @@
 """The commands that read what is finished: ``compare``, ``report``, ``export``, and ``import``, its way back."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -94,29 +95,36 @@ def import_(folder: Path, **options: Any) -> None:
     show_default=True,
     help="Smallest difference of accuracies that matters; below it, variants count as equivalent.",
 )
+@click.option(
+    "--planned-seeds",
+    metavar="NETWORK=NUMBER,…",
+    help="With how many seeds each network was to be judged, like fc=40,conv=20, fixed before looking. With fewer the "
+    "report is an interim one, and says so.",
+)
 @setting_options(None, as_filter=True)
 @store_option
 @click.option("--out", default="results", show_default=True, help="Folder for report.html, report.md and pictures.")
-def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None:
+def report_(bundle: Path | None, smallest_effect: float, planned_seeds: str | None, **options: Any) -> None:
     """Write the answer as a page: the verdict, the statistics behind it, figures, and how it was made.
 
     Runs of different settings never share a report: where there are several, the options choose.
     """
     if not 0 < smallest_effect < 1:
         raise UsageError(f"smallest_effect={smallest_effect!r} is not allowed: it must be a number between 0 and 1")
+    num_seeds = _planned(planned_seeds)
     if bundle is not None and not os.path.isdir(bundle):
         raise UsageError(f"bundle={str(bundle)!r} is not a folder")
     from aepretrain import report, tracking
 
-    wanted = given_settings(options)
+    wanted, plan = given_settings(options), report.Plan(smallest_effect, num_seeds)
     if bundle is not None:
         kept = tracking.read_bundle(bundle)
-        answer, files = _page(kept.records(), kept, wanted, smallest_effect)
+        answer, files = _page(kept.records(), kept, wanted, plan)
         write_files(Path(options["out"]), files)
     else:
         run_id = adopted_run_id()
         store = open_store(options, run_id)
-        answer, files = _page(store.records(wanted), store, wanted, smallest_effect)
+        answer, files = _page(store.records(wanted), store, wanted, plan)
         write_files(Path(options["out"]), files)
         _log_page(store, run_id, answer, files)
         say_where(store)
@@ -127,8 +135,19 @@ def report_(bundle: Path | None, smallest_effect: float, **options: Any) -> None
     )
 
 
+def _planned(text: str | None) -> dict[str, int]:
+    """A number of seeds for each network. Raises `UsageError`."""
+    planned = {}
+    for part in text.split(",") if text is not None else []:
+        found = re.fullmatch(r"\s*([A-Za-z_]\w*)=([1-9]\d{0,8})\s*", part, re.ASCII)
+        if not found or found[1] in planned:
+            raise UsageError(f"planned_seeds={text!r} is not allowed: it must look like fc=40,conv=20")
+        planned[found[1]] = int(found[2])
+    return planned
+
+
 def _page(
-    found: "Mapping[str, Record]", archive: "Archive", wanted: dict[str, Any], smallest_effect: float
+    found: "Mapping[str, Record]", archive: "Archive", wanted: dict[str, Any], plan: "report.Plan"
 ) -> "tuple[report.Answer, dict[str, bytes]]":
     """The answer of those trainings of an archive that have the wanted settings, and its page as files."""
     from aepretrain import report
@@ -138,7 +157,7 @@ def _page(
     answer = report.build_answer(
         report.build_grid(records),
         lambda record: Predictions.from_bytes(archive.artifact(record, "evidence/predictions.npz")),
-        smallest_effect,
+        plan,
     )
     everything = found.values()
     return answer, report.page_files(

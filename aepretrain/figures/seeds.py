@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from aepretrain.figures.style import COLOURS, INK, PALE, colour_of, new_figure
+from aepretrain.figures.style import COLOURS, DIFFERENCE, INK, PALE, colour_of, new_figure
 
 if TYPE_CHECKING:  # SciPy takes a second to import, which those who draw a training's own figures do not need
     from aepretrain.stats import Estimate
+
+    OfExperiments = Mapping[str, Mapping[str, Mapping[int, Estimate]]]
+    """By experiment, variant and a number."""
 
 
 def grid_accuracy(
@@ -21,7 +24,7 @@ def grid_accuracy(
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
     published: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean, a hollow mark as published.
+    """Test accuracy by experiment and variant: a dot for each seed, their mean's interval, a hollow mark as published.
 
     `accuracies` maps experiment and variant to one accuracy for each seed, `published` likewise to one number. The
     frozen variants have a panel of their own, for on one axis they would press the others together; users' variants
@@ -38,7 +41,7 @@ def grid_accuracy(
                 _draw_cell(axes, place + shift, variant, accuracies[experiment][variant])
                 if variant in published[experiment]:
                     source = published[experiment][variant]
-                    axes.plot(place + shift + 0.13, source, "D", ms=5, mfc="none", mec=colour_of(variant))
+                    axes.plot(place + shift + 0.16, source, "D", ms=5, mfc="none", mec=colour_of(variant))
             axes.plot([], [], "o", color=colour_of(variant), label=variant)
         if any(published.values()):
             axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
@@ -53,27 +56,32 @@ def grid_accuracy(
 
 
 def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[float]) -> None:
+    """The seeds as dots, side by side in their order; right of them the mean with its 95 % interval."""
+    from aepretrain.stats import mean_interval
+
     if not accuracies:
         axes.annotate("missing", (place, 0.5), xycoords=("data", "axes fraction"), rotation=90, color=PALE, ha="center")
         return
-    mean = float(np.mean(accuracies))
-    if len(accuracies) > 1:
-        axes.plot([place - 0.08, place + 0.08], [mean, mean], color=colour_of(variant), lw=2)
-    axes.plot([place] * len(accuracies), accuracies, "o", ms=5, alpha=0.7, color=colour_of(variant), mec="none")
+    colour, num = colour_of(variant), len(accuracies)
+    spread = np.linspace(-0.05, 0.05, num) if num > 1 else np.zeros(1)
+    axes.plot(place - 0.05 + spread, accuracies, "o", ms=4, alpha=0.6, color=colour, mec="none")
+    if num > 1:
+        mean = mean_interval(np.array(accuracies), 0.95)
+        axes.plot([place + 0.08] * 2, [mean.low, mean.high], color=colour, lw=1.5)
+        axes.plot([place + 0.05, place + 0.11], [mean.value] * 2, color=colour, lw=2.5)
 
 
 def accuracies(
     title: str, of_experiments: Mapping[str, Mapping[str, Sequence[float]]], names: Mapping[str, str]
 ) -> Figure:
-    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean.
+    """Test accuracy by experiment and variant: a dot for each seed, a bar for their mean with its 95 % interval.
 
     `of_experiments` maps experiment and variant to one accuracy for each seed, `names` variants to other words.
     """
     figure, axes = new_figure(title, 8.2, 4.2)
     for place, of_variants in enumerate(of_experiments.values()):
         for index, (variant, of_seeds) in enumerate(of_variants.items()):
-            if of_seeds:
-                _draw_cell(axes, place + (index - (len(of_variants) - 1) / 2) * 0.2, variant, of_seeds)
+            _draw_cell(axes, place + (index - (len(of_variants) - 1) / 2) * 0.2, variant, of_seeds)
     for variant in dict.fromkeys(variant for of_variants in of_experiments.values() for variant in of_variants):
         axes.plot([], [], "o", color=colour_of(variant), label=names.get(variant, variant))
     axes.set_xticks(range(len(of_experiments)), list(of_experiments), parse_math=False)
@@ -85,95 +93,117 @@ def accuracies(
     return figure
 
 
-def label_curves(
-    curves: "Mapping[str, Mapping[str, Mapping[int, Estimate]]]",
+def curves_and_differences(
+    curves: "OfExperiments",
     differences: "Mapping[str, Mapping[int, Estimate]]",
     negligible: float,
     names: Mapping[str, str],
+    x_label: str,
+    *,
+    in_decades: bool,
 ) -> Figure:
-    """Test accuracy against labels above, finetune − scratch below, a column for each experiment.
+    """Test accuracy against a number above, finetune − scratch below, a block of two panels for each experiment.
 
-    `curves` maps experiment, variant and the number of labelled training images to a mean accuracy with its interval,
-    `differences` likewise to a mean difference; `names` maps variants to what they are called.
+    `curves` maps experiment, variant and the number to a mean accuracy with its interval, `differences` experiment and
+    number to a mean difference; `names` maps variants to what they are called. The numbers' axis is logarithmic where
+    they are `in_decades`.
     """
-    figure = Figure(figsize=(max(4.4, 4.1 * len(curves)), 6.4), layout="constrained")
-    grid = figure.subplots(2, len(curves), squeeze=False, sharex="col", height_ratios=(3, 2))
-    for (upper, lower), (experiment, of_variants) in zip(grid.T, curves.items(), strict=True):
-        for variant, of_labels in of_variants.items():
-            _draw_estimates(upper, of_labels, colour_of(variant), names.get(variant, variant))
+    num_columns, num_blocks = min(2, len(curves)), (len(curves) + 1) // 2
+    figure = Figure(figsize=(4.1 * num_columns + 0.6, 5.4 * num_blocks), layout="constrained")
+    panels = figure.subplots(2 * num_blocks, num_columns, squeeze=False, height_ratios=(3, 2) * num_blocks)
+    for place, (experiment, of_variants) in enumerate(curves.items()):
+        upper, lower = (panels[2 * (place // 2) + part, place % 2] for part in (0, 1))
+        for index, (variant, estimates) in enumerate(of_variants.items()):
+            shift = index - (len(of_variants) - 1) / 2
+            _draw_estimates(upper, estimates, colour_of(variant), names.get(variant, variant), shift, in_decades)
         lower.axhspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0)
         lower.axhline(0, color=PALE, lw=0.8)
         in_points = {
             num: replace(one, value=100 * one.value, low=100 * one.low, high=100 * one.high)
             for num, one in differences[experiment].items()
         }
-        _draw_estimates(lower, in_points, COLOURS["finetune"], "finetune − scratch")
-        upper.set(xscale="log", ylabel="test accuracy")
-        upper.set_title(experiment, parse_math=False)
-        lower.set(
-            ylabel="difference (points)", xlabel="labels to train on\n(a fifth as many, at least 10, to validate)"
-        )
+        _draw_estimates(lower, in_points, DIFFERENCE, "finetune − scratch", 0, in_decades)
+        numbers = sorted({num for estimates in of_variants.values() for num in estimates})
+        lower.sharex(upper)
+        upper.tick_params(labelbottom=False)
         for axes in (upper, lower):
+            axes.set_xscale("log" if in_decades else "linear")
+            axes.set_xticks(numbers, [f"{num:,}" for num in numbers], rotation=45 if in_decades else 0)
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.spines[["top", "right"]].set_visible(False)
+        upper.set_ylabel("test accuracy")
+        upper.set_title(experiment, parse_math=False)
         upper.legend(frameon=False)
+        lower.set(ylabel="finetune − scratch\n(percentage points)", xlabel=x_label)
+    for axes in panels[2 * (len(curves) // 2) :, 1:].flat if len(curves) % 2 else ():
+        axes.set_visible(False)
     return figure
 
 
-def curves(of_experiments: "Mapping[str, Mapping[str, Mapping[int, Estimate]]]", x_label: str, y_label: str) -> Figure:
+def curves(of_experiments: "OfExperiments", x_label: str, y_label: str) -> Figure:
     """A mean with its interval against a number, by variant, a panel for each experiment."""
-    num_rows = (len(of_experiments) + 1) // 2
-    figure = Figure(figsize=(8.2, 3.3 * num_rows), layout="constrained")
-    panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
-    for axes, (experiment, of_variants) in zip(panels, of_experiments.items(), strict=False):
-        for variant, estimates in of_variants.items():
-            _draw_estimates(axes, estimates, colour_of(variant), variant)
+    figure, panels = _panels(len(of_experiments), 3.3)
+    for axes, (experiment, of_variants) in zip(panels, of_experiments.items(), strict=True):
+        for index, (variant, estimates) in enumerate(of_variants.items()):
+            shift = index - (len(of_variants) - 1) / 2
+            _draw_estimates(axes, estimates, colour_of(variant), variant, shift, in_decades=False)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_title(experiment, parse_math=False)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    for axes in panels[len(of_experiments) :]:
-        axes.set_visible(False)
     return figure
 
 
-PAIR_COLOURS = ("#CC79A7", "#D55E00", "#56B4E9", "#0072B2", "#E69F00", "#009E73", PALE)
-
-
-def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
-    """CKA of pairs of encoders by layer, a panel for each experiment: a dot for each seed, a bar for their mean.
-
-    `of_experiments` maps experiment and pair to one value a seed for each layer.
-    """
-    num_rows = (len(of_experiments) + 1) // 2
-    figure = Figure(figsize=(8.2, 3.0 * num_rows + 0.7), layout="constrained")
+def _panels(num: int, height_in: float) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels of this height, two in a row."""
+    num_rows = (num + 1) // 2
+    figure = Figure(figsize=(8.2, height_in * num_rows), layout="constrained")
     panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
-    for axes, (experiment, of_pairs) in zip(panels, of_experiments.items(), strict=False):
-        for index, (layers, colour) in enumerate(zip(of_pairs.values(), PAIR_COLOURS, strict=True)):
-            for layer, of_seeds in enumerate(layers, 1):
-                place, mean = layer + (index - 3) * 0.12, float(np.mean(of_seeds))
-                axes.plot([place] * len(of_seeds), of_seeds, "o", ms=4, alpha=0.6, color=colour, mec="none")
-                axes.plot([place - 0.05, place + 0.05], [mean, mean], color=colour, lw=2)
-        num_layers = max(map(len, of_pairs.values()))
-        axes.set(ylabel="CKA", ylim=(0, 1.04))
-        axes.set_title(experiment, parse_math=False)
-        axes.set_xticks(range(1, num_layers + 1), [f"layer {layer}" for layer in range(1, num_layers + 1)])
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(of_experiments) :]:
+    for axes in panels[num:]:
         axes.set_visible(False)
-    names = next(iter(of_experiments.values()))
-    for name, colour in zip(names, PAIR_COLOURS, strict=True):
-        panels[0].plot([], [], "o", color=colour, label=name)
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    return figure, panels[:num]
+
+
+LAYER_COLOURS = ("#BBBBDD", "#7777BB", "#333388")
+"""From the first layer to the last, light to dark; no variant has these."""
+
+
+def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], reference: str) -> Figure:
+    """CKA of pairs of encoders by layer, a panel for each experiment and a row for each pair: a dot for each seed.
+
+    `of_experiments` maps experiment and pair to one value a seed for each layer. The mean of the pair `reference`
+    stands in each layer as a line behind all.
+    """
+    figure, panels = _panels(len(of_experiments), 3.4)
+    for axes, (experiment, of_pairs) in zip(panels, of_experiments.items(), strict=True):
+        num_layers = max(map(len, of_pairs.values()))
+        colours = LAYER_COLOURS[-num_layers:] if num_layers <= len(LAYER_COLOURS) else [PALE] * num_layers
+        for layer, colour in enumerate(colours):
+            axes.axvline(float(np.mean(of_pairs[reference][layer])), color=colour, lw=1, ls="--", zorder=0)
+            for place, layers in enumerate(of_pairs.values()):
+                height = place + (layer - (num_layers - 1) / 2) * 0.24
+                axes.plot(layers[layer], [height] * len(layers[layer]), "o", ms=4, alpha=0.6, color=colour, mec="none")
+                axes.plot([float(np.mean(layers[layer]))] * 2, [height - 0.1, height + 0.1], color=colour, lw=2)
+            axes.plot([], [], "o", color=colour, label=f"layer {layer + 1}")
+        axes.set_yticks(range(len(of_pairs)), list(of_pairs) if axes in panels[::2] else [], parse_math=False)
+        axes.set_ylim(len(of_pairs) - 0.5, -0.5)
+        axes.set_xlabel("CKA")
+        axes.set_title(experiment, parse_math=False)
+        axes.legend(frameon=False, loc="lower left")
     return figure
 
 
-def _draw_estimates(axes: Axes, of_labels: "Mapping[int, Estimate]", colour: str, name: str) -> None:
-    """Means as a line over the numbers of labels, their intervals as a band, where several seeds give one."""
-    numbers, estimates = list(of_labels), list(of_labels.values())
-    axes.plot(numbers, [one.value for one in estimates], "o-", ms=4, color=colour, label=name)
-    axes.fill_between(
-        numbers, [one.low for one in estimates], [one.high for one in estimates], color=colour, alpha=0.2, lw=0
-    )
+def _draw_estimates(
+    axes: Axes, of_numbers: "Mapping[int, Estimate]", colour: str, name: str, shift: float, in_decades: bool
+) -> None:
+    """Means as a line over the numbers, with their intervals where several seeds give one; moved sideways by a bit."""
+    numbers, estimates = np.array(list(of_numbers), dtype=float), list(of_numbers.values())
+    places = numbers * 1.07**shift if in_decades else numbers + 0.6 * shift
+    values = [one.value for one in estimates]
+    ends = np.abs([(one.value - one.low, one.high - one.value) for one in estimates]).reshape(-1, 2).T
+    ends = np.where(np.isfinite(ends), ends, 0)
+    axes.errorbar(places, values, ends, fmt="o-", ms=3.5, lw=1.2, color=colour, capsize=2, label=name)
 
 
 def paired_differences(
@@ -192,23 +222,22 @@ def paired_differences(
     axes.axvline(0, color=PALE, lw=0.8)
     for place, (experiment, differences_S) in enumerate(differences.items()):
         spread = np.linspace(-0.12, 0.12, len(differences_S)) if len(differences_S) > 1 else np.zeros(1)
-        axes.plot(
-            100 * differences_S, place - 0.16 + spread, "o", ms=4, alpha=0.6, color=COLOURS["finetune"], mec="none"
-        )
+        axes.plot(100 * differences_S, place - 0.18 + spread, "o", ms=4, alpha=0.6, color=DIFFERENCE, mec="none")
         mean = means[experiment]
         if np.isfinite(mean.low):
-            axes.plot([100 * mean.low, 100 * mean.high], [place + 0.2] * 2, color=INK, lw=2)
-        axes.plot(100 * mean.value, place + 0.2, "s", ms=6, color=INK)
+            axes.plot([100 * mean.low, 100 * mean.high], [place + 0.12] * 2, color=INK, lw=2)
+        axes.plot(100 * mean.value, place + 0.12, "s", ms=6, color=INK)
         if experiment in published:
-            axes.plot(100 * published[experiment], place + 0.2, "D", ms=6, mfc="none", mec="#D55E00", mew=1.5)
-    axes.plot([], [], "o", ms=4, color=COLOURS["finetune"], label="one seed")
+            axes.plot(100 * published[experiment], place + 0.32, "D", ms=6, mfc="none", mec="#D55E00", mew=1.5)
+    axes.plot([], [], "o", ms=4, color=DIFFERENCE, label="one seed")
     axes.plot([], [], "s-", color=INK, label="mean, 95 % interval")
     if published:
         axes.plot([], [], "D", mfc="none", mec="#D55E00", label="published")
-    axes.set_yticks(range(len(differences)), list(differences), parse_math=False)
+    labels = [f"{experiment}\nn = {len(differences_S)}" for experiment, differences_S in differences.items()]
+    axes.set_yticks(range(len(differences)), labels, parse_math=False)
     axes.set_ylim(len(differences) - 0.5, -0.5)
     axes.set_xlabel("difference of test accuracies (percentage points; right: finetune is better)")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.16 - 0.16 / len(differences)), ncols=4)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.11 - 0.16 / len(differences)), ncols=4)
     return figure
 
 
@@ -218,10 +247,8 @@ def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]
     `losses` maps experiment and variant to each seed's losses. An epoch's median is that of the seeds still training;
     a curve ends where fewer than half of them are.
     """
-    num_rows = (len(losses) + 1) // 2
-    figure = Figure(figsize=(8.2, 3.3 * num_rows), layout="constrained")
-    panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
-    for axes, (experiment, of_variants) in zip(panels, losses.items(), strict=False):
+    figure, panels = _panels(len(losses), 3.3)
+    for axes, (experiment, of_variants) in zip(panels, losses.items(), strict=True):
         for variant, of_seeds in of_variants.items():
             if of_seeds:
                 _draw_band(axes, variant, of_seeds)
@@ -229,12 +256,13 @@ def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]
             axes.annotate("missing", (0.5, 0.5), xycoords="axes fraction", color=PALE, ha="center")
         axes.set(xlabel="epoch", ylabel="validation loss", yscale="log")
         axes.set_title(experiment, parse_math=False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="y", color="#dddddd", lw=0.6)
         if any(of_variants.values()):
             axes.legend(frameon=False)
-    for axes in panels[len(losses) :]:
-        axes.set_visible(False)
     return figure
 
 

@@ -17,6 +17,9 @@ COLOURS = {
     "pca": INK,
 }
 
+DIFFERENCE = "#555555"
+"""Of what is between two variants."""
+
 
 def colour_of(variant: str) -> str:
     """A variant's colour; a user's has one of matplotlib's ten, always the same."""

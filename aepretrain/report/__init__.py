@@ -1,6 +1,6 @@
 """Records and evidence in; tables, verdicts and pages out, as values and texts. Nothing is written here."""
 
-from aepretrain.report.answer import Answer, build_answer
+from aepretrain.report.answer import Answer, Plan, build_answer
 from aepretrain.report.grid import (
     PUBLISHED,
     Cell,
@@ -26,6 +26,7 @@ __all__ = [
     "Grid",
     "Panel",
     "Picture",
+    "Plan",
     "Score",
     "belongs",
     "build_answer",

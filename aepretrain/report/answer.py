@@ -4,7 +4,7 @@ Shapes: S seeds, N test images.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from aepretrain import stats
 from aepretrain.metrics import calibration_error
 from aepretrain.records import Predictions, Record
 from aepretrain.report.grid import EXPERIMENTS, Cell, Grid
+from aepretrain.report.pairs import BySeed, paired, pairs
 from aepretrain.spec import derive_seed
 from aepretrain.stats import Comparison, CrossedInterval, Estimate
 
@@ -23,6 +24,16 @@ Experiment = tuple[str, str]
 """Network and augmentation."""
 
 ReadPredictions = Callable[[Record], Predictions]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was fixed before any result was seen."""
+
+    smallest_effect: float
+    """The smallest difference of accuracies that matters."""
+    num_seeds: Mapping[str, int] = field(default_factory=dict)
+    """With how many seeds each network's experiments are judged; empty where nobody said."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,11 @@ class Answer:
     reproduced: Sequence[Reproduced]
     calibration: Mapping[tuple[str, str, str], Calibration]
     num_images: int
-    smallest_effect: float
+    plan: Plan
+
+    def is_interim(self, experiment: Experiment) -> bool:
+        """Whether this is a look at fewer seeds than are planned."""
+        return self.primary[experiment].num_seeds < self.plan.num_seeds.get(experiment[0], 0)
 
 
 SECONDARY = {
@@ -82,23 +97,24 @@ SECONDARY = {
 }
 
 
-def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: float) -> Answer:
+def build_answer(grid: Grid, predictions: ReadPredictions, plan: Plan) -> Answer:
     """Compare what is paired by seed in each experiment of the grid; what is missing is left out.
 
     The four published experiments are judged; those of other networks are compared without a verdict.
     """
     primary = {}
     for experiment in grid.experiments:
-        first_S, second_S = paired(grid, experiment, "finetune", "scratch", "test_accuracy")
+        first_S, second_S = paired(*sides(grid, experiment))
         if len(first_S):
-            primary[experiment] = stats.compare(first_S, second_S, draw_for("primary", experiment), smallest_effect)
+            draw = draw_for("primary", experiment)
+            primary[experiment] = stats.compare(first_S, second_S, draw, plan.smallest_effect)
     secondary = {}
     for name, (first, second, metric) in SECONDARY.items():
         for experiment in grid.experiments:
-            first_S, second_S = paired(grid, experiment, first, second, metric)
+            first_S, second_S = paired(*sides(grid, experiment, first, second), (metric, metric))
             if len(first_S):
                 draw = draw_for(name, experiment)
-                secondary[name, experiment] = stats.compare(first_S, second_S, draw, smallest_effect)
+                secondary[name, experiment] = stats.compare(first_S, second_S, draw, plan.smallest_effect)
     of_runs = {record.run_id: predictions(record) for cell in grid.cells.values() for record in cell.records}
     right = {experiment: _right(grid, experiment, of_runs) for experiment in primary}
     return Answer(
@@ -115,7 +131,7 @@ def build_answer(grid: Grid, predictions: ReadPredictions, smallest_effect: floa
             if cell.records
         },
         num_images=next((found[0].shape[1] for found in right.values()), 0),
-        smallest_effect=smallest_effect,
+        plan=plan,
     )
 
 
@@ -124,32 +140,22 @@ def draw_for(purpose: str, experiment: Experiment) -> np.random.Generator:
     return np.random.default_rng(derive_seed(RANDOM_STATE, f"{purpose}/{'/'.join(experiment)}"))
 
 
-def paired(
-    grid: Grid, experiment: Experiment, first: str, second: str, metric: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A metric of two variants, for the seeds that have both, in their order."""
-    values = [[record.metrics[metric] for record in side] for side in paired_records(grid, experiment, first, second)]
-    return np.array(values[0]), np.array(values[1])
-
-
-def paired_records(grid: Grid, experiment: Experiment, first: str, second: str) -> tuple[list[Record], list[Record]]:
-    """The trainings of two variants for the seeds that have both, in their order."""
-    sides = [
-        {record.seed: record for record in grid.cells[(*experiment, variant)].records} for variant in (first, second)
-    ]
-    seeds = sorted(sides[0].keys() & sides[1].keys())
-    return [sides[0][seed] for seed in seeds], [sides[1][seed] for seed in seeds]
+def sides(
+    grid: Grid, experiment: Experiment, first: str = "finetune", second: str = "scratch"
+) -> tuple[BySeed, BySeed]:
+    """The trainings of two variants in an experiment, by seed."""
+    return grid.cells[*experiment, first].by_seed, grid.cells[*experiment, second].by_seed
 
 
 def _right(
     grid: Grid, experiment: Experiment, of_runs: Mapping[str, Predictions]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which test images finetune and scratch classify rightly, [S, N] each."""
-    sides = []
-    for records in paired_records(grid, experiment, "finetune", "scratch"):
-        found = [of_runs[record.run_id] for record in records]
-        sides.append(np.stack([one.predicted_N == one.labels_N for one in found]))
-    return sides[0], sides[1]
+    first_SN, second_SN = (
+        np.stack([one.predicted_N == one.labels_N for one in (of_runs[record.run_id] for record in records)])
+        for records in pairs(*sides(grid, experiment))
+    )
+    return first_SN, second_SN
 
 
 def _new_images(finetune_SN: NDArray[np.bool_], scratch_SN: NDArray[np.bool_], draw: np.random.Generator) -> NewImages:

@@ -4,19 +4,23 @@ from collections.abc import Mapping
 
 from aepretrain import figures
 from aepretrain.report.answer import Experiment
-from aepretrain.report.found import PROBE_NAMES, BySeed, Found, difference_of, score_of, values_of
+from aepretrain.report.found import PROBE_NAMES, Found, difference_of, score_of, values_of
 from aepretrain.report.grid import Table
-from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.pairs import BySeed
+from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.wording import title
 from aepretrain.spec import PROBES
 
 CONTROLS_TEXT = (
-    "The first table holds the frozen column against the same head on encoders that learned nothing: the network's own "
-    "at its random start, the pixels as they are, and as many principal components of the training images as the code "
-    "has features. The second gives scratch as many epochs, without patience, as pretraining and finetuning took "
-    "together in the same seed. The third lets the autoencoder restore what was erased instead of reproducing its "
-    "input. Differences are paired by seed; intervals are of 95 %, without adjustment and without a verdict."
+    "The first table holds the frozen column against the same head without the autoencoder: on the network's encoder "
+    "at its random start, on the pixels as they are, and on as many principal components of the training images as the "
+    "code has features; the second has the differences. The third gives scratch as many epochs, without patience, as "
+    "pretraining and finetuning took together in the same seed. The fourth lets the autoencoder restore what was "
+    "erased instead of reproducing its input. Differences are paired by seed, over the n seeds that have both sides; "
+    "intervals are of 95 %, without adjustment and without a verdict. Beside a mean stands its standard deviation over "
+    "seeds (±)."
 )
+PROBES_CAPTION = "Test accuracy of a linear head: a dot for each seed, a bar for their mean with its 95 % interval."
 
 
 def controls_panel(found: Found) -> Panel:
@@ -36,7 +40,7 @@ def controls_panel(found: Found) -> Panel:
     if any(of_variant for of_variants in clean.values() for of_variant in of_variants.values()):
         tables.append(_clean_table(found, clean))
     if not tables:
-        return Panel("Controls", "Not run. To run them: aepretrain study controls --seeds …")
+        return Panel("Controls", not_run("controls", found.experiments))
     return Panel("Controls", CONTROLS_TEXT, tables, [_probe_picture(found, probes)])
 
 
@@ -44,7 +48,7 @@ def _probe_table(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]
     rows = [["experiment", "frozen", *PROBE_NAMES.values()]]
     for one, of_probes in probes.items():
         rows.append([title(one), *map(score_of, (found.of(one, "frozen"), *of_probes.values()))])
-    return "The same head on encoders that learned nothing, test accuracy", rows
+    return "The same head with and without the autoencoder, test accuracy", rows
 
 
 def _probe_differences(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
@@ -52,7 +56,7 @@ def _probe_differences(found: Found, probes: Mapping[Experiment, Mapping[str, By
     for one, of_probes in probes.items():
         frozen = found.of(one, "frozen")
         rows.append([title(one), *(difference_of(frozen, by_seed) for by_seed in of_probes.values())])
-    return "What the pretrained encoder gains over them, test accuracy", rows
+    return "Frozen minus each of them, test accuracy", rows
 
 
 def _budget_table(found: Found, budgets: Mapping[Experiment, BySeed]) -> Table:
@@ -92,4 +96,4 @@ def _probe_picture(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed
         for one, of_probes in probes.items()
     }
     drawn = figures.accuracies("Heads on fixed encoders", accuracies, PROBE_NAMES)
-    return Picture.of("controls", drawn, "Test accuracy of a linear head: a dot for each seed, a bar for their mean.")
+    return Picture.of("controls", drawn, PROBES_CAPTION)

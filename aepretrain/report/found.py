@@ -1,7 +1,7 @@
 """Finished trainings of a store, asked for by how they differ from a grid's. Shapes: S seeds."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,8 @@ from aepretrain import stats
 from aepretrain.records import Record
 from aepretrain.report.answer import Experiment
 from aepretrain.report.grid import MISSING, Grid, Score, fits
+from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.wording import interval_text
-
-BySeed = Mapping[int, Record]
 
 PROBE_NAMES = {"random": "random encoder", "pixels": "raw pixels", "pca": "principal components"}
 
@@ -81,19 +80,9 @@ def score_of(by_seed: BySeed, metric: str = "test_accuracy") -> str:
     return f"{Score.of(values_of(by_seed, metric).tolist())} (n = {len(by_seed)})" if by_seed else MISSING
 
 
-def paired(
-    first: BySeed, second: BySeed, metrics: tuple[str, str] = ("test_accuracy", "test_accuracy")
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A metric of the first and one of the second, for the seeds that both have, [S] each."""
-    seeds = sorted(first.keys() & second.keys())
-    first_S, second_S = (
-        np.array([side[seed].metrics[metric] for seed in seeds])
-        for side, metric in zip((first, second), metrics, strict=True)
-    )
-    return first_S, second_S
-
-
 def difference_of(first: BySeed, second: BySeed, metric_of_second: str = "test_accuracy") -> str:
-    """The mean of the paired differences with its 95 % interval."""
+    """The mean of the paired differences with its 95 % interval, and how many seeds both have."""
     first_S, second_S = paired(first, second, ("test_accuracy", metric_of_second))
-    return interval_text(stats.mean_interval(first_S - second_S, 0.95)) if len(first_S) else MISSING
+    if not len(first_S):
+        return MISSING
+    return interval_text(stats.mean_interval(first_S - second_S, 0.95), f"n = {len(first_S)}")

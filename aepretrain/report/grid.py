@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from aepretrain import figures
 from aepretrain.records import Record
+from aepretrain.report.pairs import BySeed
 from aepretrain.spec import (
     AUGMENTATIONS,
     CLASSIFIERS,
@@ -79,6 +80,11 @@ class Cell:
     variant: str
     records: tuple[Record, ...]
     published: tuple[float, float] | None
+
+    @property
+    def by_seed(self) -> BySeed:
+        """Its runs by their seeds."""
+        return {record.seed: record for record in self.records}
 
     def score(self, metric: str) -> Score | None:
         """A metric over the cell's seeds; None where no run is finished."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from aepretrain import figures, stats
 from aepretrain.records import Record
 from aepretrain.report.answer import Experiment, draw_for
-from aepretrain.report.found import PROBE_NAMES, BySeed, Found, paired, score_of, values_of
+from aepretrain.report.found import PROBE_NAMES, Found, score_of, values_of
 from aepretrain.report.grid import MISSING, Table
-from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.pairs import BySeed, paired
+from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.wording import interval_text, title, verdict_words
 from aepretrain.spec import LABELS
 from aepretrain.stats import Comparison
@@ -18,12 +19,14 @@ LABELS_TEXT = (
     "Classifiers that are given few labels, class-balanced and nested within a seed, while the autoencoder was "
     "pretrained on all images. Each is trained for the same number of steps, whatever the number of labels, and "
     "validated on a fifth as many further images, at least 10. The p-values of finetune − scratch are adjusted by "
-    "Holm's method over the planned numbers of labels of one experiment; the rule for the verdict is that of the "
-    "primary comparison, and with eight tests it needs nine seeds."
+    "Holm's method over the planned numbers of labels of one experiment. The rule for the verdict is that of the "
+    "primary comparison, and as there a verdict is worth what it says only for one look at a number of seeds that "
+    "was fixed beforehand. Beside a mean stands its standard deviation over seeds (±)."
 )
 LABELS_CAPTION = (
-    "Above, test accuracy at the best validation loss against labels, mean and its 95 % interval over seeds. Below, "
-    "finetune − scratch, paired by seed; the grey band holds differences that count as negligible."
+    "Above, test accuracy at the best validation loss against labels, mean and its 95 % interval over seeds; marks are "
+    "moved apart sideways. Below, finetune − scratch, paired by seed; the grey band holds differences that count as "
+    "negligible."
 )
 
 
@@ -33,15 +36,16 @@ def labels_panel(found: Found, smallest_effect: float) -> Panel:
         one: {labels: _of_labels(found, one, labels) for labels in found.labels(one)} for one in found.experiments
     }
     curves = {one: of_labels for one, of_labels in curves.items() if of_labels}
+    missing = not_run("labels", [one for one in found.experiments if one not in curves])
     if not curves:
-        return Panel("Few labels", "Not run. To run it: aepretrain study labels --seeds …")
+        return Panel("Few labels", missing)
     compared = {one: _compared(one, of_labels, smallest_effect) for one, of_labels in curves.items()}
     tables = []
     for one, of_labels in curves.items():
         tables.append(_labels_table(one, of_labels, compared[one]))
         tables.append(_accuracy_table(one, of_labels, "best validation loss", "test_accuracy"))
         tables.append(_accuracy_table(one, of_labels, "last weights", "last_test_accuracy"))
-    drawn = figures.label_curves(
+    drawn = figures.curves_and_differences(
         {
             title(one): {
                 variant: {
@@ -62,9 +66,11 @@ def labels_panel(found: Found, smallest_effect: float) -> Panel:
         },
         smallest_effect,
         PROBE_NAMES,
+        "labels to train on\n(and a fifth as many, at least 10, to validate)",
+        in_decades=True,
     )
     steps = ", ".join(f"{num:,}" for num in sorted({found.updates(one) for one in curves}))
-    text = f"{LABELS_TEXT} Here: {steps} steps."
+    text = f"{LABELS_TEXT} Here: {steps} steps. {missing}".rstrip()
     return Panel("Few labels", text, tables, [Picture.of("labels", drawn, LABELS_CAPTION)])
 
 

@@ -8,11 +8,21 @@ import numpy as np
 
 from aepretrain import figures, stats
 from aepretrain.records import Archive, Record
-from aepretrain.report.answer import Answer, paired
-from aepretrain.report.grid import Grid, Table, belongs, figure, markdown_table, markdown_text, tables
+from aepretrain.report.answer import Answer, sides
+from aepretrain.report.grid import Grid, Table, belongs, figure, markdown_table, markdown_text
+from aepretrain.report.pairs import paired
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
-from aepretrain.report.wording import answer_tables, interval_table, sentences, title
+from aepretrain.report.wording import (
+    answer_tables,
+    calibration_table,
+    grid_tables,
+    planned_text,
+    reproduction_sentence,
+    reproduction_tables,
+    sentences,
+    title,
+)
 from aepretrain.spec import CLASSIFIERS, format_seeds
 
 Curves = Mapping[tuple[str, str, str], Sequence[Sequence[float]]]
@@ -33,36 +43,43 @@ def build_page(answer: Answer, records: Collection[Record], archive: Archive, sh
     return [
         Panel(
             "The grid",
-            GRID_TEXT,
-            [*tables(grid), interval_table(answer)],
+            " ".join(filter(None, [GRID_TEXT, reproduction_sentence(answer)])),
+            [*grid_tables(answer), *reproduction_tables(answer), calibration_table(answer)],
             [Picture.of("grid", figure(grid), GRID_CAPTION)],
         ),
         Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
         Panel("Learning curves", CURVES_TEXT, [_speed_table(accuracies)], [_curves(answer, losses)]),
-        *study_panels(grid, records, answer.smallest_effect),
-        Panel("The shown runs", SHOWN_TEXT, (), [one for record in shown for one in _own_pictures(record, archive)]),
+        *study_panels(grid, records, answer.plan.smallest_effect),
+        *_shown_panels(grid, shown, archive),
         Panel("How this was made", MADE_TEXT, [_settings(answer), _made(answer, records), _runs(answer, archive)]),
     ]
 
 
-GRID_TEXT = "Test accuracy / macro-F1: mean ± standard deviation over seeds."
-GRID_CAPTION = "A dot for each seed, a bar for their mean, a hollow diamond for the published figure."
+GRID_TEXT = (
+    "Each cell is a way of using the encoder; rows are networks, trained on images as they are (none) or with random "
+    "rectangles erased (erasing)."
+)
+GRID_CAPTION = (
+    "A dot for each seed; beside them a bar for their mean with its 95 % interval, and a hollow diamond for the "
+    "published figure of one run."
+)
 PAIRED_TEXT = (
-    "Within a seed, all variants share the split, the initial weights and the order of the images, so each seed gives "
-    "one difference. The p-value is that of a two-sided sign-flip test, adjusted by Holm's method over the four "
-    "experiments; the rule for the verdict was fixed beforehand."
+    "Within a seed, finetune and scratch share the split and the order of the images, and the autoencoder began with "
+    "the initial encoder of scratch, so each seed gives one difference. The p-value is that of a two-sided sign-flip "
+    "test, adjusted by Holm's method over the four experiments; the rule for the verdict was fixed beforehand. What "
+    "counts as equivalent or negligible is decided in each experiment by itself."
 )
 CURVES_TEXT = (
     "Validation loss by epoch: the median over the seeds still training, and the band that holds the middle half of "
     "them. A curve ends where fewer than half of the seeds go on."
 )
 SHOWN_TEXT = (
-    "What autoencoders give back, how codes lie before and after finetuning, and where classifiers err on the test "
-    "images. Of each classifier's cell the seed with the lowest validation loss is shown, with the pretraining it "
-    "started from; test images select nothing. Codes are mapped by aepretrain study similarity: those of the shown "
-    "seed, or of the lowest where it has none for that."
+    "What the autoencoder gives back, how codes lie before and after finetuning, and where classifiers err on the test "
+    "images. Of each classifier the seed with the lowest validation loss is shown, with the pretraining it started "
+    "from; test images select nothing. Codes are mapped by aepretrain study similarity: those of the shown seed, or if "
+    "it has none, of the lowest seed that has."
 )
-MADE_TEXT = "The same command on the same runs makes this page again."
+MADE_TEXT = "aepretrain report on the same runs, with the same options, makes this page again."
 OF_CLASSIFIERS = {
     "confusion_matrix": "test images by true and predicted class",
     "confused_images": "the errors it is most confident of, true → predicted class and the probability given",
@@ -75,7 +92,7 @@ OWN_PICTURES = {
     },
     **dict.fromkeys(CLASSIFIERS, OF_CLASSIFIERS),
 }
-"""The figures of a run that stand in the page, by variant, and what they show."""
+"""The figures of a run that stand in the page, by variant, and what they show; a user's variant is a classifier."""
 
 
 def _paired_pictures(answer: Answer) -> list[Picture]:
@@ -83,12 +100,9 @@ def _paired_pictures(answer: Answer) -> list[Picture]:
         return []
     drawn = figures.paired_differences(
         "Finetune − scratch, test accuracy",
-        {
-            title(experiment): np.subtract(*paired(answer.grid, experiment, "finetune", "scratch", "test_accuracy"))
-            for experiment in answer.primary
-        },
+        {title(experiment): np.subtract(*paired(*sides(answer.grid, experiment))) for experiment in answer.primary},
         {title(experiment): one.difference for experiment, one in answer.primary.items()},
-        answer.smallest_effect,
+        answer.plan.smallest_effect,
         {
             title(experiment): published
             for experiment in answer.primary
@@ -130,18 +144,31 @@ def _speed_table(accuracies: Curves) -> Table:
         for cell, of_seeds in accuracies.items()
         if of_seeds
     ]
-    name = "Learning speed: epochs until a validation accuracy is reached, the median over seeds and how many reach it"
+    name = "Learning speed: the epoch by which half of the seeds reach a validation accuracy, and how many ever do"
     return name, [heading, *rows]
 
 
 def _speed_text(of_seeds: Sequence[Sequence[float]], level: float) -> str:
-    """A seed that never reaches the level counts as later than all others, so the median may be unknown."""
+    """A seed that never reaches the level counts as later than all others, so the epoch may be unknown."""
     reached = [
         next((epoch for epoch, accuracy in enumerate(of_seed, 1) if accuracy >= level), np.inf) for of_seed in of_seeds
     ]
-    num, median = int(np.isfinite(reached).sum()), float(np.quantile(reached, 0.5, method="higher"))
+    num, median = int(np.isfinite(reached).sum()), float(np.quantile(reached, 0.5, method="inverted_cdf"))
     count = f"{num} of {len(of_seeds)}"
     return f"{median:.0f} ({count})" if np.isfinite(median) else f"not by half ({count})"
+
+
+def _shown_panels(grid: Grid, shown: Sequence[Record], archive: Archive) -> list[Panel]:
+    """A panel for each experiment, with the pictures of its shown runs in the order of `OWN_PICTURES`."""
+    order = {variant: place for place, variant in enumerate(OWN_PICTURES)}
+    panels: list[Panel] = []
+    for experiment in grid.experiments:
+        of_experiment = [record for record in shown if record.cell[:2] == experiment]
+        of_experiment.sort(key=lambda record: (order.get(record.cell[2], len(order)), record.seed))
+        pictures = [one for record in of_experiment for one in _own_pictures(record, archive)]
+        if pictures:
+            panels.append(Panel(f"The shown runs: {title(experiment)}", "" if panels else SHOWN_TEXT, (), pictures))
+    return panels
 
 
 def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
@@ -149,7 +176,7 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
     run = f"{'-'.join(record.cell)}-s{record.seed}"
     return [
         Picture(f"{run}-{name}", archive.artifact(record, path), f"{run}: {what}.")
-        for name, what in OWN_PICTURES[record.cell[2]].items()
+        for name, what in OWN_PICTURES.get(record.cell[2], OF_CLASSIFIERS).items()
         if archive.has_artifact(record, path := f"figures/{name}.png")
     ]
 
@@ -168,7 +195,8 @@ def _made(answer: Answer, everything: Iterable[Record]) -> Table:
     for name in ("commit", "dirty", "schema", "processor", "versions", "device", "threads", "stack", "host"):
         values = sorted({one.tags[name] for one in (*of_grid, *of_studies) if name in one.tags})
         rows.append([name, "; ".join(values) or "not recorded"])
-    rows.append(["smallest effect of interest", f"{answer.smallest_effect:g}"])
+    rows.append(["smallest effect of interest", f"{answer.plan.smallest_effect:g}"])
+    rows.append(["planned seeds", planned_text(answer) or "not stated"])
     rows.append(["level of the family of tests", f"{stats.ALPHA:g}"])
     return "Runs", [["what", "value"], *rows]
 
@@ -199,8 +227,10 @@ def page_files(answer: Answer, panels: Sequence[Panel]) -> dict[str, bytes]:
 
 def _short(answer: Answer) -> str:
     """The answer for a README: the verdict, the comparisons it comes from, and the grid."""
-    shown = [answer_tables(answer)[0], *tables(answer.grid)[:1]]
-    return "\n\n".join([markdown_text(sentences(answer)), *map(markdown_table, shown)]) + "\n"
+    shown = [answer_tables(answer)[0], grid_tables(answer)[0]]
+    first, last = map(markdown_text, (sentences(answer), reproduction_sentence(answer)))
+    texts = [first, *map(markdown_table, shown), last]
+    return "\n\n".join(filter(None, texts)) + "\n"
 
 
 def _html(answer: Answer, panels: Sequence[Panel]) -> str:

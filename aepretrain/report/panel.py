@@ -37,3 +37,14 @@ class Panel:
     text: str
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+
+
+def not_run(study: str, missing: Sequence[tuple[str, str]]) -> str:
+    """That a study was not run for these experiments (network and augmentation), and what runs it; empty for none."""
+    if not missing:
+        return ""
+    networks, augmentations = (",".join(dict.fromkeys(names)) for names in zip(*missing, strict=True))
+    return (
+        f"Not run for {'; '.join(map(', '.join, missing))}. To run it: aepretrain study {study} --network {networks} "
+        f"--augmentation {augmentations} --seeds …"
+    )

@@ -17,6 +17,6 @@ def study_panels(grid: Grid, records: Iterable[Record], smallest_effect: float) 
     return [
         controls_panel(found),
         labels_panel(found, smallest_effect),
-        robustness_panel(found),
+        robustness_panel(found, smallest_effect),
         similarity_panel(found),
     ]

@@ -6,10 +6,12 @@ No sentence here says more than the rule of `stats.verdict` gives.
 import numpy as np
 
 from aepretrain import stats
-from aepretrain.report.answer import Answer, Experiment, paired_records
+from aepretrain.report.answer import Answer, Experiment, Reproduced, sides
 from aepretrain.report.grid import DATASET_TITLES, EXPERIMENTS, MISSING, Cell, Score, Table, signed
 from aepretrain.spec import format_seeds
 from aepretrain.stats import Comparison, Estimate, Verdict
+
+METRIC_NAMES = {"test_accuracy": "accuracy", "test_macro_f1": "macro-F1"}
 
 
 def sentences(answer: Answer) -> str:
@@ -18,34 +20,59 @@ def sentences(answer: Answer) -> str:
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
     experiments = [*EXPERIMENTS, *(one for one in answer.primary if one not in EXPERIMENTS)]
-    found = "; ".join(
-        f"{title(one)}: {verdict(answer.primary[one]) if one in answer.primary else 'missing'}" for one in experiments
-    )
+    found = "; ".join(f"{_in_words(one)}: {_finding(answer, one)}" for one in experiments)
     counts = sorted({one.num_seeds for one in answer.primary.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     first = (
-        f"Fine-tuning a pretrained encoder against training from scratch on {dataset}, {seeds} "
-        f"{'seed' if counts == [1] else 'seeds'}: {found}."
+        f"Fine-tuning a pretrained encoder against training from scratch on {dataset}, mean difference of test "
+        f"accuracy over {seeds} {'seed' if counts == [1] else 'seeds'}: {found}."
     )
     if all(one.verdict is Verdict.NONE for one in answer.primary.values()):
         return f"{first} So far there is no verdict."
+    return f"{first} {_scope(answer)}"
+
+
+def _in_words(experiment: Experiment) -> str:
+    network, augmentation = experiment
+    return f"{network} {'without erasing' if augmentation == 'none' else f'with {augmentation}'}"
+
+
+def _finding(answer: Answer, experiment: Experiment) -> str:
+    """The verdict with the difference it is about."""
+    if experiment not in answer.primary:
+        return MISSING
+    comparison = answer.primary[experiment]
+    words = verdict_words(comparison)
+    return words if comparison.verdict is Verdict.NONE else f"{words} ({signed(comparison.difference.value)})"
+
+
+def _scope(answer: Answer) -> str:
+    """What the verdicts are about, and how often the rule errs."""
+    chance = f"at most {100 * stats.ALPHA:.0f} %"
+    effect, num = answer.plan.smallest_effect, answer.num_images
+    about = f"these {num:,} test images and new trainings"
+    negligible = f"differences within ±{effect:g} ({round(effect * num, 1):g} of {num:,} images) count as negligible"
+    if any(answer.is_interim(one) for one in answer.primary):
+        return (
+            f"This is an interim look, at fewer seeds than the planned {planned_text(answer)}; it is about {about}, "
+            f"the chance of any false gain or loss among the four experiments is {chance} only for one look at the "
+            f"planned seeds, and {negligible}."
+        )
+    provided = "" if answer.plan.num_seeds else ", provided that the number of seeds was fixed before looking"
     return (
-        f"{first} This holds for these {answer.num_images:,} test images and new trainings, with a chance of at most "
-        f"{100 * stats.ALPHA:.0f} % of any false gain or loss among the four experiments, and takes differences within "
-        f"±{answer.smallest_effect:g} ({round(answer.smallest_effect * answer.num_images, 1):g} of "
-        f"{answer.num_images:,} images) for negligible."
+        f"The verdicts are about {about}, by a rule that finds any false gain or loss among the four experiments with "
+        f"a chance of {chance}{provided}; {negligible}."
     )
+
+
+def planned_text(answer: Answer) -> str:
+    """``40 (fc) and 20 (conv)``; nothing where no number of seeds was planned."""
+    return " and ".join(f"{num} ({network})" for network, num in answer.plan.num_seeds.items())
 
 
 def title(experiment: Experiment) -> str:
     """An experiment for people."""
     return f"{experiment[0]}, {experiment[1]}"
-
-
-def verdict(comparison: Comparison) -> str:
-    """The verdict with the difference it is about."""
-    words = verdict_words(comparison)
-    return words if comparison.verdict is Verdict.NONE else f"{words} ({signed(comparison.difference.value)})"
 
 
 def verdict_words(comparison: Comparison) -> str:
@@ -56,37 +83,34 @@ def verdict_words(comparison: Comparison) -> str:
     return "not judged: not among the four" if comparison.adjusted_p is None else str(comparison.verdict)
 
 
-def interval_text(estimate: Estimate) -> str:
-    """``+0.0012 (+0.0003 to +0.0021)``."""
-    if not np.isfinite(estimate.low):
-        return signed(estimate.value)
-    return f"{signed(estimate.value)} ({signed(estimate.low)} to {signed(estimate.high)})"
+def interval_text(estimate: Estimate, of: str = "") -> str:
+    """``+0.0012 (+0.0003 to +0.0021)``, or with what it is of ``+0.0012 (+0.0003 to +0.0021, n = 9)``."""
+    ends = [f"{signed(estimate.low)} to {signed(estimate.high)}"] if np.isfinite(estimate.low) else []
+    inside = ", ".join([*ends, *([of] if of else [])])
+    return f"{signed(estimate.value)} ({inside})" if inside else signed(estimate.value)
 
 
 def answer_tables(answer: Answer) -> list[Table]:
     """The tables behind the verdict, each with its title and its rows, the first being the heading."""
-    tables = [
+    return [
         ("Finetune − scratch, test accuracy, these images and new trainings (primary)", _primary_rows(answer)),
         ("What that means", _effect_rows(answer)),
         ("Finetune − scratch, test accuracy, new trainings and new images too", _new_images_rows(answer)),
         ("Secondary comparisons: intervals and unadjusted p-values, no verdicts", _secondary_rows(answer)),
-        ("Calibration on the test images: mean ± standard deviation over seeds", _calibration_rows(answer)),
     ]
-    if answer.reproduced:
-        tables.append(("Published numbers against the 95 % prediction interval of one run", _reproduction_rows(answer)))
-    return tables
 
 
 def _primary_rows(answer: Answer) -> list[list[str]]:
-    effect = f"seeds to find ±{answer.smallest_effect:g}"
-    return [["experiment", "seeds", "difference (95 % interval)", "p", "p, Holm", "verdict", effect]] + [
+    effect = f"seeds to find ±{answer.plan.smallest_effect:g} with 80 % power"
+    return [["experiment", "seeds", "difference (95 % interval)", "deviation", "p", "p, Holm", "verdict", effect]] + [
         [
             title(experiment),
             _seeds(answer, experiment),
             interval_text(one.difference),
+            "undefined" if np.isnan(one.deviation) else f"{one.deviation:.4f}",
             f"{one.p_value:.4f}",
             "" if one.adjusted_p is None else f"{one.adjusted_p:.4f}",
-            verdict_words(one),
+            f"{'interim: ' if answer.is_interim(experiment) else ''}{verdict_words(one)}",
             _needed(one),
         ]
         for experiment, one in answer.primary.items()
@@ -100,8 +124,10 @@ def _needed(comparison: Comparison) -> str:
 
 
 def _seeds(answer: Answer, experiment: Experiment) -> str:
-    records, _ = paired_records(answer.grid, experiment, "finetune", "scratch")
-    return f"{len(records)} ({format_seeds([record.seed for record in records])})"
+    """``13 of 40 planned (0-12)``."""
+    seeds = sorted(set.intersection(*(set(side) for side in sides(answer.grid, experiment))))
+    planned = answer.plan.num_seeds.get(experiment[0])
+    return f"{len(seeds)}{f' of {planned} planned' if planned else ''} ({format_seeds(seeds)})"
 
 
 def _effect_rows(answer: Answer) -> list[list[str]]:
@@ -133,7 +159,8 @@ def _new_images_rows(answer: Answer) -> list[list[str]]:
         "experiment",
         "two-way interval, 95 %",
         "crossed bootstrap, 95 %",
-        "deviation between trainings",
+        "standard error from trainings",
+        "from images",
         "runs with McNemar p < 0.05",
     ]
     return [heading] + [
@@ -141,11 +168,18 @@ def _new_images_rows(answer: Answer) -> list[list[str]]:
             title(experiment),
             interval_text(one.interval),
             interval_text(one.bootstrap),
-            "undefined" if np.isnan(one.interval.seed_deviation) else f"{one.interval.seed_deviation:.4f}",
+            *_standard_errors(answer, experiment),
             f"{one.num_mcnemar} of {answer.primary[experiment].num_seeds}",
         ]
         for experiment, one in answer.new_images.items()
     ]
+
+
+def _standard_errors(answer: Answer, experiment: Experiment) -> list[str]:
+    """How much the drawing of trainings, and that of test images, moves the mean difference."""
+    interval, num_seeds = answer.new_images[experiment].interval, answer.primary[experiment].num_seeds
+    errors = interval.seed_deviation / np.sqrt(num_seeds), interval.image_deviation / np.sqrt(answer.num_images)
+    return ["undefined" if np.isnan(error) else f"{error:.4f}" for error in errors]
 
 
 def _secondary_rows(answer: Answer) -> list[list[str]]:
@@ -155,21 +189,68 @@ def _secondary_rows(answer: Answer) -> list[list[str]]:
     ]
 
 
-def interval_table(answer: Answer) -> Table:
-    """The grid's accuracies with the 95 % intervals of their means, and how many seeds they are from."""
-    rows = [
-        [title((cell.network, cell.augmentation)), cell.variant, str(len(cell.records)), _mean_text(cell)]
-        for cell in answer.grid.cells.values()
+def grid_tables(answer: Answer) -> list[Table]:
+    """The grid's accuracies and macro-F1: means with their 95 % intervals, and what was published."""
+    return [
+        (
+            f"{name} on {DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)}: mean over seeds, its 95 % "
+            "interval, number of seeds; published",
+            [
+                ["experiment", *answer.grid.variants],
+                *(
+                    [title(experiment), *(_mean_text(cell, place) for cell in answer.grid.row(experiment))]
+                    for experiment in answer.grid.experiments
+                ),
+            ],
+        )
+        for place, name in enumerate(("Test accuracy", "Macro-F1"))
     ]
-    return "Test accuracy, mean and its 95 % interval", [["experiment", "variant", "seeds", "accuracy"], *rows]
 
 
-def _mean_text(cell: Cell) -> str:
+def _mean_text(cell: Cell, place: int) -> str:
+    """``0.9766 (0.9757 to 0.9775), n = 13; 0.9775``; of accuracy, or in the second place macro-F1."""
+    published = "" if cell.published is None else f"; {cell.published[place]:.4f}"
     if not cell.records:
-        return MISSING
-    found = stats.mean_interval(np.array([record.metrics["test_accuracy"] for record in cell.records]), 0.95)
+        return MISSING + published
+    metric = ("test_accuracy", "test_macro_f1")[place]
+    found = stats.mean_interval(np.array([record.metrics[metric] for record in cell.records]), 0.95)
     spread = f" ({found.low:.4f} to {found.high:.4f})" if len(cell.records) > 1 else ""
-    return f"{found.value:.4f}{spread}"
+    return f"{found.value:.4f}{spread}, n = {len(cell.records)}{published}"
+
+
+def calibration_table(answer: Answer) -> Table:
+    """What each cell's classifiers think of their own predictions."""
+    return "Calibration on the test images: mean ± standard deviation over seeds", _calibration_rows(answer)
+
+
+def reproduction_tables(answer: Answer) -> list[Table]:
+    """Each published number against ours, where there are any."""
+    name = "Published numbers against the 95 % prediction interval of one run"
+    return [(name, _reproduction_rows(answer))] if answer.reproduced else []
+
+
+def reproduction_sentence(answer: Answer) -> str:
+    """How many of the published numbers could be of a run of ours, and which could not; nothing where there is none."""
+    if not answer.reproduced:
+        return ""
+    outside = [one for one in answer.reproduced if not one.inside]
+    cells = dict.fromkeys(map(_name, outside))
+    named = "; ".join(
+        f"{_in_words(cell[:2])}, {cell[2]} ({', '.join(_metric_text(one) for one in outside if _name(one) == cell)})"
+        for cell in cells
+    )
+    return (
+        f"Of {len(answer.reproduced)} published numbers, {len(answer.reproduced) - len(outside)} lie in the interval "
+        f"into which one run of ours falls with a probability of 95 %{f'; outside are {named}' if named else ''}."
+    )
+
+
+def _name(one: Reproduced) -> tuple[str, str, str]:
+    return one.cell.network, one.cell.augmentation, one.cell.variant
+
+
+def _metric_text(one: Reproduced) -> str:
+    return f"{METRIC_NAMES[one.metric]} {'above' if one.published > one.interval.high else 'below'}"
 
 
 def _calibration_rows(answer: Answer) -> list[list[str]]:
@@ -190,7 +271,7 @@ def _reproduction_rows(answer: Answer) -> list[list[str]]:
         [
             title((one.cell.network, one.cell.augmentation)),
             one.cell.variant,
-            one.metric.removeprefix("test_").replace("_", " ").replace("macro f1", "macro-F1"),
+            METRIC_NAMES[one.metric],
             f"{one.published:.4f}",
             f"{one.interval.low:.4f} to {one.interval.high:.4f}",
             "yes" if one.inside else "no",

@@ -155,7 +155,7 @@ def hostile(record: Record) -> Record:
 def test_markup_in_names_stays_text() -> None:
     table = report.build_grid([hostile(one) for one in records((0, 1), ("fc",))])
     rows = [*report.tables(table), ("Settings", [[MARKUP, MARKUP], [MARKUP, MARKUP]])]
-    answer = report.Answer(table, {}, {}, {}, [], {}, 100, 0.001)
+    answer = report.Answer(table, {}, {}, {}, [], {}, 100, report.Plan(0.001))
     picture = report.Picture("grid", b"", MARKUP)
     files = report.page_files(answer, [Panel(MARKUP, MARKUP, rows, [picture])])
     page, text = files["report.html"].decode(), files["report.md"].decode()
@@ -178,7 +178,8 @@ def test_names_in_figures_are_no_formulas() -> None:
         figures.accuracies(MARKUP, {MARKUP: {"scratch": [0.5]}}, {}),
         figures.paired_differences(MARKUP, {MARKUP: np.zeros(2)}, {MARKUP: estimate}, 0.1, {}),
         figures.learning_curves({MARKUP: {"scratch": [[0.5]]}}),
-        figures.label_curves({MARKUP: by_variant}, {MARKUP: {10: estimate}}, 0.1, {}),
+        figures.curves_and_differences({MARKUP: by_variant}, {MARKUP: {10: estimate}}, 0.1, {}, "x", in_decades=True),
+        figures.similarities({MARKUP: {MARKUP: [[0.5]]}}, MARKUP),
         figures.curves({MARKUP: by_variant}, "x", "y"),
     )
     for one in drawn:
