@@ -20,7 +20,7 @@ from aepretrain.records import Predictions, Record
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
 from aepretrain.studies import STUDIES
 from aepretrain.suite import Event, GridResult, Pool, pool
-from aepretrain.suite.training import Work
+from aepretrain.suite.training import Work, make_work, perform
 from aepretrain.tracking import Store
 
 EXECUTION = Execution(device="cpu")
@@ -283,6 +283,16 @@ def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, 
     result, events = grid(specs[:4], store)
     assert not result.failures
     assert kinds(events)["reused"] >= 1
+
+
+def test_a_worker_with_other_data_of_that_name_stores_nothing_under_the_key(
+    specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset, images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = make_work(specs[0], digits, store, EXECUTION)
+    monkeypatch.setattr("aepretrain.data._loaded", {("digits", None): images})  # another command's, on a cluster
+    with pytest.raises(Failure, match="other data or other plugins"):
+        perform([work], lambda _: None)
+    assert not list(store.search({}))
 
 
 def test_a_real_divergence_fails_its_run(store: Store) -> None:

@@ -11,7 +11,7 @@ import queue
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from distributed import Client, Worker, WorkerPlugin, get_worker
 from aepretrain import tracking, variants
 from aepretrain.data import Dataset, adopt
 from aepretrain.records import Record
+from aepretrain.redaction import redact
 from aepretrain.spec import Execution, Failure, TrainingSpec
 from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.pool import Pool
@@ -50,6 +51,8 @@ class Cluster:
     def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
         self._client, self._resources = client, resources
         self._num_workers, self._counted_s = 0, -COUNT_INTERVAL_S
+        self._prepared: dict[Any, str] = {}
+        """The names of what workers were given, by dataset, folder and plugins."""
 
     def num_workers(self) -> int:
         """How many workers there are for cells, as it was some seconds ago.
@@ -96,20 +99,10 @@ class Cluster:
 
         When the block is left by an exception, workers stop at the end of their epoch and end their runs as KILLED.
         """
+        self._prepare(execution, dataset)
         token = uuid.uuid4().hex
         news = _News()
         self._client.subscribe_topic(token, news.take)
-        settings = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        try:
-            self._client.register_plugin(_Preparation(dataset, execution, settings))
-        except Exception as error:
-            if self._client.status != "running":
-                raise Failure(LOST) from error
-            self._forget()
-            raise Failure(
-                f"the cluster's workers cannot be prepared, which need the same environment as this command "
-                f"({tracking.one_line(error)})"
-            ) from error
         executor = self._client.get_executor(pure=False, resources=dict(self._resources) or None)
         try:
             yield Pool(executor, partial(self._jobs, execution), news.read, partial(_train, token))
@@ -119,14 +112,31 @@ class Cluster:
                 if self._client.status == "running":
                     self._client.run(_stopped.add, token)
             raise
-        finally:
-            self._forget()
 
-    def _forget(self) -> None:
-        """Workers that join from now on are not prepared."""
-        with suppress(Exception):
-            if self._client.status == "running":
-                self._client.unregister_worker_plugin(_Preparation.name)
+    def _prepare(self, execution: Execution, dataset: Dataset) -> None:
+        """Give workers the dataset and the plugins, unless they were given them; those that join later get them too."""
+        what = dataset.digest, execution.data_dir, execution.plugins
+        if what in self._prepared:
+            return
+        settings = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        preparation = _Preparation(dataset, execution, settings)
+        self._prepared[what] = preparation.name
+        try:
+            self._client.register_plugin(preparation)
+        except Exception as error:
+            if self._client.status != "running":
+                raise Failure(LOST) from error
+            raise Failure(
+                f"the cluster's workers cannot be prepared, which need the same environment as this command "
+                f"({tracking.one_line(error)})"
+            ) from error
+
+    def forget(self) -> None:
+        """Workers that join from now on are not prepared for this command."""
+        for name in self._prepared.values():
+            with suppress(Exception):
+                if self._client.status == "running":
+                    self._client.unregister_worker_plugin(name)
 
 
 @contextmanager
@@ -145,23 +155,29 @@ def connect(address: str, resources: Mapping[str, float], store: tracking.Store)
     try:
         cluster = Cluster(client, resources)
         cluster.wait_for_worker()
-        others = cluster.hosts() - {socket.gethostname()}
-        if store.is_of_one_host and others:
-            raise Failure(
-                f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into {store.uri}: "
-                "let them all track on a server (--tracking-uri, docs/deploy.md)"
-            )
-        yield cluster
+        check_hosts(cluster.hosts() - {socket.gethostname()}, store)
+        try:
+            yield cluster
+        finally:
+            cluster.forget()
     finally:
         client.close(timeout=2)
 
 
-class _Preparation(WorkerPlugin):
-    """What each worker is told and given once, when it joins."""
+def check_hosts(others: Collection[str], store: tracking.Store) -> None:
+    """See that workers on these hosts can write into the store. Raises `Failure`."""
+    if others and (store.is_of_one_host or store.has_local_artifacts):
+        raise Failure(
+            f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into {redact(store.uri)}: "
+            "let them all track on a server (--tracking-uri, docs/deploy.md)"
+        )
 
-    name = "aepretrain"
+
+class _Preparation(WorkerPlugin):
+    """What each worker is told and given once, when it joins; of each command on the cluster its own."""
 
     def __init__(self, dataset: Dataset, execution: Execution, environment: Mapping[str, str]) -> None:
+        self.name = f"aepretrain-{uuid.uuid4().hex}"
         self._dataset, self._execution, self._environment = dataset, execution, environment
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002  # as Dask calls it

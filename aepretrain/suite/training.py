@@ -132,6 +132,9 @@ def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
     dataset = load(works[0].spec.settings.dataset, works[0].execution.data_dir)
     for work in works:
         listen(Event("started", work.spec))
+    for work in works:
+        if variants.training_key(work.spec, dataset.digest) != work.key:  # on a cluster, another command's may be here
+            raise Failure(f"{work.spec.name} is another training here: this worker has other data or other plugins")
     with tracking.full_disk_in_a_line(), ExitStack() as locks:
         for work in sorted(works, key=lambda work: work.key):  # one order for all, or two could wait for each other
             locks.enter_context(store.lock(work.key, partial(listen, Event("waiting", work.spec))))

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Run, ViewType
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -63,6 +64,12 @@ class Store:
     def is_of_one_host(self) -> bool:
         """Whether only processes of one host can use it."""
         return self.uri.startswith(SQLITE)
+
+    @property
+    def has_local_artifacts(self) -> bool:
+        """Whether the experiment's files lie on a disk, not with a server or in the cloud."""
+        location = self.client.get_experiment(self.experiment_id).artifact_location
+        return urlsplit(location).scheme in ("", "file")
 
     @property
     def folder(self) -> Path:
@@ -208,6 +215,7 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
+    os.environ[MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name] = "true"  # it would print the address with its password
     return MlflowClient(tracking_uri=uri)
 
 

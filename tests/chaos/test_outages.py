@@ -27,6 +27,8 @@ from tests.conftest import AT_FULL_LENGTH
 
 pytestmark = pytest.mark.chaos
 
+PASSWORD = "g3heim"  # noqa: S105  # of no account
+
 
 class Server:
     """``mlflow server`` on a store of its own, as a process group that can be killed and started again."""
@@ -40,7 +42,8 @@ class Server:
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        """With a password, which this server does not ask for, and nobody may see."""
+        return f"http://me:{PASSWORD}@127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self.process = start_mlflow(
@@ -53,7 +56,7 @@ class Server:
 
     def answers(self) -> bool:
         with suppress(OSError):
-            urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()  # noqa: S310  # http
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()  # http
             return True
         return False
 
@@ -100,6 +103,7 @@ def test_a_server_that_comes_back_has_everything_once(
     server.start()
     done = command.finish()
     assert (done.code, done.err) == (0, ""), done.out
+    assert PASSWORD not in done.out
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     check_store(tracking.open_store(server.uri), expected)
@@ -136,6 +140,7 @@ def test_what_a_server_that_stays_away_did_not_take_is_uploaded_later(
     assert done.code == 1, done.out
     found = re.search(r"are kept in (\S+); upload them later with: aepretrain sync", done.complaint())
     assert found, done.err
+    assert PASSWORD not in done.out + done.err
     kept = list(Path(found[1]).iterdir())
     assert 1 <= len(kept) <= 2
     assert all("http" not in (folder / "operations.jsonl").read_text() for folder in kept)
