@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -11,9 +14,12 @@ import sqlalchemy
 from sqlalchemy.orm import Session
 
 from aepretrain import tracking
-from aepretrain.spec import TrainingSpec
+from aepretrain.records import Record
+from aepretrain.spec import Failure, TrainingSpec
 from aepretrain.stopping import _state, is_stopping, stop_if_told, stop_on, whole
+from aepretrain.suite import pool
 from aepretrain.tracking import DatasetReference, Store
+from tests.commands import start
 
 
 class Stop(BaseException):
@@ -144,3 +150,33 @@ def test_a_run_that_is_stopped_while_it_is_written_is_killed(store: Store) -> No
         log()
     found = store.client.get_run(run.run_id)
     assert (found.info.status, found.data.metrics) == ("KILLED", {"val_loss": 0.5})
+
+
+class Finalized:
+    """Python ignores what is raised where this one goes."""
+
+    def __del__(self) -> None:
+        send()
+
+
+@pytest.mark.parametrize(("then_s", "longest_s"), [(0, 3), (20, pool.UNWIND_S + 10)])
+def test_a_worker_ends_although_the_exception_is_lost(then_s: float, longest_s: float, tmp_path: Path) -> None:
+    """In the last moment of a training, or before a long wait: a pool that is broken would wait for it forever."""
+
+    def perform(*_: object) -> list[Record | Failure]:
+        Finalized()
+        time.sleep(then_s)
+        return []
+
+    def work() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "perform", perform)
+            patch.setattr(sys, "unraisablehook", lambda lost: print(f"lost: {lost.exc_value!r}", file=sys.stderr))
+            stop_on(signal.SIGTERM, pool._stop)
+            pool.train_in_worker([])
+        time.sleep(20)  # where a pool's loop waits for more
+
+    done = start(work, tmp_path).finish()
+    assert done.code == pool.TERMINATED, done
+    assert "lost: SystemExit" in done.err
+    assert done.elapsed_s < longest_s

@@ -22,7 +22,7 @@ from aepretrain import variants
 from aepretrain.data import Dataset, adopt
 from aepretrain.records import Record
 from aepretrain.spec import Execution, Failure
-from aepretrain.stopping import stop_on
+from aepretrain.stopping import stop_if_told, stop_on
 from aepretrain.suite.plugins import load_plugins
 from aepretrain.suite.training import Event, Work, perform
 
@@ -51,7 +51,10 @@ def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
     global _at_work
     _at_work = True
     try:
-        return perform(works, _report)
+        results = perform(works, _report)
+        _at_work = False
+        stop_if_told()  # Python has lost the exception if it came in a finalizer at the end of all
+        return results
     except SystemExit:
         os._exit(TERMINATED)
     finally:
@@ -154,9 +157,12 @@ def _begin_worker(events: "Queue[Event]", execution: Execution, dataset: Dataset
 
 
 def _stop() -> NoReturn:
-    """Unwind, so that the runs at hand are ended as KILLED; where there are none, end."""
+    """Unwind, so that the runs at hand are ended as KILLED; where there are none, or it takes too long, end."""
     if not _at_work:
         os._exit(TERMINATED)
+    deadline = threading.Timer(UNWIND_S, os._exit, (TERMINATED,))  # a broken pool waits for its workers without limit
+    deadline.daemon = True
+    deadline.start()
     sys.exit(TERMINATED)
 
 
