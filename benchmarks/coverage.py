@@ -7,7 +7,7 @@ The states of all generators are fixed, so the same figures come out again. Shap
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,12 @@ from aepretrain.stats import Comparison, Estimate, Verdict
 
 NUM_IMAGES = 10_000
 LEVEL = 0.95
+
+Pairs = list[NDArray[np.float64]]
+"""Of each experiment the accuracies of both sides, [2, S]."""
+
+Estimator = Callable[[NDArray[np.int8], np.random.Generator], Estimate]
+"""From differences, [S, N], and a generator, a mean with its interval."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +49,55 @@ class Share:
         return f"{100 * self.value:.1f} % ± {100 * self.error:.1f}"
 
 
-def simulated_store(
-    num_seeds: int, effect: float, deviation: float, draw: np.random.Generator
-) -> dict[int, Comparison]:
+def simulated_pairs(num_seeds: int, effect: float, deviation: float, draw: np.random.Generator) -> Pairs:
     """Four experiments of paired accuracies, as whole test images, whose difference has this mean and deviation."""
-    comparisons = {}
-    for experiment in range(4):
+    pairs = []
+    for _ in range(4):
         shared_S = draw.normal(0.98, 0.001, num_seeds)
         own_2S = draw.normal(0, deviation / math.sqrt(2), (2, num_seeds))
-        first_S, second_S = np.round((shared_S + own_2S + [[effect], [0]]) * NUM_IMAGES) / NUM_IMAGES
-        comparisons[experiment] = stats.compare(first_S, second_S, draw, SMALLEST_EFFECT)
-    return stats.judge(comparisons)
+        pairs.append(np.round((shared_S + own_2S + [[effect], [0]]) * NUM_IMAGES) / NUM_IMAGES)
+    return pairs
 
 
-def any_claim(num_seeds: int, num_stores: int) -> Share:
+def judged(pairs: Pairs, draw: np.random.Generator) -> list[Comparison]:
+    """The experiments with their verdicts."""
+    compared = {
+        place: stats.compare(first_S, second_S, draw, SMALLEST_EFFECT)
+        for place, (first_S, second_S) in enumerate(pairs)
+    }
+    return list(stats.judge(compared).values())
+
+
+def has_claim(pairs: Pairs, draw: np.random.Generator) -> bool:
+    """Whether there is a gain or a loss."""
+    return any(one.verdict in (Verdict.GAIN, Verdict.LOSS) for one in judged(pairs, draw))
+
+
+def any_claim(num_seeds: int, num_stores: int, deviation: float = 0.004) -> Share:
     """How often a gain or a loss is found in any experiment although there is no effect."""
     draw = np.random.default_rng(num_seeds)
-    claims = (
-        any(
-            one.verdict in (Verdict.GAIN, Verdict.LOSS) for one in simulated_store(num_seeds, 0.0, 0.004, draw).values()
-        )
-        for _ in range(num_stores)
-    )
+    claims = (has_claim(simulated_pairs(num_seeds, 0.0, deviation, draw), draw) for _ in range(num_stores))
     return Share(sum(claims), num_stores)
+
+
+def claim_at_any_look(looks: Sequence[int], num_stores: int) -> Share:
+    """How often who looks at the same growing store several times finds one at any of the looks."""
+    draw = np.random.default_rng(7_000)
+    found = 0
+    for _ in range(num_stores):
+        pairs = simulated_pairs(looks[-1], 0.0, 0.004, draw)
+        found += any(has_claim([pair_2S[:, :num] for pair_2S in pairs], draw) for num in looks)
+    return Share(found, num_stores)
+
+
+def false_equivalence(num_seeds: int, num: int) -> Share:
+    """How often a true difference of just the smallest effect of interest is called equivalent or negligible."""
+    draw = np.random.default_rng(8_000 + num_seeds)
+    found = [
+        stats.mean_interval(draw.normal(SMALLEST_EFFECT, 0.002, num_seeds), 0.9).within(SMALLEST_EFFECT)
+        for _ in range(num)
+    ]
+    return Share(sum(found), num)
 
 
 def gains(num_seeds: int, effect: float, deviation: float, num_stores: int) -> Share:
@@ -74,7 +106,7 @@ def gains(num_seeds: int, effect: float, deviation: float, num_stores: int) -> S
     found = [
         one.verdict is Verdict.GAIN
         for _ in range(num_stores)
-        for one in simulated_store(num_seeds, effect, deviation, draw).values()
+        for one in judged(simulated_pairs(num_seeds, effect, deviation, draw), draw)
     ]
     return Share(sum(found), len(found))
 
@@ -108,9 +140,7 @@ def superiority_coverage(num_seeds: int, probability: float, num: int) -> Share:
     return _holding(probability, (stats.superiority(draw.normal(shift, 1, num_seeds), LEVEL) for _ in range(num)))
 
 
-def crossed_coverage(
-    estimate: Callable[[NDArray[np.int8], np.random.Generator], Estimate], num_seeds: int, num_images: int, num: int
-) -> Share:
+def crossed_coverage(estimate: Estimator, num_seeds: int, num_images: int, num: int) -> Share:
     """How often an interval for new seeds and new images holds the true difference of accuracies.
 
     A classifier is right where its level + its training's luck + the image's ease + the image's ease for this variant
@@ -157,13 +187,25 @@ def bootstrap(differences_SN: NDArray[np.int8], draw: np.random.Generator) -> Es
 
 def rows(scale: float) -> Iterator[tuple[str, str, Share]]:
     """What is simulated, what it should be, and what it is."""
-    many, few = round(2000 * scale), round(400 * scale)
-    for num in (8, 20):
+    many, few = round(2000 * scale), round(2000 * scale)
+    for num in (8, 20, 40):
         yield (
             f"gain or loss in any experiment, no true effect, deviation 0.004, {num} seeds",
             "at most 6.5 %",
             any_claim(num, many),
         )
+    for num in (8, 20, 40):
+        yield (
+            f"equivalent or negligible, true effect 0.001, deviation 0.002, {num} seeds",
+            "at most 5 %",
+            false_equivalence(num, 5 * many),
+        )
+    looks = (8, 12, 16, 20)
+    yield (
+        f"gain or loss in any experiment at any of the looks at {', '.join(map(str, looks))} seeds, no true effect",
+        "more than for one look",
+        claim_at_any_look(looks, many),
+    )
     yield "gain, true effect 0.003, deviation 0.001, 20 seeds", "at least 95 %", gains(20, 0.003, 0.001, many)
     for num in (8, 20, 40):
         yield f"t interval of the mean difference, {num} seeds", "95 %", mean_coverage(num, 5 * many)
@@ -175,7 +217,7 @@ def rows(scale: float) -> Iterator[tuple[str, str, Share]]:
         yield f"two-way interval, {num} seeds × 2,000 images", "95 %", crossed_coverage(two_way, num, 2000, few)
         bootstrapped = crossed_coverage(bootstrap, num, 2000, few)
         yield f"crossed bootstrap, {num} seeds × 2,000 images", "95 % or more", bootstrapped
-    yield "two-way interval, 20 seeds × 10,000 images", "95 %", crossed_coverage(two_way, 20, 10_000, few // 2)
+    yield "two-way interval, 20 seeds × 10,000 images", "95 %", crossed_coverage(two_way, 20, 10_000, few // 4)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Estimates against values worked out by hand, against SciPy, and against what simulation says."""
+"""Estimates against values worked out by hand, against SciPy and statsmodels, and against what simulation says."""
 
 import itertools
 import math
@@ -6,6 +6,10 @@ import math
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
+from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
+from statsmodels.stats.weightstats import DescrStatsW  # type: ignore[import-untyped]
 
 from aepretrain import stats
 from aepretrain.stats import Verdict
@@ -215,3 +219,53 @@ def test_mcnemar_by_hand() -> None:
     second_right = np.array([False] * 6 + [True] * 1 + [True] * 90)
     assert stats.mcnemar(first_right, second_right) == pytest.approx(2 * (1 + 7) / 128)
     assert stats.mcnemar(first_right, first_right) == 1
+
+
+def test_holm_is_statsmodels() -> None:
+    p_values = list(generator(3).uniform(0, 0.1, 6))
+    assert stats.holm(p_values, 6) == pytest.approx(list(multipletests(p_values, method="holm")[1]), rel=1e-12)
+    padded = multipletests([*p_values, 1.0, 1.0], method="holm")[1]
+    assert stats.holm(p_values, 8) == pytest.approx(list(padded[:6]), rel=1e-12), "a missing test counts with p = 1"
+
+
+def test_required_seeds_is_the_first_at_which_statsmodels_has_the_power() -> None:
+    for deviation in (0.0008, 0.0021, 0.004):
+        found = stats.required_seeds(deviation, 0.001, 0.0125, 0.8)
+        assert found is not None
+        fewer, enough = (TTestPower().power(0.001 / deviation, num, 0.0125) for num in (found - 1, found))
+        assert fewer < 0.8 <= enough
+
+
+def test_mcnemar_is_statsmodels() -> None:
+    draw = generator(4)
+    first_N, second_N = draw.random(500) < 0.95, draw.random(500) < 0.93
+    table = [[np.sum(a & b) for b in (second_N, ~second_N)] for a in (first_N, ~first_N)]
+    assert stats.mcnemar(first_N, second_N) == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
+
+
+def test_equivalence_is_statsmodels_two_one_sided_tests() -> None:
+    draw, seen = generator(5), set()
+    for _ in range(50):
+        differences_S = draw.normal(0.0003, 0.0012, 12)
+        p_value = DescrStatsW(differences_S).ttost_mean(-0.001, 0.001)[0]
+        equivalent = stats.mean_interval(differences_S, 0.9).within(0.001)
+        assert equivalent == (p_value < 0.05)
+        seen.add(equivalent)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("estimate", "least"), [(coverage.two_way, 0.90), (coverage.bootstrap, 0.93)], ids=["two-way", "bootstrap"]
+)
+def test_intervals_for_new_images_too_hold_the_truth(estimate: coverage.Estimator, least: float) -> None:
+    share = coverage.crossed_coverage(estimate, 8, 500, 300)
+    assert least <= share.value <= 1
+    assert share.value - 0.95 < 4 * share.error + 0.05, "nor is it wide beyond use"
+
+
+def test_further_simulations_hold() -> None:
+    assert abs(coverage.narrow_coverage(20, 2000).value - 0.9) < 3 * 0.0067
+    assert 0.92 < coverage.superiority_coverage(20, 0.7, 2000).value < 0.985
+    assert coverage.false_equivalence(20, 1000).value < 0.05 + 3 * 0.0069
+    once, often = coverage.any_claim(16, 100), coverage.claim_at_any_look((8, 12, 16), 100)
+    assert often.value > once.value, "who looks often claims more often"
