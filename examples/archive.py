@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aepretrain.data import Dataset, DatasetMissing, register, with_digest
+from aepretrain import Dataset, Failure, make_dataset, register_dataset
 
 
 def load(data_dir: str | None) -> Dataset:
     """The archive's ``images`` [N, 28, 28], 0 to 255, and ``labels`` [N], 0 to 9; every seventh is for testing."""
     path = Path(data_dir or ".", "images.npz")
     if not path.is_file():
-        raise DatasetMissing(f"there is no {path}: name its folder with --data-dir")
+        raise Failure(f"there is no {path}: name its folder with --data-dir")
     with np.load(path, allow_pickle=False) as archive:
         images_NHW = torch.from_numpy(archive["images"].astype(np.uint8))
         labels_N = torch.from_numpy(archive["labels"].astype(np.int64))
     is_test_N = torch.arange(len(labels_N)) % 7 == 0
     parts = (part[chosen] for chosen in (~is_test_N, is_test_N) for part in (images_NHW, labels_N))
-    return with_digest("archive", str(path.absolute()), *parts)
+    return make_dataset("archive", str(path.absolute()), *parts)
 
 
-register("archive", load)
+register_dataset("archive", load)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from aepretrain.networks import Network
-from aepretrain.variants import Variant, register
+from aepretrain import Network, Variant, register_variant
 
 
 class LastLayer(Variant):
@@ -24,4 +23,4 @@ class LastLayer(Variant):
         return own_weights[-1], head
 
 
-register("last_layer", LastLayer)
+register_variant("last_layer", LastLayer)

@@ -5,7 +5,7 @@ python -m aepretrain grid --plugin examples.residual --network residual --augmen
 
 from torch import Tensor, nn
 
-from aepretrain.networks import Network, register
+from aepretrain import Network, register_network
 
 
 class Block(nn.Module):
@@ -38,4 +38,4 @@ class Residual(Network):
         self.first, self.second = nn.Linear(392, 10), nn.Linear(392, 10)
 
 
-register("residual", Residual)
+register_network("residual", Residual)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aepretrain.augment import Augmentation, register
+from aepretrain import Augmentation, register_augmentation
 
 MOST = 2
 
@@ -29,4 +29,4 @@ class Shifting(Augmentation):
         return padded_BCHW[image_B[:, None, None], 0, rows_BH[:, :, None], columns_BW[:, None, :]].unsqueeze(1)
 
 
-register("shifting", Shifting)
+register_augmentation("shifting", Shifting)

@@ -359,12 +359,18 @@ def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
 
 @pytest.mark.project
 def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["report", "--bundle", str(ROOT / "docs" / "bundle"), "--out", str(tmp_path)])
+    planned = re.search("--planned-seeds [^ ]+", (ROOT / "docs" / "update.sh").read_text())
+    assert planned
+    given = ["report", "--bundle", str(ROOT / "docs" / "bundle"), *planned[0].split(), "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli, given)
     assert done.exit_code == 0, done.output
     for name in ("answer.md", "report.md"):
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text()
     pictures = [{one.name for one in (folder / "report").iterdir()} for folder in (tmp_path, ROOT / "docs")]
     assert pictures[0] == pictures[1]
+
+
+ODD = "a b; 'c' \"d\" $(e) `f` & g\nh"
 
 
 @pytest.mark.project
@@ -385,10 +391,13 @@ def test_mlflow_run(name: str, tmp_path_factory: pytest.TempPathFactory) -> None
     work = [] if reading else ["-P", "dataset=digits", "-P", "epochs=2"]
     work += ["-P", "folder=docs/pictures"] if name == "encode" else []
     work += ["-P", "updates=20"] if name == "studies" else []  # which MLproject does not list
+    work += ["-P", f"out={ODD}"] if name == "report" else []  # likewise
     done = mlflow_run("-e", name, *cell, *work, folder=folder)
     assert done.code == 0, done
     if name in ("main", "compare", "report"):
         assert "NOT MNIST" in done.out
+    if name == "report":
+        assert (folder / ODD / "report.html").is_file(), "what a shell would take for its own arrives as it is"
     store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
     assert not list(store.search({}, "attributes.status != 'FINISHED'"))
 
