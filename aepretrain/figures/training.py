@@ -111,14 +111,14 @@ def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Pred
     return figure
 
 
-MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442", "#882255", INK)
+MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#B3A100", "#882255", INK)
 """Of ten classes. The classes are written into the map as well, for not everyone can tell ten colours apart."""
 
 MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning"}
 
 
 def code_maps(title: str, maps: CodeMaps) -> Figure:
-    """Images as dots where their codes lie, a panel for each encoder, coloured by class; its number at its middle."""
+    """Images as dots where their codes lie, a panel for each encoder, coloured by class; its number at its medoid."""
     figure = Figure(figsize=(8.2, 4.5), layout="constrained")
     figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, len(maps.places_N2), squeeze=False)[0]
@@ -127,11 +127,17 @@ def code_maps(title: str, maps: CodeMaps) -> Figure:
             of_class_M2 = places_N2[maps.labels_N == label]
             axes.plot(*of_class_M2.T, "o", ms=2.5, mec="none", alpha=0.8, color=MAP_COLOURS[label % len(MAP_COLOURS)])
             outline = [withStroke(linewidth=3, foreground="white")]
-            middle = np.median(of_class_M2, axis=0)
-            axes.text(*middle, f"{label}", ha="center", va="center", weight="bold", path_effects=outline)
+            axes.text(*_medoid(of_class_M2), f"{label}", ha="center", va="center", weight="bold", path_effects=outline)
         axes.set(title=MAP_NAMES.get(encoder, encoder), xticks=[], yticks=[])
         axes.spines[:].set_color("#dddddd")
     return figure
+
+
+def _medoid(places_M2: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The point with the least sum of distances to the others, which lies among them whatever their shape."""
+    distances_MM = np.linalg.norm(places_M2[:, None] - places_M2[None], axis=2)
+    medoid: NDArray[np.float32] = places_M2[distances_MM.sum(1).argmin()]
+    return medoid
 
 
 def class_distribution(title: str, counts: Mapping[str, NDArray[np.int64]]) -> Figure:
