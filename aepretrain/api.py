@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aepretrain.cli.commands import ENVIRONMENT, log_grid
+from aepretrain.cli.commands import log_grid
+from aepretrain.cli.program import ENVIRONMENT
 from aepretrain.spec import AUGMENTATIONS, NETWORKS, Execution, Settings, UsageError, grid_specs, is_classifier
 
 if TYPE_CHECKING:

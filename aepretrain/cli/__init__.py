@@ -3,6 +3,6 @@
 Whatever takes seconds to import (PyTorch, MLflow) is imported inside the commands, so that ``--help`` answers at once.
 """
 
-from aepretrain.cli.commands import main
+from aepretrain.cli.program import main
 
 __all__ = ["main"]

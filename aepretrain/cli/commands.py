@@ -1,6 +1,5 @@
-"""The commands that train: ``grid``, one for each variant, and ``study``; and how every command ends."""
+"""The commands that train: ``grid``, one for each variant, and ``study``; with the others, the whole command line."""
 
-import io
 import multiprocessing
 import os
 import signal
@@ -9,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +29,6 @@ from aepretrain.cli.results import compare, export, import_, report_
 from aepretrain.cli.serving import encode, onnx, predict, promote
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.cli.sync import sync
-from aepretrain.redaction import redact
 from aepretrain.spec import (
     STUDIES,
     VARIANTS,
@@ -43,19 +41,10 @@ from aepretrain.spec import (
     is_classifier,
     parse_seeds,
 )
-from aepretrain.stopping import stop_on
 
 if TYPE_CHECKING:
     from aepretrain import suite, tracking
     from aepretrain.records import Record
-
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-"""What MLflow is told unless the user has told it something else. Patience is our own (`--outage-s`)."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -329,54 +318,3 @@ def _with_available_dataset(settings: Settings, execution: Execution, fallback: 
 
 for _command in (compare, report_, export, import_, sync, predict, encode, onnx, promote):
     cli.add_command(_command)
-
-
-def main() -> NoReturn:
-    """Run the command line. Exit code 0, 1 (failure), 2 (usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
-    stop_on(signal.SIGTERM, _terminate)
-    stop_on(signal.SIGINT, _interrupt)  # explicitly, for a script's background job would ignore it
-    try:
-        code = cli.main(standalone_mode=False) or 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        code = 2
-    except click.ClickException as error:
-        code = _complain(error.format_message(), 2)
-    except UsageError as error:
-        code = _complain(error, 2)
-    except Failure as error:
-        code = _complain(error, 1)
-    except BrokenPipeError:  # nobody reads on, as with: aepretrain compare | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter writes what is left
-        code = 1
-    except OSError as error:
-        code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
-    except (KeyboardInterrupt, click.Abort):
-        code = _complain("interrupted; what is finished is kept, the same command goes on from there", 130)
-    except Exception as error:
-        if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
-            raise
-        code = _complain(f"the tracking store failed: {redact(' '.join(str(error).split()))[:300]}", 1)
-    sys.exit(code)
-
-
-def _complain(message: object, code: int) -> int:
-    """Say in one line what is wrong, whatever the values in it."""
-    click.echo(f"aepretrain: {redact(' '.join(str(message).split()))}", err=True)
-    return code
-
-
-def _interrupt() -> NoReturn:
-    """Unwind on Ctrl-C: runs are ended as KILLED on the way."""
-    raise KeyboardInterrupt
-
-
-def _terminate() -> NoReturn:
-    """Unwind on SIGTERM: runs are ended as KILLED on the way."""
-    click.echo("aepretrain: terminated; what is finished is kept, the same command goes on from there", err=True)
-    sys.exit(128 + signal.SIGTERM)
