@@ -194,7 +194,7 @@ def grid_tables(answer: Answer) -> list[Table]:
     return [
         (
             f"{name} on {DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)}: mean over seeds, its 95 % "
-            "interval, number of seeds; published",
+            "interval, number of seeds, and the published figure",
             [
                 ["experiment", *answer.grid.variants],
                 *(
@@ -208,8 +208,8 @@ def grid_tables(answer: Answer) -> list[Table]:
 
 
 def _mean_text(cell: Cell, place: int) -> str:
-    """``0.9766 (0.9757 to 0.9775), n = 13; 0.9775``; of accuracy, or in the second place macro-F1."""
-    published = "" if cell.published is None else f"; {cell.published[place]:.4f}"
+    """``0.9766 (0.9757 to 0.9775), n = 13; published 0.9775``; of accuracy, or in the second place macro-F1."""
+    published = "" if cell.published is None else f"; published {cell.published[place]:.4f}"
     if not cell.records:
         return MISSING + published
     metric = ("test_accuracy", "test_macro_f1")[place]
