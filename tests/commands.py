@@ -13,7 +13,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -149,6 +149,27 @@ def start_mlflow(*arguments: str, folder: Path, **environment: str) -> Command:
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # the only way back to its default
         fluent._active_experiment_id = None
         mlflow_cli.cli(arguments, prog_name="mlflow")
+
+    return start(main, folder, **environment)
+
+
+def start_server(*arguments: str, folder: Path, **environment: str) -> Command:
+    """Begin ``mlflow server``, forked, whose one worker is this process too, not started anew."""
+    from mlflow import cli as mlflow_cli
+    from mlflow import server
+    from mlflow.server import fastapi_app
+    from uvicorn.main import main as uvicorn
+
+    assert fastapi_app.app, "imported here once, for all that are forked"
+
+    def serve(command: Sequence[str], *, extra_env: Mapping[str, str], **_: object) -> None:
+        os.environ.update(extra_env)
+        uvicorn(command[command.index("uvicorn") + 1 :])
+
+    def main() -> None:
+        forget_connections()
+        vars(server)["_exec_cmd"] = serve
+        mlflow_cli.cli(["server", *arguments], prog_name="mlflow")
 
     return start(main, folder, **environment)
 

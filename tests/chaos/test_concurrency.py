@@ -40,7 +40,7 @@ def write(uri: str, number: int, num_batches: int) -> None:
 
 
 def test_processes_that_make_a_store_and_write_lose_no_number(full_length: bool, tmp_path: Path) -> None:
-    num_processes, num_batches = (8, 200) if full_length else (4, 60)
+    num_processes, num_batches = (8, 200) if full_length else (4, 40)
     uri = f"sqlite:///{tmp_path}/new.db"
     writers = [start(partial(write, uri, number, num_batches), tmp_path) for number in range(num_processes)]
     found = [writer.finish() for writer in writers]

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.chaos.conftest import (
     wait_for,
     wait_for_workers_to_end,
 )
-from tests.commands import Command, start_mlflow
+from tests.commands import Command, start_mlflow, start_server
 from tests.conftest import AT_FULL_LENGTH
 
 pytestmark = pytest.mark.chaos
@@ -31,13 +32,16 @@ PASSWORD = "g3heim"  # noqa: S105  # of no account
 
 
 class Server:
-    """``mlflow server`` on a store of its own, as a process group that can be killed and started again."""
+    """``mlflow server`` on a store of its own, as a process group that can be killed and started again.
 
-    def __init__(self, folder: Path, database: str) -> None:
+    With a worker in a process started anew, as a user has it, or `quickly`, all forked from the process that tests.
+    """
+
+    def __init__(self, folder: Path, database: str, quickly: bool) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.folder, self.database = folder, database
+        self.folder, self.database, self.quickly = folder, database, quickly
         self.process: Command | None = None
 
     @property
@@ -46,8 +50,9 @@ class Server:
         return f"http://me:{PASSWORD}@127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.process = start_mlflow(
-            *("server", "--port", str(self.port), "--workers", "1", "--backend-store-uri", self.database),
+        begin = start_server if self.quickly else partial(start_mlflow, "server")
+        self.process = begin(
+            *("--port", str(self.port), "--workers", "1", "--backend-store-uri", self.database),
             *("--artifacts-destination", str(self.folder / "served")),
             folder=self.folder,
             MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
@@ -67,10 +72,10 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path, template: Path, commands: Commands) -> Iterator[Server]:
+def server(tmp_path: Path, template: Path, commands: Commands, full_length: bool) -> Iterator[Server]:
     database = tmp_path / "served.db"
     database.write_bytes(template.read_bytes())
-    found = Server(tmp_path, f"sqlite:///{database}")
+    found = Server(tmp_path, f"sqlite:///{database}", quickly=not full_length)
     commands.environment["MLFLOW_TRACKING_URI"] = found.uri
     yield found
     found.kill()

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from aepretrain import report, tracking
+from aepretrain import tracking
 from aepretrain.records import Record
 from tests.commands import aepretrain
 from tests.integration.browser import (
@@ -200,7 +201,11 @@ def test_a_run_tells_its_result_and_leads_to_its_pretraining(ui: Ui, page: Page)
 def test_the_experiment_shows_the_grid(ui: Ui, page: Page) -> None:
     open_runs(page, ui.address, ui.store.experiment_id)
     show_description(page)
-    title, rows = report.tables(report.build_grid(ui.store.records().values()))[0]
+    note = ui.store.client.get_experiment(ui.store.experiment_id).tags[MLFLOW_RUN_NOTE]
+    title, table = re.findall(r"\*\*(.+)\*\*\n\n((?:\|.*\n)+)", note)[-1]
+    rows = [line.strip("| \n").split(" | ") for line in table.splitlines() if "---" not in line]
+    assert "NOT MNIST" in title
+    assert len(rows) == 5
     expect(page.get_by_text(title)).to_be_visible()
     cells = page.locator("table").last.get_by_role("row")
     expect(cells).to_have_count(5)
