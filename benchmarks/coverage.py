@@ -187,7 +187,7 @@ def bootstrap(differences_SN: NDArray[np.int8], draw: np.random.Generator) -> Es
 
 def rows(scale: float) -> Iterator[tuple[str, str, Share]]:
     """What is simulated, what it should be, and what it is."""
-    many, few = round(2000 * scale), round(2000 * scale)
+    many, few = round(2000 * scale), round(400 * scale)
     for num in (8, 20, 40):
         yield (
             f"gain or loss in any experiment, no true effect, deviation 0.004, {num} seeds",
@@ -217,7 +217,7 @@ def rows(scale: float) -> Iterator[tuple[str, str, Share]]:
         yield f"two-way interval, {num} seeds × 2,000 images", "95 %", crossed_coverage(two_way, num, 2000, few)
         bootstrapped = crossed_coverage(bootstrap, num, 2000, few)
         yield f"crossed bootstrap, {num} seeds × 2,000 images", "95 % or more", bootstrapped
-    yield "two-way interval, 20 seeds × 10,000 images", "95 %", crossed_coverage(two_way, 20, 10_000, few // 4)
+    yield "two-way interval, 20 seeds × 10,000 images", "95 %", crossed_coverage(two_way, 20, 10_000, few // 2)
 
 
 def main() -> None:
