@@ -105,10 +105,12 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         folder = folder.parent  # where pytest-xdist gives each process a folder of its own
 
     def make(name: str, write: Callable[[Path], object]) -> Path:
-        path = folder / name
+        path, done = folder / name, folder / f"{name}.done"
         with FileLock(f"{path}.lock"):
-            if not path.exists():
+            if not done.exists():
+                assert not path.exists(), "making it has failed in another process"
                 write(path)
+                done.touch()
         return path
 
     return make

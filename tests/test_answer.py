@@ -141,6 +141,24 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     assert texts[20][1]["fc, erasing"] == ("10 of 10 planned (0-9)", "gain")
 
 
+@pytest.mark.parametrize(
+    "planned",
+    [{"fc": 10}, {"fc": 10, "conv": 9}, {"fc": 9, "conv": 9}, {}],
+    ids=["conv not", "more", "all more", "none"],
+)
+def test_what_is_not_just_as_planned_is_promised_under_a_condition(ten: Archive, planned: dict[str, int]) -> None:
+    grid = report.build_grid(ten.records().values())
+    assert "provided that" in report.sentences(report.build_answer(grid, ten.predictions, Plan(0.001, planned)))
+
+
+def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None:
+    alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
+    plan = Plan(0.001, {"fc": 10, "conv": 20})
+    answer = report.build_answer(report.build_grid(alone.records().values()), alone.predictions, plan)
+    assert "interim look" in report.sentences(answer)
+    assert not any("interim" in cell for row in answer_tables(answer)[0][1] for cell in row), "fc has all of its seeds"
+
+
 def test_too_few_seeds_have_no_verdict_anywhere() -> None:
     answer = answer_of(archive(3))
     assert report.sentences(answer).count("no verdict: 3 seeds, at least 8 needed") == 4
@@ -198,7 +216,7 @@ def test_published_numbers_are_held_against_single_runs(ten: Archive) -> None:
     assert (one.published, one.inside) == (0.9780, False)
     inside = sum(one.inside for one in answer.reproduced)
     words = reproduction_sentence(answer)
-    assert words.startswith(f"Of 24 published numbers, {inside} lie in the interval")
+    assert f"95 %: {inside} of 24 published numbers; outside: " in words
     outside = [one for one in answer.reproduced if not one.inside]
     assert words.count("above") + words.count("below") == len(outside)
     side = "above" if one.published > one.interval.high else "below"

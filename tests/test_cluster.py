@@ -44,21 +44,38 @@ def test_workers_on_other_hosts_need_a_store_that_they_reach(store: tracking.Sto
     assert "g3heim" not in str(error.value)
 
 
-def prepared(calls: list[str]) -> Cluster:
-    """A cluster that notes the plugins that its scheduler is given and told to forget."""
-    client = mock.Mock(spec=Client, status="running")
-    client.register_plugin.side_effect = lambda plugin: calls.append(f"+{plugin.name}")
-    client.unregister_worker_plugin.side_effect = lambda name: calls.append(f"-{name}")
+def prepared(name: str, scheduler: Any) -> Cluster:
+    """A client of a scheduler that keeps what it is given for workers that join."""
+    client = mock.Mock(spec=Client, status="running", id=name)
+    client.register_plugin.side_effect = lambda plugin: scheduler.worker_plugins.update({plugin.name: plugin})
+    client.run_on_scheduler.side_effect = lambda function, **given: function(dask_scheduler=scheduler, **given)
+    scheduler.clients[name] = client
     return Cluster(client, {})
 
 
 def test_the_dataset_is_sent_once_for_a_command_and_forgotten_with_it(digits: Dataset) -> None:
-    calls: list[str] = []
-    one, other = prepared(calls), prepared(calls)
+    scheduler = SimpleNamespace(worker_plugins={"another program's": None}, clients={})
+    one, other = prepared("Client-1", scheduler), prepared("Client-2", scheduler)
     for cluster in (one, one, other):  # as a study does, which trains in several pools
         with cluster.pool(Execution(), digits):
             pass
-    assert len(calls) == 2
-    assert calls[0] != calls[1], "another command's stays"
+    registered = list(scheduler.worker_plugins)
+    assert [name.split()[:2] for name in registered[1:]] == [["aepretrain", "Client-1"], ["aepretrain", "Client-2"]]
     one.forget()
-    assert calls[2:] == [calls[0].replace("+", "-")]
+    assert list(scheduler.worker_plugins) == [registered[0], registered[2]], "another command's stays"
+    del scheduler.clients["Client-2"]  # killed: it forgets nothing
+    with prepared("Client-3", scheduler).pool(Execution(), digits):
+        assert [name.split()[1] for name in scheduler.worker_plugins] == ["program's", "Client-3"]
+
+
+def test_what_could_not_be_prepared_is_not_taken_for_prepared(digits: Dataset) -> None:
+    scheduler = SimpleNamespace(worker_plugins={}, clients={})
+    cluster = prepared("Client-1", scheduler)
+    with (
+        mock.patch.object(cluster._client, "register_plugin", side_effect=ModuleNotFoundError("no module")),
+        pytest.raises(Failure, match="cannot be prepared"),
+        cluster.pool(Execution(), digits),
+    ):
+        pass
+    with cluster.pool(Execution(), digits):
+        assert len(scheduler.worker_plugins) == 1

@@ -12,7 +12,7 @@ import click
 from aepretrain.cli.options import given_settings, setting_options, store_option
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show, write_files
 from aepretrain.redaction import redact
-from aepretrain.spec import SMALLEST_EFFECT, Failure, UsageError
+from aepretrain.spec import NETWORKS, SMALLEST_EFFECT, Failure, UsageError
 
 if TYPE_CHECKING:
     from aepretrain import report, tracking
@@ -154,8 +154,11 @@ def _page(
     from aepretrain.records import Predictions
 
     records = report.choose(found.values(), wanted)
+    grid = report.build_grid(records)
+    if unknown := plan.num_seeds.keys() - {network for network, _ in grid.experiments} - set(NETWORKS):
+        raise UsageError(f"planned_seeds has network {sorted(unknown)[0]!r}, of which nothing is finished")
     answer = report.build_answer(
-        report.build_grid(records),
+        grid,
         lambda record: Predictions.from_bytes(archive.artifact(record, "evidence/predictions.npz")),
         plan,
     )

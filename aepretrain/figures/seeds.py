@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
@@ -165,8 +166,8 @@ def _panels(num: int, height_in: float) -> tuple[Figure, list[Axes]]:
     return figure, panels[:num]
 
 
-LAYER_COLOURS = ("#BBBBDD", "#7777BB", "#333388")
-"""From the first layer to the last, light to dark; no variant has these."""
+LAYERS = "#333388"
+"""Of the last layer; earlier ones are paler. No variant has it."""
 
 
 def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], reference: str) -> Figure:
@@ -178,11 +179,12 @@ def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[flo
     figure, panels = _panels(len(of_experiments), 3.4)
     for axes, (experiment, of_pairs) in zip(panels, of_experiments.items(), strict=True):
         num_layers = max(map(len, of_pairs.values()))
-        colours = LAYER_COLOURS[-num_layers:] if num_layers <= len(LAYER_COLOURS) else [PALE] * num_layers
+        shades = np.linspace(0.75 if num_layers > 1 else 0, 0, num_layers)
+        colours = [tuple(np.array(to_rgb(LAYERS)) * (1 - shade) + shade) for shade in shades]
         for layer, colour in enumerate(colours):
             axes.axvline(float(np.mean(of_pairs[reference][layer])), color=colour, lw=1, ls="--", zorder=0)
             for place, layers in enumerate(of_pairs.values()):
-                height = place + (layer - (num_layers - 1) / 2) * 0.24
+                height = place + (layer - (num_layers - 1) / 2) * min(0.24, 0.8 / num_layers)
                 axes.plot(layers[layer], [height] * len(layers[layer]), "o", ms=4, alpha=0.6, color=colour, mec="none")
                 axes.plot([float(np.mean(layers[layer]))] * 2, [height - 0.1, height + 0.1], color=colour, lw=2)
             axes.plot([], [], "o", color=colour, label=f"layer {layer + 1}")

@@ -87,8 +87,15 @@ class Answer:
     plan: Plan
 
     def is_interim(self, experiment: Experiment) -> bool:
-        """Whether this is a look at fewer seeds than are planned."""
-        return self.primary[experiment].num_seeds < self.plan.num_seeds.get(experiment[0], 0)
+        """Whether this is a look at fewer seeds than are planned, of which a missing experiment has none."""
+        return self._num_seeds(experiment) < self.plan.num_seeds.get(experiment[0], 0)
+
+    def is_as_planned(self, experiment: Experiment) -> bool:
+        """Whether this is a look at just as many seeds as were planned."""
+        return self._num_seeds(experiment) == self.plan.num_seeds.get(experiment[0])
+
+    def _num_seeds(self, experiment: Experiment) -> int:
+        return self.primary[experiment].num_seeds if experiment in self.primary else 0
 
 
 SECONDARY = {

@@ -130,6 +130,11 @@ class Grid:
         """The columns."""
         return list(dict.fromkeys(variant for _, _, variant in self.cells))
 
+    @property
+    def has_published(self) -> bool:
+        """Whether something was published of any cell."""
+        return any(cell.published for cell in self.cells.values())
+
     def row(self, experiment: tuple[str, str]) -> list[Cell]:
         """A row's cells, one for each classifier."""
         return [self.cells[*experiment, variant] for variant in self.variants]
@@ -241,7 +246,7 @@ def tables(grid: Grid) -> list[Table]:
     """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
     heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(grid.variants, 1))]
     shown = [(grid.title, cell_text)]
-    if any(cell.published for cell in grid.cells.values()):
+    if grid.has_published:
         shown += [("Published, one run each", published_text), ("Ours minus published", difference_text)]
     return [
         (

@@ -45,7 +45,7 @@ def build_page(answer: Answer, records: Collection[Record], archive: Archive, sh
             "The grid",
             " ".join(filter(None, [GRID_TEXT, reproduction_sentence(answer)])),
             [*grid_tables(answer), *reproduction_tables(answer), calibration_table(answer)],
-            [Picture.of("grid", figure(grid), GRID_CAPTION)],
+            [Picture.of("grid", figure(grid), GRID_CAPTION + (PUBLISHED_CAPTION if grid.has_published else "."))],
         ),
         Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
         Panel("Learning curves", CURVES_TEXT, [_speed_table(accuracies)], [_curves(answer, losses)]),
@@ -59,10 +59,8 @@ GRID_TEXT = (
     "Each cell is a way of using the encoder; rows are networks, trained on images as they are (none) or with random "
     "rectangles erased (erasing)."
 )
-GRID_CAPTION = (
-    "A dot for each seed; beside them a bar for their mean with its 95 % interval, and a hollow diamond for the "
-    "published figure of one run."
-)
+GRID_CAPTION = "A dot for each seed; beside them a bar for their mean with its 95 % interval"
+PUBLISHED_CAPTION = ", and a hollow diamond for the published figure of one run."
 PAIRED_TEXT = (
     "Within a seed, finetune and scratch share the split and the order of the images, and the autoencoder began with "
     "the initial encoder of scratch, so each seed gives one difference. The p-value is that of a two-sided sign-flip "
@@ -111,8 +109,8 @@ def _paired_pictures(answer: Answer) -> list[Picture]:
     )
     caption = (
         "A dot for each seed, the mean with its 95 % interval beside them; the grey band holds the differences that "
-        "count as negligible, the hollow diamond is the published difference of single runs."
-    )
+        "count as negligible"
+    ) + (", the hollow diamond is the published difference of single runs." if answer.grid.has_published else ".")
     return [Picture.of("paired", drawn, caption)]
 
 

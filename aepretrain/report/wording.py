@@ -52,13 +52,14 @@ def _scope(answer: Answer) -> str:
     effect, num = answer.plan.smallest_effect, answer.num_images
     about = f"these {num:,} test images and new trainings"
     negligible = f"differences within ±{effect:g} ({round(effect * num, 1):g} of {num:,} images) count as negligible"
-    if any(answer.is_interim(one) for one in answer.primary):
+    if any(map(answer.is_interim, EXPERIMENTS)):
         return (
             f"This is an interim look, at fewer seeds than the planned {planned_text(answer)}; it is about {about}, "
             f"the chance of any false gain or loss among the four experiments is {chance} only for one look at the "
             f"planned seeds, and {negligible}."
         )
-    provided = "" if answer.plan.num_seeds else ", provided that the number of seeds was fixed before looking"
+    planned = all(map(answer.is_as_planned, EXPERIMENTS))
+    provided = "" if planned else ", provided that the number of seeds was fixed before looking"
     return (
         f"The verdicts are about {about}, by a rule that finds any false gain or loss among the four experiments with "
         f"a chance of {chance}{provided}; {negligible}."
@@ -110,11 +111,15 @@ def _primary_rows(answer: Answer) -> list[list[str]]:
             "undefined" if np.isnan(one.deviation) else f"{one.deviation:.4f}",
             f"{one.p_value:.4f}",
             "" if one.adjusted_p is None else f"{one.adjusted_p:.4f}",
-            f"{'interim: ' if answer.is_interim(experiment) else ''}{verdict_words(one)}",
+            f"{'interim: ' if _is_interim_verdict(answer, experiment) else ''}{verdict_words(one)}",
             _needed(one),
         ]
         for experiment, one in answer.primary.items()
     ]
+
+
+def _is_interim_verdict(answer: Answer, experiment: Experiment) -> bool:
+    return answer.primary[experiment].verdict is not Verdict.NONE and answer.is_interim(experiment)
 
 
 def _needed(comparison: Comparison) -> str:
@@ -194,7 +199,7 @@ def grid_tables(answer: Answer) -> list[Table]:
     return [
         (
             f"{name} on {DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)}: mean over seeds, its 95 % "
-            "interval, number of seeds, and the published figure",
+            f"interval, number of seeds{', and the published figure' if answer.grid.has_published else ''}",
             [
                 ["experiment", *answer.grid.variants],
                 *(
@@ -239,9 +244,10 @@ def reproduction_sentence(answer: Answer) -> str:
         f"{_in_words(cell[:2])}, {cell[2]} ({', '.join(_metric_text(one) for one in outside if _name(one) == cell)})"
         for cell in cells
     )
+    num = len(answer.reproduced)
     return (
-        f"Of {len(answer.reproduced)} published numbers, {len(answer.reproduced) - len(outside)} lie in the interval "
-        f"into which one run of ours falls with a probability of 95 %{f'; outside are {named}' if named else ''}."
+        f"Inside the interval into which one run of ours falls with a probability of 95 %: {num - len(outside)} of "
+        f"{num} published numbers{f'; outside: {named}' if named else ''}."
     )
 
 

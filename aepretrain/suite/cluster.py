@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
 
 from aepretrain import tracking, variants
 from aepretrain.data import Dataset, adopt
@@ -51,8 +51,8 @@ class Cluster:
     def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
         self._client, self._resources = client, resources
         self._num_workers, self._counted_s = 0, -COUNT_INTERVAL_S
-        self._prepared: dict[Any, str] = {}
-        """The names of what workers were given, by dataset, folder and plugins."""
+        self._prepared: set[tuple[Any, ...]] = set()
+        """What workers were given: dataset, folder and plugins."""
 
     def num_workers(self) -> int:
         """How many workers there are for cells, as it was some seconds ago.
@@ -115,13 +115,13 @@ class Cluster:
 
     def _prepare(self, execution: Execution, dataset: Dataset) -> None:
         """Give workers the dataset and the plugins, unless they were given them; those that join later get them too."""
-        what = dataset.digest, execution.data_dir, execution.plugins
+        what = dataset.name, dataset.digest, execution.data_dir, execution.plugins
         if what in self._prepared:
             return
         settings = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        preparation = _Preparation(dataset, execution, settings)
-        self._prepared[what] = preparation.name
+        preparation = _Preparation(dataset, execution, settings, self._client.id)
         try:
+            self._client.run_on_scheduler(_forget_those_of_dead_clients)
             self._client.register_plugin(preparation)
         except Exception as error:
             if self._client.status != "running":
@@ -130,13 +130,13 @@ class Cluster:
                 f"the cluster's workers cannot be prepared, which need the same environment as this command "
                 f"({tracking.one_line(error)})"
             ) from error
+        self._prepared.add(what)
 
     def forget(self) -> None:
         """Workers that join from now on are not prepared for this command."""
-        for name in self._prepared.values():
-            with suppress(Exception):
-                if self._client.status == "running":
-                    self._client.unregister_worker_plugin(name)
+        with suppress(Exception):
+            if self._client.status == "running":
+                self._client.run_on_scheduler(_forget_those_of, clients={self._client.id})
 
 
 @contextmanager
@@ -176,8 +176,8 @@ def check_hosts(others: Collection[str], store: tracking.Store) -> None:
 class _Preparation(WorkerPlugin):
     """What each worker is told and given once, when it joins; of each command on the cluster its own."""
 
-    def __init__(self, dataset: Dataset, execution: Execution, environment: Mapping[str, str]) -> None:
-        self.name = f"aepretrain-{uuid.uuid4().hex}"
+    def __init__(self, dataset: Dataset, execution: Execution, environment: Mapping[str, str], client: str) -> None:
+        self.name = f"aepretrain {client} {uuid.uuid4().hex}"
         self._dataset, self._execution, self._environment = dataset, execution, environment
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002  # as Dask calls it
@@ -185,6 +185,19 @@ class _Preparation(WorkerPlugin):
             os.environ.setdefault(name, value)
         adopt(self._dataset, self._execution.data_dir)
         load_plugins(self._execution)
+
+
+def _forget_those_of(clients: Collection[str], dask_scheduler: Scheduler) -> None:
+    """Done in the scheduler: workers that join from now on are not given what these clients have registered."""
+    for name in list(dask_scheduler.worker_plugins):
+        if name.startswith("aepretrain ") and name.split()[1] in clients:
+            del dask_scheduler.worker_plugins[name]
+
+
+def _forget_those_of_dead_clients(dask_scheduler: Scheduler) -> None:
+    """The same of commands that were killed, and could not tidy up."""
+    names = [name for name in dask_scheduler.worker_plugins if name.startswith("aepretrain ")]
+    _forget_those_of({name.split()[1] for name in names} - set(dask_scheduler.clients), dask_scheduler)
 
 
 _stopped: set[str] = set()
