@@ -9,7 +9,7 @@ from aepretrain.report.found import PROBE_NAMES, Found, score_of, values_of
 from aepretrain.report.grid import MISSING, Table
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
-from aepretrain.report.wording import interval_text, title, verdict_words
+from aepretrain.report.wording import interval_text, p_text, title, verdict_words
 from aepretrain.spec import LABELS
 from aepretrain.stats import Comparison
 
@@ -122,7 +122,7 @@ def _labels_table(
                 str(comparison.num_seeds),
                 interval_text(comparison.difference),
                 interval_text(stats.mean_interval(last[0] - last[1], 0.95)),
-                f"{comparison.adjusted_p:.4f}",
+                p_text(comparison.adjusted_p),
                 verdict_words(comparison),
             ]
         )

@@ -91,6 +91,13 @@ def interval_text(estimate: Estimate, of: str = "") -> str:
     return f"{signed(estimate.value)} ({inside})" if inside else signed(estimate.value)
 
 
+def p_text(p_value: float | None) -> str:
+    """A p-value, of which none is zero; empty where there is none."""
+    if p_value is None:
+        return ""
+    return f"{p_value:.4f}" if p_value >= 0.0001 else "below 0.0001"
+
+
 def answer_tables(answer: Answer) -> list[Table]:
     """The tables behind the verdict, each with its title and its rows, the first being the heading."""
     return [
@@ -109,8 +116,8 @@ def _primary_rows(answer: Answer) -> list[list[str]]:
             _seeds(answer, experiment),
             interval_text(one.difference),
             "undefined" if np.isnan(one.deviation) else f"{one.deviation:.4f}",
-            f"{one.p_value:.4f}",
-            "" if one.adjusted_p is None else f"{one.adjusted_p:.4f}",
+            p_text(one.p_value),
+            p_text(one.adjusted_p),
             f"{'interim: ' if _is_interim_verdict(answer, experiment) else ''}{verdict_words(one)}",
             _needed(one),
         ]
@@ -189,7 +196,7 @@ def _standard_errors(answer: Answer, experiment: Experiment) -> list[str]:
 
 def _secondary_rows(answer: Answer) -> list[list[str]]:
     return [["comparison", "experiment", "difference (95 % interval)", "p, unadjusted"]] + [
-        [name, title(experiment), interval_text(one.difference), f"{one.p_value:.4f}"]
+        [name, title(experiment), interval_text(one.difference), p_text(one.p_value)]
         for (name, experiment), one in answer.secondary.items()
     ]
 
