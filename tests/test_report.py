@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aepretrain.records import Record
-from aepretrain.report import belongs, build_grid, choose
-from aepretrain.report import grid as report
+from aepretrain.report import PUBLISHED, belongs, build_grid, choose, table
+from aepretrain.report.grid import EXPERIMENTS
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError, grid_specs
 
 
@@ -29,51 +29,51 @@ def test_one_seed_fills_twelve_cells() -> None:
     grid = build_grid(records())
     assert len(grid.cells) == 12
     assert grid.title == "Test accuracy / macro-F1 on MNIST (n = 1 seed per cell)"
-    assert {report.cell_text(cell) for cell in grid.cells.values()} == {"0.9000 / 0.8000"}
+    assert {table.cell_text(cell) for cell in grid.cells.values()} == {"0.9000 / 0.8000"}
     assert grid.experiments == [("fc", "none"), ("fc", "erasing"), ("conv", "none"), ("conv", "erasing")]
     assert [cell.variant for cell in grid.row(("fc", "none"))] == list(CLASSIFIERS)
 
 
 def test_several_seeds_give_mean_and_deviation() -> None:
     cell = build_grid(records((0, 1, 2))).cells["fc", "none", "finetune"]
-    assert report.cell_text(cell) == "0.9100 ± 0.0100 / 0.8100 ± 0.0100 (n = 3)"
+    assert table.cell_text(cell) == "0.9100 ± 0.0100 / 0.8100 ± 0.0100 (n = 3)"
     assert cell.differences == pytest.approx((0.91 - 0.9775, 0.81 - 0.9773))
-    assert report.difference_text(cell) == "−0.0675 / −0.1673"
-    assert report.published_text(cell) == "0.9775 / 0.9773"
+    assert table.difference_text(cell) == "−0.0675 / −0.1673"
+    assert table.published_text(cell) == "0.9775 / 0.9773"
 
 
 def test_missing_cells_are_shown_as_missing() -> None:
     some = [one for one in records((0, 1)) if one.cell != ("conv", "none", "scratch") and one.cell[0] == "conv"]
     some += [one for one in records((0, 1)) if one.cell == ("fc", "none", "frozen") and one.seed == 1]
     grid = build_grid(some)
-    assert report.cell_text(grid.cells["conv", "none", "scratch"]) == "missing"
-    assert report.difference_text(grid.cells["conv", "none", "scratch"]) == "missing"
-    assert report.cell_text(grid.cells["fc", "none", "frozen"]) == "0.9100 / 0.8100"
+    assert table.cell_text(grid.cells["conv", "none", "scratch"]) == "missing"
+    assert table.difference_text(grid.cells["conv", "none", "scratch"]) == "missing"
+    assert table.cell_text(grid.cells["fc", "none", "frozen"]) == "0.9100 / 0.8100"
     assert "n = 1 to 2 seeds per cell" in grid.title
-    assert report.markdown(grid).count("missing") == 2 * 6  # 5 of fc and 1 of conv, in both tables
-    assert report.files(grid)["grid.png"].startswith(b"\x89PNG")
+    assert table.markdown(grid).count("missing") == 2 * 6  # 5 of fc and 1 of conv, in both tables
+    assert table.files(grid)["grid.png"].startswith(b"\x89PNG")
 
 
 def test_published_figures_are_those_of_the_source() -> None:
-    assert report.PUBLISHED["fc", "erasing", "finetune"] == (0.9824, 0.9823)
-    assert {cell[:2] for cell in report.PUBLISHED} == set(report.EXPERIMENTS)
-    gains = [report.PUBLISHED[*e, "finetune"][0] - report.PUBLISHED[*e, "scratch"][0] for e in report.EXPERIMENTS]
+    assert PUBLISHED["fc", "erasing", "finetune"] == (0.9824, 0.9823)
+    assert {cell[:2] for cell in PUBLISHED} == set(EXPERIMENTS)
+    gains = [PUBLISHED[*e, "finetune"][0] - PUBLISHED[*e, "scratch"][0] for e in EXPERIMENTS]
     assert gains == pytest.approx([-0.0005, 0.0039, 0.0009, 0.0001])
 
 
 def test_another_dataset_is_said_and_not_compared() -> None:
     grid = build_grid(records(dataset="digits"))
     assert "NOT MNIST" in grid.title
-    assert [title for title, _ in report.tables(grid)] == [grid.title]
-    assert "0.9775" not in report.markdown(grid)
-    assert "NOT MNIST" in report.markdown(grid)
+    assert [title for title, _ in table.tables(grid)] == [grid.title]
+    assert "0.9775" not in table.markdown(grid)
+    assert "NOT MNIST" in table.markdown(grid)
 
 
 def test_other_networks_have_rows_of_their_own() -> None:
     grid = build_grid(records() + records(networks=("wide",)))
     assert grid.experiments[4:] == [("wide", "erasing"), ("wide", "none")]
     assert grid.cells["wide", "none", "scratch"].published is None
-    assert report.published_text(grid.cells["wide", "none", "scratch"]) == "none"
+    assert table.published_text(grid.cells["wide", "none", "scratch"]) == "none"
 
 
 def test_settings_are_never_mixed() -> None:
@@ -126,7 +126,7 @@ def test_nothing_to_compare_is_a_failure() -> None:
 
 def test_files_agree_with_the_grid() -> None:
     grid = build_grid(records((0, 1)))
-    files = report.files(grid)
+    files = table.files(grid)
     assert set(files) == {"grid.md", "grid.csv", "grid.json", "grid.png"}
     rows = list(csv.DictReader(io.StringIO(files["grid.csv"].decode())))
     assert len(rows) == 12

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from aepretrain import report
+from aepretrain.cli.results import look_at
 from aepretrain.records import Record
 from aepretrain.report.evaluations import PAIR_NAMES
 from aepretrain.report.labels import LABEL_VARIANTS
@@ -194,3 +195,17 @@ def test_differences_say_of_how_many_seeds_they_are() -> None:
     assert row["frozen − random encoder"].endswith(", n = 3)")
     alone = rows(panels(*(one for one in made if one.seed == 0))[0], "minus each")["fc, none"]
     assert alone["frozen − random encoder"].endswith(" (n = 1)")
+
+
+def test_codes_shown_are_of_the_seed_that_is_shown_or_else_of_the_lowest_that_kept_its_map() -> None:
+    made = archive(0)
+    looks = [one for one in evaluations() if one.cell[2] == "similarity"]
+    for one in looks:
+        if one.seed in (3, 5) or one.cell[1] == "erasing":
+            made.files[one.run_id, "figures/code_maps.png"] = b"a picture"
+    finetuned = archive(9, ("fc",)).records()
+    found = [look_at(finetuned[f"fc-none-finetune-s{seed}"], looks, made) for seed in (5, 8, 3, 0)]
+    assert [one.seed for one in found if one] == [5, 3, 3, 3]
+    assert {one.cell for one in found if one} == {("fc", "none", "similarity")}
+    made.files.clear()
+    assert look_at(finetuned["fc-none-finetune-s5"], looks, made) is None

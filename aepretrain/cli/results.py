@@ -60,7 +60,7 @@ def export(folder: Path, **options: Any) -> None:
     records = [record for record in store.records(wanted).values() if report.belongs(record, wanted)]
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
-    whole = {record.run_id for record in _shown(report.choose(records, {}), records)}
+    whole = {record.run_id for record in _shown(report.choose(records, {}), records, store)}
     tracking.export(store, records, whole, folder)
     size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
     click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")
@@ -163,19 +163,18 @@ def _page(
         plan,
     )
     everything = found.values()
-    return answer, report.page_files(
-        answer, report.build_page(answer, everything, archive, _shown(records, everything))
-    )
+    shown = _shown(records, everything, archive)
+    return answer, report.page_files(answer, report.build_page(answer, everything, archive, shown))
 
 
-def _shown(records: "Sequence[Record]", everything: "Iterable[Record]") -> "list[Record]":
+def _shown(records: "Sequence[Record]", everything: "Iterable[Record]", archive: "Archive") -> "list[Record]":
     """The classifiers of these that are shown; before them the pretrainings they started from, and a look at codes."""
     from aepretrain import suite
 
     selected = suite.select(records)
     pretrainings = {record.tags.get("pretraining_key") for record in selected}
     looks = [record for record in everything if record.cell[2] == "similarity"]
-    mapped = [_of_same_settings(looks, record) for record in selected if record.cell[2] == "finetune"]
+    mapped = [look_at(record, looks, archive) for record in selected if record.cell[2] == "finetune"]
     return [
         *(record for record in records if record.key in pretrainings),
         *(record for record in mapped if record is not None),
@@ -183,11 +182,12 @@ def _shown(records: "Sequence[Record]", everything: "Iterable[Record]") -> "list
     ]
 
 
-def _of_same_settings(records: "Iterable[Record]", wanted: "Record") -> "Record | None":
-    """The one of the wanted record's seed, or else of the lowest, among those that differ from it in variant only."""
+def look_at(wanted: "Record", looks: "Iterable[Record]", archive: "Archive") -> "Record | None":
+    """The look at the wanted record's codes, or else that of the lowest seed that has its map, in the same settings."""
     any_seed = {"variant": None, "seed": None}
-    alike = [one for one in records if dict(one.identity) | any_seed == dict(wanted.identity) | any_seed]
-    return min(alike, key=lambda one: (one.seed != wanted.seed, one.seed), default=None)
+    alike = [one for one in looks if dict(one.identity) | any_seed == dict(wanted.identity) | any_seed]
+    alike.sort(key=lambda one: (one.seed != wanted.seed, one.seed))
+    return next((one for one in alike if archive.has_artifact(one, "figures/code_maps.png")), None)
 
 
 def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answer", files: dict[str, bytes]) -> None:

@@ -1,22 +1,11 @@
 """Records and evidence in; tables, verdicts and pages out, as values and texts. Nothing is written here."""
 
 from aepretrain.report.answer import Answer, Plan, build_answer
-from aepretrain.report.grid import (
-    PUBLISHED,
-    Cell,
-    Grid,
-    Score,
-    belongs,
-    build_grid,
-    choose,
-    figure,
-    files,
-    markdown,
-    tables,
-)
+from aepretrain.report.grid import PUBLISHED, Cell, Grid, Score, belongs, build_grid, choose
 from aepretrain.report.page import build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
+from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.wording import sentences
 
 __all__ = [

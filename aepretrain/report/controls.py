@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from aepretrain import figures
 from aepretrain.report.answer import Experiment
 from aepretrain.report.found import PROBE_NAMES, Found, difference_of, score_of, values_of
-from aepretrain.report.grid import Table
 from aepretrain.report.pairs import BySeed
 from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.table import Table
 from aepretrain.report.wording import title
 from aepretrain.spec import PROBES
 

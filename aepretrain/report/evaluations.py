@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from aepretrain import figures, stats
 from aepretrain.report.answer import Experiment
 from aepretrain.report.found import Found, values_of
-from aepretrain.report.grid import Score, Table
+from aepretrain.report.grid import Score
 from aepretrain.report.pairs import BySeed
 from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.table import Table
 from aepretrain.report.wording import interval_text, title
 from aepretrain.spec import CLASSIFIERS
 from aepretrain.stats import Estimate

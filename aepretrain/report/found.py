@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from aepretrain import stats
 from aepretrain.records import Record
 from aepretrain.report.answer import Experiment
-from aepretrain.report.grid import MISSING, Grid, Score, fits
+from aepretrain.report.grid import Grid, Score, fits
 from aepretrain.report.pairs import BySeed, paired
+from aepretrain.report.table import MISSING
 from aepretrain.report.wording import interval_text
 
 PROBE_NAMES = {"random": "random encoder", "pixels": "raw pixels", "pca": "principal components"}

@@ -1,7 +1,5 @@
-"""Records in, the 4×3 grid out: as a value, Markdown, CSV, JSON and a figure. Nothing is read or written here."""
+"""Records in, the 4×3 grid out, as a value; and which records belong to one. Nothing is read or written here."""
 
-import csv
-import io
 import json
 import math
 import statistics
@@ -9,9 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from aepretrain import figures
 from aepretrain.records import Record
 from aepretrain.report.pairs import BySeed
 from aepretrain.spec import (
@@ -48,10 +43,6 @@ DATASET_TITLES = {
     "kmnist": "KMNIST",
     "digits": "scikit-learn's 1,797 digits, NOT MNIST",
 }
-MISSING = "missing"
-
-Table = tuple[str, list[list[str]]]
-"""A title, and rows of text of which the first is the heading."""
 
 
 @dataclass(frozen=True)
@@ -215,130 +206,3 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values as JSON gives them back."""
     plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
-
-
-def cell_text(cell: Cell) -> str:
-    """``0.9775 / 0.9773``, with deviations and n where there are several seeds."""
-    if cell.scores is None:
-        return MISSING
-    num = len(cell.records)
-    return f"{cell.scores[0]} / {cell.scores[1]}" + (f" (n = {num})" if num > 1 else "")
-
-
-def published_text(cell: Cell) -> str:
-    """The published accuracy and macro-F1."""
-    return "none" if cell.published is None else "{:.4f} / {:.4f}".format(*cell.published)
-
-
-def difference_text(cell: Cell) -> str:
-    """Ours minus the published accuracy and macro-F1, with true minus signs."""
-    if cell.differences is None:
-        return "none" if cell.published is None else MISSING
-    return " / ".join(map(signed, cell.differences))
-
-
-def signed(value: float) -> str:
-    """A difference of accuracies, with a true minus sign."""
-    return f"{value:+.4f}".replace("-", "−")
-
-
-def tables(grid: Grid) -> list[Table]:
-    """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
-    heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(grid.variants, 1))]
-    shown = [(grid.title, cell_text)]
-    if grid.has_published:
-        shown += [("Published, one run each", published_text), ("Ours minus published", difference_text)]
-    return [
-        (
-            title,
-            [heading]
-            + [
-                [str(number), f"{experiment[0]}, {experiment[1]}", *map(text, grid.row(experiment))]
-                for number, experiment in enumerate(grid.experiments, 1)
-            ],
-        )
-        for title, text in shown
-    ]
-
-
-def markdown(grid: Grid) -> str:
-    """The grid as Markdown, with its settings."""
-    settings = ", ".join(f"{name} {value}" for name, value in grid.settings.items())
-    return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {markdown_text(settings)}.\n"
-
-
-def markdown_table(table: Table) -> str:
-    """A table as Markdown, under its title."""
-    title, (heading, *rows) = table
-    lines = [f"**{markdown_text(title)}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
-    return "\n".join(lines + [_markdown_row(row) for row in rows])
-
-
-def _markdown_row(texts: Iterable[str]) -> str:
-    return "| " + " | ".join(markdown_text(text).replace("|", "\\|") for text in texts) + " |"
-
-
-def markdown_text(text: str) -> str:
-    """Text that stays text in Markdown: on one line, and without tags of HTML."""
-    return " ".join(text.split()).replace("<", "&lt;")
-
-
-def rows(grid: Grid) -> list[dict[str, Any]]:
-    """One flat row for each cell; what is missing is None."""
-    return [_flat(cell) for cell in grid.cells.values()]
-
-
-def _flat(cell: Cell) -> dict[str, Any]:
-    accuracy, macro_f1 = cell.scores or (None, None)
-    published, differences = cell.published or (None, None), cell.differences or (None, None)
-    return {
-        "network": cell.network,
-        "augmentation": cell.augmentation,
-        "variant": cell.variant,
-        "num_seeds": len(cell.records),
-        "seeds": " ".join(str(record.seed) for record in cell.records),
-        "accuracy": accuracy and accuracy.mean,
-        "accuracy_deviation": accuracy and accuracy.deviation,
-        "macro_f1": macro_f1 and macro_f1.mean,
-        "macro_f1_deviation": macro_f1 and macro_f1.deviation,
-        "published_accuracy": published[0],
-        "published_macro_f1": published[1],
-        "accuracy_minus_published": differences[0],
-        "macro_f1_minus_published": differences[1],
-        "run_ids": " ".join(record.run_id for record in cell.records),
-    }
-
-
-def files(grid: Grid) -> dict[str, bytes]:
-    """The grid as files, by name: Markdown, CSV, JSON and a figure."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows(grid)[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows(grid))
-    content = {"title": grid.title, "dataset": grid.dataset, "settings": dict(grid.settings), "cells": rows(grid)}
-    return {
-        "grid.md": markdown(grid).encode(),
-        "grid.csv": table.getvalue().encode(),
-        "grid.json": (json.dumps(content, indent=2) + "\n").encode(),
-        "grid.png": figures.png(figure(grid)),
-    }
-
-
-def figure(grid: Grid) -> Figure:
-    """Every seed's test accuracy, experiment by experiment, beside the published one."""
-    return figures.grid_accuracy(
-        grid.title.replace("Test accuracy / macro-F1", "Test accuracy"),
-        {
-            f"{network}\n{augmentation}": {
-                cell.variant: [record.metrics["test_accuracy"] for record in cell.records]
-                for cell in grid.row((network, augmentation))
-            }
-            for network, augmentation in grid.experiments
-        },
-        {
-            f"{network}\n{augmentation}": {
-                cell.variant: cell.published[0] for cell in grid.row((network, augmentation)) if cell.published
-            }
-            for network, augmentation in grid.experiments
-        },
-    )

@@ -6,9 +6,9 @@ from aepretrain import figures, stats
 from aepretrain.records import Record
 from aepretrain.report.answer import Experiment, draw_for
 from aepretrain.report.found import PROBE_NAMES, Found, score_of, values_of
-from aepretrain.report.grid import MISSING, Table
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.table import MISSING, Table
 from aepretrain.report.wording import interval_text, p_text, title, verdict_words
 from aepretrain.spec import LABELS
 from aepretrain.stats import Comparison

@@ -9,10 +9,11 @@ import numpy as np
 from aepretrain import figures, stats
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, sides
-from aepretrain.report.grid import Grid, Table, belongs, figure, markdown_table, markdown_text
+from aepretrain.report.grid import Grid, belongs
 from aepretrain.report.pairs import paired
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.studies import study_panels
+from aepretrain.report.table import Table, figure, markdown_table, markdown_text
 from aepretrain.report.wording import (
     answer_tables,
     calibration_table,

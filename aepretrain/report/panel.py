@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from aepretrain import figures
-from aepretrain.report.grid import Table
+from aepretrain.report.table import Table
 
 
 @dataclass(frozen=True)

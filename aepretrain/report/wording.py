@@ -7,7 +7,8 @@ import numpy as np
 
 from aepretrain import stats
 from aepretrain.report.answer import Answer, Experiment, Reproduced, sides
-from aepretrain.report.grid import DATASET_TITLES, EXPERIMENTS, MISSING, Cell, Score, Table, signed
+from aepretrain.report.grid import DATASET_TITLES, EXPERIMENTS, Cell, Score
+from aepretrain.report.table import MISSING, Table, signed
 from aepretrain.spec import format_seeds
 from aepretrain.stats import Comparison, Estimate, Verdict
 
