@@ -223,7 +223,7 @@ def forked(*arguments: str) -> None:
     forget_connections()
     os.register_at_fork(after_in_child=forget_connections)
     suite.pool.START_METHOD = "fork"
-    cli.commands._warm_up_workers = lambda *_: None  # of a server that is not needed then
+    cli.asked._warm_up_workers = lambda *_: None  # of a server that is not needed then
     for kind in mnist.KINDS.values():
         kind.mirrors = ["file:///nowhere/"]  # no test downloads anything
     sys.argv = ["aepretrain", *arguments]

@@ -17,7 +17,7 @@ from aepretrain.data import Dataset, split
 from aepretrain.engine import Task, train
 from aepretrain.networks import build
 from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError
-from aepretrain.variants import Outcome, evaluation, run, training
+from aepretrain.variants import Outcome, evaluation, run, tasks, training
 from aepretrain.variants import images as images_module
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def test_codes_computed_once_equal_codes_computed_in_every_step(
     one = spec("frozen", network, cls_epochs=10)  # 500 images: 10 epochs of 4 steps
     pretrained = outcome(spec("pretrain", network), images).weights
     once = outcome(one, images, pretrained)
-    monkeypatch.setattr(training, "augmenting", lambda *_: lambda *_: None)  # "augmented", by nothing
+    monkeypatch.setattr(tasks, "augmenting", lambda *_: lambda *_: None)  # "augmented", by nothing
     monkeypatch.setattr(images_module, "erase", lambda pixels, *_: pixels)
     monkeypatch.setattr(images_module.Images, "examples", _without_rectangles(images_module.Images.examples))
     every_step = outcome(one, images, pretrained)

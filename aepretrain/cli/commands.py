@@ -1,21 +1,17 @@
 """The commands that train: ``grid``, one for each variant, and ``study``; with the others, the whole command line."""
 
-import multiprocessing
 import os
-import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aepretrain import __version__
+from aepretrain.cli.asked import asked_for, with_available_dataset, workers
 from aepretrain.cli.options import (
     cell_options,
-    cluster_from,
     cluster_options,
     execution_from,
     execution_options,
@@ -34,12 +30,9 @@ from aepretrain.spec import (
     VARIANTS,
     Execution,
     Failure,
-    Settings,
     TrainingSpec,
     UsageError,
-    grid_specs,
     is_classifier,
-    parse_seeds,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +61,7 @@ def cli() -> None:
 )
 def grid(**options: Any) -> None:
     """Train the whole grid (what is missing of it) and print the 4×3 table."""
-    asked = _asked_for(options)
+    asked = asked_for(options)
     from rich.console import Console
 
     from aepretrain import report, suite
@@ -77,11 +70,11 @@ def grid(**options: Any) -> None:
     if os.path.isfile(options["out"]):
         raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
     asked = replace(
-        asked, settings=_with_available_dataset(asked.settings, asked.execution, options["fallback_dataset"])
+        asked, settings=with_available_dataset(asked.settings, asked.execution, options["fallback_dataset"])
     )
     store = open_store(options, asked.run_id)
     say_where(store)
-    with _workers(asked, store) as (make_pool, jobs), Display(Console(), asked.specs, jobs) as display:
+    with workers(asked, store) as (make_pool, jobs), Display(Console(), asked.specs, jobs) as display:
         result = suite.run_grid(
             asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id, make_pool=make_pool
         )
@@ -112,7 +105,7 @@ def study(name: str, **options: Any) -> None:
 
     What a study needs of the grid is trained too, where it is missing.
     """
-    asked = _asked_for(options)
+    asked = asked_for(options)
     from rich.console import Console
 
     from aepretrain import data, suite, tracking
@@ -127,7 +120,7 @@ def study(name: str, **options: Any) -> None:
         click.echo(f"study {one}")
         settings = asked.settings if one == "labels" else replace(asked.settings, labels=0, updates=0)
         specs = [spec for spec in replace(asked, settings=settings).specs if spec.variant in KNOWN[one].needs]
-        with _workers(asked, store) as (make_pool, jobs), Display(Console(), specs, jobs) as display:
+        with workers(asked, store) as (make_pool, jobs), Display(Console(), specs, jobs) as display:
             result = suite.run_grid(
                 specs,
                 store,
@@ -155,67 +148,6 @@ def _point_to_studies(run: "tracking.Run", results: "Mapping[str, suite.GridResu
     links = [tracking.run_link(f"study {name}", result.run_id) for name, result in results.items()]
     run.describe("\n".join(f"- {link}" for link in links))
     run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What the options of a grid ask for, checked as far as this goes without loading anything."""
-
-    networks: tuple[str, ...]
-    augmentations: tuple[str, ...]
-    further: tuple[str, ...]
-    seeds: tuple[int, ...]
-    settings: Settings
-    execution: Execution
-    cluster: str | None
-    resources: dict[str, float]
-    run_id: str | None
-
-    @property
-    def specs(self) -> tuple[TrainingSpec, ...]:
-        """The grid's trainings."""
-        return grid_specs(self.networks, self.augmentations, self.seeds, self.settings, self.further)
-
-
-def _asked_for(options: dict[str, Any]) -> _Asked:
-    """Read the options of a grid; meanwhile the workers' server imports what they need."""
-    networks, augmentations = (
-        tuple(dict.fromkeys(part.strip() for part in options[name].split(",")))
-        for name in ("networks", "augmentations")
-    )
-    asked = _Asked(
-        networks,
-        augmentations,
-        tuple(dict.fromkeys(options.get("further", ()))),
-        parse_seeds(options["seeds"]),
-        settings_from(options),
-        execution_from(options),
-        *cluster_from(options),
-        adopted_run_id(),
-    )
-    if asked.cluster is None:
-        _warm_up_workers(networks)
-    from aepretrain import suite
-
-    suite.load_plugins(asked.execution)
-    suite.check(replace(asked, seeds=asked.seeds[:1]).specs, asked.execution)
-    return asked
-
-
-@contextmanager
-def _workers(asked: _Asked, store: "tracking.Store") -> "Iterator[tuple[suite.MakePool, int]]":
-    """Where to train, on this machine or on a cluster, and how many stacks at once."""
-    from aepretrain import suite
-
-    if asked.cluster is None:
-        yield suite.local_pool, suite.num_jobs(asked.execution)
-        return
-    try:
-        from aepretrain.suite import cluster
-    except ModuleNotFoundError as error:
-        raise Failure(f'a cluster needs Dask, the extra "dask" of this package ({error})') from None
-    with cluster.connect(asked.cluster, asked.resources, store) as found:
-        yield found.pool, asked.execution.jobs or found.num_workers()
 
 
 def _complain_of_missing(*results: "suite.GridResult") -> None:
@@ -281,39 +213,6 @@ def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, A
 
 for _variant in VARIANTS:
     _variant_command(_variant)
-
-
-def _warm_up_workers(networks: Sequence[str]) -> None:
-    """Let the server from which workers are forked import what they need while this process imports it too."""
-    if sys.platform == "linux":
-        from multiprocessing import forkserver
-
-        needed = ["aepretrain.suite"] + ["aepretrain.convolution.compiled"] * ("conv" in networks)
-        multiprocessing.set_forkserver_preload(needed)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits that: Ctrl-C is ours to answer
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
-
-
-def _with_available_dataset(settings: Settings, execution: Execution, fallback: str | None) -> Settings:
-    """The settings, with the fallback dataset, said loudly, where theirs cannot be had and a fallback was given."""
-    from aepretrain import data
-
-    try:
-        data.load(settings.dataset, execution.data_dir)
-    except data.DatasetMissing as error:
-        if fallback is None:
-            raise
-        click.secho(f"{error}", fg="yellow", err=True)
-        click.secho(
-            f"!!! {settings.dataset.upper()} CANNOT BE HAD. TRAINING ON {fallback.upper()} INSTEAD: "
-            f"NO NUMBER BELOW IS AN {settings.dataset.upper()} RESULT. !!!",
-            fg="red",
-            bold=True,
-            err=True,
-        )
-        return replace(settings, dataset=fallback)
-    return settings
 
 
 for _command in (compare, report_, export, import_, sync, predict, encode, onnx, promote):

@@ -1,25 +1,22 @@
-"""The four variants as calls of the one training loop.
+"""The variants as calls of the one training loop.
 
-Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B items of all seeds' batches, D code features.
+Shapes: S seeds of a stack, N images, M of a seed, D features, C components.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from aepretrain.analysis import principal_components
 from aepretrain.augment import AUGMENTATIONS
 from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, labelled, split
-from aepretrain.engine import Examples, Phase, Select, Snapshots, Task, Trained, evaluate, set_weights, train
+from aepretrain.engine import Snapshots, Trained, set_weights, train
 from aepretrain.networks import (
     NETWORKS,
-    Classifier,
     Network,
-    Reconstructor,
     build,
     build_probe,
     load_part,
@@ -27,14 +24,12 @@ from aepretrain.networks import (
 )
 from aepretrain.records import EpochResult, Evidence
 from aepretrain.registry import definitions
-from aepretrain.spec import EVALUATIONS, FROZEN, Failure, TrainingSpec
+from aepretrain.spec import EVALUATIONS, Failure, TrainingSpec
 from aepretrain.variants.evaluation import Weights, evaluate_all
-from aepretrain.variants.images import Images, augmenting, normalize
-from aepretrain.variants.judging import AE_LOSSES, class_counts, judge_classifier, judge_reconstruction
-from aepretrain.variants.own import VARIANTS, set_learned
-
-UPDATES_BETWEEN_VALIDATIONS = 100
-"""Where training is by updates, it is validated after as many passes as fit into so many, but at least one."""
+from aepretrain.variants.images import Images, normalize
+from aepretrain.variants.judging import class_counts, judge_classifier, judge_reconstruction
+from aepretrain.variants.own import VARIANTS
+from aepretrain.variants.tasks import classification_task, patience_of, reconstruction_task
 
 SnapshotsOf = Callable[[Sequence[TrainingSpec]], Snapshots]
 
@@ -126,7 +121,7 @@ def _run(
         Images.on_device(dataset.images_NHW, dataset.labels_N, rows, settings, device)
         for rows in ([half.train_N for half in halves], [half.validation_N for half in halves])
     )
-    make_task = _reconstruction_task if specs[0].variant == "pretrain" else _classification_task
+    make_task = reconstruction_task if specs[0].variant == "pretrain" else classification_task
     task = make_task(specs, networks, training, validation)
     results = train(task, on_epoch, snapshots(specs) if snapshots else None)
     test_rows = torch.arange(len(dataset.test_labels_N))
@@ -190,7 +185,7 @@ def _conclude(
         figures, shown = judge_classifier(spec, network, validation, test)
         parts = ("encoder", network.head_name(spec.variant))
     weights = part_weights(network, *parts)
-    if spec.phase == "cls" and _patience(spec) == 0:
+    if spec.phase == "cls" and patience_of(spec) == 0:
         set_weights(model, trained.last_weights)
         last, _ = judge_classifier(spec, network, validation, test)
         figures |= {f"last_{name}": last[name] for name in ("test_accuracy", "test_macro_f1", "test_loss")}
@@ -204,96 +199,6 @@ def _conclude(
         weights=weights,
         warning=_warning(spec, trained),
     )
-
-
-def _reconstruction_task(
-    specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images
-) -> Task:
-    for network in networks:
-        _learn_only(network, "encoder", "decoder")
-    settings = specs[0].settings
-    return Task(
-        models=[Reconstructor(network) for network in networks],
-        seeds=[spec.seed for spec in specs],
-        loss=AE_LOSSES[settings.ae_loss],
-        train=training.examples(settings.ae_target, augmenting(specs, training, "AE erasing")),
-        validation=validation.examples("clean"),
-        classifies=False,
-        order="AE order",
-        phase=_phase(specs[0], training),
-    )
-
-
-def _classification_task(
-    specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images
-) -> Task:
-    head = networks[0].head_name(specs[0].variant)
-    frozen = specs[0].variant in FROZEN
-    own = VARIANTS.look_up(specs[0].variant)
-    for network in networks:
-        if own is None:
-            _learn_only(network, *((head,) if frozen else ("encoder", head)))
-        else:
-            set_learned(own(), network, getattr(network, head))
-    draw = augmenting(specs, training, "classifier erasing")
-    models: list[nn.Module] = [Classifier(network, head, frozen=frozen) for network in networks]
-    train_examples, validation_examples = training.examples("label", draw), validation.examples("label")
-    if frozen and draw is None:  # the codes never change, so they are computed once
-        models = [getattr(network, head) for network in networks]
-        train_examples, validation_examples = _codes(networks, training), _codes(networks, validation)
-    return Task(
-        models=models,
-        seeds=[spec.seed for spec in specs],
-        loss=functional.cross_entropy,
-        train=train_examples,
-        validation=validation_examples,
-        classifies=True,
-        order="classifier order",
-        phase=_phase(specs[0], training),
-    )
-
-
-def _phase(spec: TrainingSpec, training: Images) -> Phase:
-    settings, num = spec.settings, training.rows_SM.shape[1]
-    batch_size = min(settings.batch_size, num) if spec.phase == "cls" and settings.labels else settings.batch_size
-    phase = Phase(epochs=spec.epochs, batch_size=batch_size, lr=settings.lr, patience=_patience(spec))
-    if spec.phase == "ae" or not settings.updates:
-        return phase
-    steps = math.ceil(num / batch_size)
-    passes = max(1, UPDATES_BETWEEN_VALIDATIONS // steps)
-    return replace(
-        phase, epochs=math.ceil(settings.updates / (steps * passes)), passes=passes, updates=settings.updates
-    )
-
-
-def _patience(spec: TrainingSpec) -> int:
-    """A number of updates that is fixed beforehand leaves nothing to patience."""
-    return 0 if spec.phase == "cls" and spec.settings.updates else spec.settings.patience
-
-
-def _learn_only(network: Network, *parts: str) -> None:
-    network.requires_grad_(False)
-    for part in parts:
-        getattr(network, part).requires_grad_(True)
-
-
-def _codes(networks: Sequence[Network], images: Images) -> Examples:
-    """Each seed's images as its network's codes, computed here once."""
-    coded = [evaluate(network.eval().encode, images.of(i).examples("label")) for i, network in enumerate(networks)]
-    codes_SMD, labels_SM = (torch.stack(parts) for parts in zip(*coded, strict=True))
-    num = labels_SM.shape[1]
-
-    def at_epoch(_epoch: int, members: Sequence[int]) -> Select:
-        first_S1 = torch.tensor(members, device=labels_SM.device).unsqueeze(1) * num
-
-        def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
-            rows_P = (first_S1 + index_SB).flatten()
-            codes_PD = codes_SMD.flatten(0, 1).index_select(0, rows_P)
-            return codes_PD.unflatten(0, index_SB.shape), labels_SM.flatten().index_select(0, rows_P).view_as(index_SB)
-
-        return select
-
-    return Examples(num, at_epoch, labels_SM.device)
 
 
 def _history_figures(trained: Trained) -> dict[str, float]:
