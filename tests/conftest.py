@@ -1,20 +1,26 @@
 """What tests share: a store of their own and small settings."""
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from filelock import FileLock
 
 from aepretrain import augment, data, networks, spec, tracking
-from aepretrain.data import Dataset
+from aepretrain.data import Dataset, mnist
 from aepretrain.spec import Settings
+from aepretrain.stopping import _state, stop_on
 from aepretrain.variants import own
 
 ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+needs_mnist = pytest.mark.skipif(not mnist.MNIST.lies_in(str(SHARED)), reason="MNIST's files are not at hand")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +66,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def stopping() -> Iterator[None]:
+    """SIGTERM as a command takes it: at once, or after what must be whole; it raises `SystemExit`."""
+
+    def stop() -> NoReturn:
+        raise SystemExit
+
+    before = signal.getsignal(signal.SIGTERM)
+    stop_on(signal.SIGTERM, stop)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    _state.pending = None
+
+
+@pytest.fixture
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it."""
     for registry in (networks.NETWORKS, data.DATASETS, augment.AUGMENTATIONS, own.VARIANTS):
@@ -81,7 +101,7 @@ def digits() -> Dataset:
 def images(digits: Dataset) -> Dataset:
     """A small dataset: 600 training and 100 test images of real MNIST where it is, else of the digits."""
     try:
-        whole = data.load("mnist", str(ROOT.parent / "shared" / "data") if (ROOT.parent / "shared").is_dir() else None)
+        whole = data.load("mnist", str(SHARED) if SHARED.is_dir() else None)
     except data.DatasetMissing:
         whole = digits
     return replace(

@@ -1,9 +1,7 @@
 """The answer and its page, from records and predictions made by hand."""
 
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -11,79 +9,11 @@ import numpy as np
 import pytest
 
 from aepretrain import report
-from aepretrain.records import Predictions, Record
+from aepretrain.records import Record
 from aepretrain.report import Plan
 from aepretrain.report.page import _speed_text
 from aepretrain.report.wording import answer_tables, reproduction_sentence
-from aepretrain.spec import Settings, TrainingSpec, grid_specs
-
-NUM_IMAGES = 1000
-EFFECTS = {("fc", "none"): 0, ("fc", "erasing"): 20, ("conv", "none"): -20, ("conv", "erasing"): 0}
-"""How many test images more finetune classifies rightly than scratch, on average over seeds."""
-
-
-def predictions(num_right: int, seed: int) -> Predictions:
-    labels_N = np.arange(NUM_IMAGES, dtype=np.uint8) % 10
-    order_N = np.random.default_rng(seed).permutation(NUM_IMAGES)
-    predicted_N = labels_N.copy()
-    predicted_N[order_N[num_right:]] = (labels_N[order_N[num_right:]] + 1) % 10
-    nll_N = np.zeros(NUM_IMAGES, np.float16)
-    return Predictions(labels_N, predicted_N, nll_N, nll_N)
-
-
-def record_of(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
-    metrics |= {"test_accuracy": accuracy, "test_macro_f1": accuracy - 0.001}
-    metrics |= {"best_val_loss": 0.1 + 0.01 * spec.seed, "num_epochs": 20 + spec.seed}
-    identity = json.loads(json.dumps(spec.identity()))
-    tags = {
-        "commit": "abc",
-        "device": "cpu",
-        "pretraining_key": f"{spec.pretraining.name}" if spec.pretraining else "",
-    }
-    return Record(f"run-{spec.name}", None, spec.name, 1, identity, metrics, tags)
-
-
-@dataclass
-class Archive:
-    """An archive in memory."""
-
-    found: dict[str, Record] = field(default_factory=dict)
-    files: dict[tuple[str, str], bytes] = field(default_factory=dict)
-
-    def add(self, spec: TrainingSpec) -> None:
-        num_right = 950 + (spec.seed * 7) % 5
-        if spec.variant == "finetune":
-            num_right += EFFECTS[spec.network, spec.augmentation] + (spec.seed * 3) % 4 - 1
-        self.found[spec.name] = record_of(spec, num_right / NUM_IMAGES)
-        self.files[f"run-{spec.name}", "evidence/predictions.npz"] = predictions(num_right, spec.seed).to_bytes()
-
-    def records(self) -> dict[str, Record]:
-        return self.found
-
-    def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
-        return [
-            [0.9 if metric == "val_accuracy" else 1.1 / epoch for epoch in range(1, 4 + record.seed % 3)]
-            for record in records
-        ]
-
-    def artifact(self, record: Record, path: str) -> bytes:
-        return self.files[record.run_id, path]
-
-    def has_artifact(self, record: Record, path: str) -> bool:
-        return (record.run_id, path) in self.files
-
-    def link(self, record: Record) -> str:
-        return f"http://127.0.0.1:5000/#/runs/{record.run_id}"
-
-    def predictions(self, record: Record) -> Predictions:
-        return Predictions.from_bytes(self.artifact(record, "evidence/predictions.npz"))
-
-
-def archive(num_seeds: int, networks: tuple[str, ...] = ("fc", "conv")) -> Archive:
-    made = Archive()
-    for spec in grid_specs(networks, ("none", "erasing"), tuple(range(num_seeds)), Settings()):
-        made.add(spec)
-    return made
+from tests.answers import NUM_IMAGES, Archive, archive
 
 
 def answer_of(source: Archive) -> report.Answer:

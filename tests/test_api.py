@@ -10,7 +10,7 @@ import pytest
 
 import aepretrain
 from aepretrain import Execution, Settings, UsageError, read_results, run_grid, suite, tracking
-from tests.test_suite import inline
+from tests.grids import inline
 
 ROOT = Path(__file__).parent.parent
 

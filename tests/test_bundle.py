@@ -1,16 +1,13 @@
 """A store written into a bundle and filled again from it: the same records, histories and evidence."""
 
-import hashlib
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -19,6 +16,7 @@ from aepretrain import suite, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.records import EPOCH_METRICS, Record
 from aepretrain.spec import SCHEMA, Execution, Failure, Settings, TrainingSpec
+from tests.chaos.damage import rewrite
 from tests.conftest import ROOT
 
 EXECUTION = Execution(jobs=1)
@@ -171,17 +169,6 @@ def test_a_damaged_bundle_is_one_line(filled: tracking.Store, tmp_path: Path, na
         tracking.read_bundle(tmp_path)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def rewrite(folder: Path, name: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    """Change a table's rows, as somebody with Parquet at hand could, and make the digests fit again."""
-    table = pq.read_table(folder / name)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / name)
-    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    sums = folder / "SHA256SUMS"
-    sums.write_text(re.sub(rf"^\w+  {name}$", f"{digest}  {name}", sums.read_text(), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize(

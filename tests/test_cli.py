@@ -25,7 +25,7 @@ from aepretrain.cli.commands import cli
 from aepretrain.data import mnist
 from aepretrain.spec import STUDIES, VARIANTS
 from tests.commands import mlflow_run
-from tests.test_suite import inline
+from tests.grids import inline
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [

@@ -12,13 +12,11 @@ import torch
 from aepretrain import data
 from aepretrain.data import Dataset, mnist
 from aepretrain.spec import Failure, UsageError
+from tests.conftest import SHARED, needs_mnist
 
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 VALUES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 CONTENT = struct.pack(">IIII", 0x803, 2, 3, 4) + VALUES.tobytes()
 DIGEST = hashlib.sha256(VALUES.tobytes()).hexdigest()
-
-needs_mnist = pytest.mark.skipif(not mnist.MNIST.lies_in(str(SHARED)), reason="MNIST's files are not at hand")
 
 
 def read(path: Path) -> torch.Tensor:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,11 +18,10 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from aepretrain import suite, tracking
 from aepretrain.spec import Execution, Settings, TrainingSpec
-from aepretrain.stopping import _state, stop_on
 from aepretrain.tracking import Run, Sender, Store, StoreError, Unavailable, availability, journal, journals_folder
 from aepretrain.tracking.journal import Journal
 from aepretrain.tracking.operations import Operation
-from tests.test_tracking import FIGURES, KEY, begin, stored
+from tests.runs import FIGURES, KEY, begin, stored
 
 END = Operation("end", ["FINISHED", 1_000])
 
@@ -229,20 +228,6 @@ def test_what_another_process_could_not_upload_is_not_trained_again(
     assert only.info.status == "FINISHED"
 
 
-@pytest.fixture
-def stopping() -> Iterator[None]:
-    """SIGTERM as a command takes it."""
-
-    def stop() -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGTERM)
-    stop_on(signal.SIGTERM, stop)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    _state.pending = None
-
-
 @pytest.mark.usefixtures("stopping")
 def test_told_to_stop_during_its_last_write_a_training_is_finished(
     store: Store, monkeypatch: pytest.MonkeyPatch
@@ -255,7 +240,7 @@ def test_told_to_stop_during_its_last_write_a_training_is_finished(
         end(run, status)
 
     monkeypatch.setattr(Run, "end", signalled)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         suite.run_single(spec, store, Execution(device="cpu"), lambda _: None)
     (only,) = store.search({"kind": "training"})
     assert only.info.status == "FINISHED"

@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aepretrain import data
-from aepretrain.data import mnist
 from aepretrain.serving import prepare, read_picture
 from aepretrain.spec import Failure
 from benchmarks.pictures import RENDERINGS, agreement
-
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
-needs_mnist = pytest.mark.skipif(not mnist.MNIST.lies_in(str(SHARED)), reason="MNIST's files are not at hand")
+from tests.conftest import SHARED, needs_mnist
 
 Pixels = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from aepretrain.engine import Task, Trained, train
 from aepretrain.records import EpochResult
 from aepretrain.spec import Failure
 from aepretrain.suite.snapshots import SnapshotFile
-from tests.test_engine import make, task
+from tests.tasks import make, task
 
 
 @dataclass

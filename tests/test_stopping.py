@@ -4,10 +4,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import sqlalchemy
@@ -16,26 +14,12 @@ from sqlalchemy.orm import Session
 from aepretrain import tracking
 from aepretrain.records import Record
 from aepretrain.spec import Failure, TrainingSpec
-from aepretrain.stopping import _state, is_stopping, stop_if_told, stop_on, whole
+from aepretrain.stopping import is_stopping, stop_if_told, stop_on, whole
 from aepretrain.suite import pool
 from aepretrain.tracking import DatasetReference, Store
 from tests.commands import start
 
-
-class Stop(BaseException):
-    """What the signal raises here."""
-
-
-@pytest.fixture(autouse=True)
-def stopping() -> Iterator[None]:
-    def stop() -> NoReturn:
-        raise Stop
-
-    before = signal.getsignal(signal.SIGTERM)
-    stop_on(signal.SIGTERM, stop)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    _state.pending = None
+pytestmark = pytest.mark.usefixtures("stopping")
 
 
 def send() -> None:
@@ -43,7 +27,7 @@ def send() -> None:
 
 
 def test_outside_it_stops_at_once() -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(SystemExit):
         send()
 
 
@@ -60,13 +44,13 @@ def test_what_is_whole_is_done_to_its_end() -> None:
         inner()
         done.append("outer")
 
-    with pytest.raises(Stop):
+    with pytest.raises(SystemExit):
         outer()
     assert done == ["inner", "outer"]
 
 
 def test_a_second_signal_does_not_disturb() -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(SystemExit):
         send()
     send()
 
@@ -82,7 +66,7 @@ def test_a_stop_that_is_lost_comes_again() -> None:
         pass
 
     Finalized()
-    with pytest.raises(Stop):
+    with pytest.raises(SystemExit):
         write()
 
 
@@ -90,7 +74,7 @@ def test_unwinding_is_not_stopped() -> None:
     ended = []
     try:
         send()
-    except Stop:
+    except SystemExit:
         with whole():
             ended.append("run")
     assert ended == ["run"]
@@ -103,7 +87,7 @@ def test_an_error_while_unwinding_does_not_stop_it_again() -> None:
 
     try:
         send()
-    except Stop:
+    except SystemExit:
         with suppress(ValueError):
             fail()
 
@@ -119,7 +103,7 @@ def test_a_wait_within_a_whole_can_be_stopped() -> None:
         stop_if_told()
         done.append("the step after it")
 
-    with pytest.raises(Stop):
+    with pytest.raises(SystemExit):
         wait()
     assert done == ["the step before the wait"]
 
@@ -130,7 +114,7 @@ def test_it_stops_after_an_error_too() -> None:
         send()
         raise ValueError
 
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(SystemExit) as stop:
         fail()
     assert isinstance(stop.value.__context__, ValueError)
 
@@ -146,7 +130,7 @@ def test_a_run_that_is_stopped_while_it_is_written_is_killed(store: Store) -> No
             run.log_metrics({"val_loss": 0.5})
 
     sqlalchemy.event.listen(Session, "before_commit", lambda _: send(), once=True)
-    with pytest.raises(Stop):
+    with pytest.raises(SystemExit):
         log()
     found = store.client.get_run(run.run_id)
     assert (found.info.status, found.data.metrics) == ("KILLED", {"val_loss": 0.5})

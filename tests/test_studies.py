@@ -13,7 +13,7 @@ from aepretrain.report.labels import LABEL_VARIANTS
 from aepretrain.report.panel import Panel
 from aepretrain.spec import CLASSIFIERS, PROBES, Settings, TrainingSpec, UsageError, grid_specs
 from aepretrain.variants.evaluation import PAIRS
-from tests.test_answer import archive, record_of
+from tests.answers import archive, record_of
 
 SEEDS = tuple(range(9))
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,30 +17,12 @@ from distributed.scheduler import KilledWorker
 from aepretrain import data, figures, studies, suite, tracking, variants
 from aepretrain.data import Dataset
 from aepretrain.records import Predictions, Record
-from aepretrain.spec import CLASSIFIERS, VARIANTS, Execution, Failure, Settings, TrainingSpec, UsageError, grid_specs
+from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError, grid_specs
 from aepretrain.studies import STUDIES
 from aepretrain.suite import Event, GridResult, Pool, pool
 from aepretrain.suite.training import Work, make_work, perform
 from aepretrain.tracking import Store
-
-EXECUTION = Execution(device="cpu")
-
-
-class InlineExecutor(Executor):
-    """Any executor will do: this one trains at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except (Failure, UsageError) as error:
-            future.set_exception(error)
-        return future
-
-
-@contextmanager
-def inline(*_: object) -> Iterator[Pool]:
-    yield Pool(InlineExecutor(), lambda: 1)
+from tests.grids import EXECUTION, InlineExecutor, artifacts, grid
 
 
 @pytest.fixture
@@ -67,29 +49,12 @@ def specs(small: Settings) -> tuple[TrainingSpec, ...]:
     return grid_specs(("fc",), ("none", "erasing"), (0, 1), small)
 
 
-def grid(
-    specs: Sequence[TrainingSpec], store: Store, execution: Execution = EXECUTION, **options: Any
-) -> tuple[GridResult, list[Event]]:
-    events: list[Event] = []
-    result = suite.run_grid(
-        specs, store, execution, events.append, lambda *_: None, **({"make_pool": inline} | options)
-    )
-    return result, events
-
-
 def kinds(events: list[Event]) -> dict[str, int]:
     return {kind: sum(event.kind == kind for event in events) for kind in ("finished", "reused", "failed")}
 
 
 def without_times(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.metrics.items() if not name.endswith(("_s", "per_s"))}
-
-
-def artifacts(store: Store, run_id: str, folder: str | None = None) -> set[str]:
-    found = store.client.list_artifacts(run_id, folder)
-    return {one.path for one in found if not one.is_dir}.union(
-        *(artifacts(store, run_id, one.path) for one in found if one.is_dir)
-    )
 
 
 def test_a_grid_from_beginning_to_end(specs: tuple[TrainingSpec, ...], store: Store) -> None:

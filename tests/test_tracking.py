@@ -5,41 +5,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run as StoredRun
 
 from aepretrain import tracking
-from aepretrain.spec import SCHEMA, Settings, TrainingSpec, UsageError
-from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid, open_training
-
-REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")
-SPEC = TrainingSpec(
-    variant="scratch", network="fc", augmentation="erasing", seed=3, settings=Settings(dataset="digits")
-)
-FIGURES = dict.fromkeys(
-    ("test_accuracy", "test_macro_f1", "best_val_loss", "best_epoch", "num_epochs", "training_s"), 0.5
-)
-KEY = SPEC.key("f" * 64, {})
-
-
-def begin(store: Store, **options: Any) -> Run:
-    arguments = {"parent_run_id": None, "run_id": None, "device": "cpu", "threads": 1} | options
-    return open_training(store, SPEC, KEY, REFERENCE, **arguments)
-
-
-def finish(store: Store, accuracy: float = 0.5, **options: Any) -> str:
-    run = begin(store, **options)
-    run.log_metrics(FIGURES | {"test_accuracy": accuracy})
-    run.finish()
-    return run.run_id
-
-
-def stored(store: Store, run_id: str) -> StoredRun:
-    return MlflowClient(tracking_uri=store.uri).get_run(run_id)
+from aepretrain.spec import SCHEMA, UsageError
+from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid
+from tests.runs import FIGURES, KEY, SPEC, begin, finish, stored
 
 
 def test_a_run_tells_what_it_is(store: Store) -> None:

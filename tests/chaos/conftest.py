@@ -19,9 +19,8 @@ from aepretrain.records import Predictions
 from aepretrain.spec import Execution, Settings, grid_specs
 from tests.chaos.damage import copied, original
 from tests.commands import Command, Done, anew, forked, start
-from tests.conftest import ROOT, Once
-from tests.test_data import SHARED
-from tests.test_suite import inline
+from tests.conftest import ROOT, SHARED, Once
+from tests.grids import inline
 
 __all__ = ["copied", "original"]  # fixtures
 

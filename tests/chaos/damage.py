@@ -1,11 +1,17 @@
-"""What tests of damage share: a store that was filled once, and copies of it to be damaged."""
+"""What tests of damage share: bytes damaged at random, a store that was filled once, and copies of it to be damaged."""
 
+import hashlib
+import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aepretrain import suite, tracking
@@ -58,3 +64,37 @@ def copied(original: Path) -> Callable[[Path], str]:
         return f"sqlite:///{folder}/mlflow.db"
 
     return copy
+
+
+Mutation = Callable[[random.Random, bytes], bytes]
+
+
+def flip(draw: random.Random, content: bytes) -> bytes:
+    """Some bits in some bytes, more often than not in the header."""
+    flipped = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 8, 64))):
+        end = draw.choice((20, 40, len(flipped)))
+        flipped[draw.randrange(min(end, len(flipped)))] ^= 1 << draw.randrange(8)
+    return bytes(flipped)
+
+
+def cut(draw: random.Random, content: bytes) -> bytes:
+    return content[: draw.randrange(len(content))]
+
+
+def splice(draw: random.Random, content: bytes) -> bytes:
+    """A part of it once more, or left out, or other bytes in its place."""
+    start, end = sorted(draw.choices(range(len(content)), k=2))
+    between = draw.choice((b"", content[start:end] * 2, draw.randbytes(draw.randrange(200))))
+    return content[:start] + between + content[end:]
+
+
+def rewrite(folder: Path, name: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change a table's rows, as somebody with Parquet at hand could, and make the digests fit again."""
+    table = pq.read_table(folder / name)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / name)
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    sums = folder / "SHA256SUMS"
+    sums.write_text(re.sub(rf"^\w+  {name}$", f"{digest}  {name}", sums.read_text(), flags=re.MULTILINE))

@@ -17,9 +17,8 @@ import pytest
 from aepretrain import tracking
 from aepretrain.records import EPOCH_METRICS
 from aepretrain.spec import Failure
-from tests.chaos.test_idx import cut, flip, splice
+from tests.chaos.damage import cut, flip, rewrite, splice
 from tests.commands import aepretrain
-from tests.test_bundle import rewrite
 
 pytestmark = pytest.mark.chaos
 

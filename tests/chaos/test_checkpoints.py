@@ -17,8 +17,7 @@ from torch import Tensor
 from aepretrain import networks, tracking
 from aepretrain.spec import Failure, TrainingSpec
 from aepretrain.variants import dump_weights, parse_weights, scoring_module
-from tests.chaos.damage import OPTIONS, SETTINGS
-from tests.chaos.test_idx import cut, flip, splice
+from tests.chaos.damage import OPTIONS, SETTINGS, cut, flip, splice
 from tests.commands import aepretrain
 
 pytestmark = pytest.mark.chaos

@@ -6,7 +6,7 @@ import random
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from aepretrain.data import mnist
 from aepretrain.spec import Failure
+from tests.chaos.damage import Mutation, cut, flip, splice
 from tests.commands import Done, aepretrain
-from tests.test_data import SHARED, needs_mnist
+from tests.conftest import SHARED, needs_mnist
 
 pytestmark = pytest.mark.chaos
 
@@ -25,28 +26,6 @@ VALUES = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
 PLAIN = struct.pack(">4I", mnist.IMAGES_MAGIC, *SHAPE) + VALUES.tobytes()
 GZIPPED = gzip.compress(PLAIN, mtime=0)
 DIGEST = hashlib.sha256(VALUES.tobytes()).hexdigest()
-
-Mutation = Callable[[random.Random, bytes], bytes]
-
-
-def flip(draw: random.Random, content: bytes) -> bytes:
-    """Some bits in some bytes, more often than not in the header."""
-    flipped = bytearray(content)
-    for _ in range(draw.choice((1, 1, 2, 8, 64))):
-        end = draw.choice((20, 40, len(flipped)))
-        flipped[draw.randrange(min(end, len(flipped)))] ^= 1 << draw.randrange(8)
-    return bytes(flipped)
-
-
-def cut(draw: random.Random, content: bytes) -> bytes:
-    return content[: draw.randrange(len(content))]
-
-
-def splice(draw: random.Random, content: bytes) -> bytes:
-    """A part of it once more, or left out, or other bytes in its place."""
-    start, end = sorted(draw.choices(range(len(content)), k=2))
-    between = draw.choice((b"", content[start:end] * 2, draw.randbytes(draw.randrange(200))))
-    return content[:start] + between + content[end:]
 
 
 def noise(draw: random.Random, content: bytes) -> bytes:

@@ -15,7 +15,7 @@ from aepretrain.data import Dataset
 from aepretrain.records import Predictions
 from aepretrain.spec import CLASSIFIERS, PROBES, VARIANTS, Failure, Settings, TrainingSpec, grid_specs
 from tests.commands import aepretrain
-from tests.test_suite import grid
+from tests.grids import grid
 
 pytestmark = pytest.mark.chaos
 

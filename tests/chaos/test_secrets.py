@@ -19,9 +19,9 @@ from aepretrain.redaction import redact
 from aepretrain.report import Panel
 from aepretrain.spec import CLASSIFIERS, Failure, UsageError
 from aepretrain.stats import Estimate
+from tests.answers import archive
 from tests.chaos.damage import OPTIONS
 from tests.commands import Done, aepretrain
-from tests.test_report import records
 
 pytestmark = pytest.mark.chaos
 
@@ -153,7 +153,7 @@ def hostile(record: Record) -> Record:
 
 
 def test_markup_in_names_stays_text() -> None:
-    table = report.build_grid([hostile(one) for one in records((0, 1), ("fc",))])
+    table = report.build_grid([hostile(one) for one in archive(2, ("fc",)).records().values()])
     rows = [*report.tables(table), ("Settings", [[MARKUP, MARKUP], [MARKUP, MARKUP]])]
     answer = report.Answer(table, {}, {}, {}, [], {}, 100, report.Plan(0.001))
     picture = report.Picture("grid", b"", MARKUP)
@@ -190,4 +190,4 @@ def test_names_with_markup_are_refused_where_they_come_in() -> None:
     with pytest.raises(UsageError, match="is not allowed"):
         networks.register("<script>", networks.FullyConnected)
     with pytest.raises(ValueError, match="is no name of a network"):
-        hostile(records()[0]).checked()
+        hostile(next(iter(archive(1).records().values()))).checked()

@@ -14,8 +14,8 @@ from aepretrain import suite, tracking
 from aepretrain.spec import Execution, Settings, grid_specs
 from tests.chaos.conftest import stored
 from tests.conftest import ROOT
+from tests.grids import artifacts, inline
 from tests.integration.services import ADMIN, mlflow_server, postgresql
-from tests.test_suite import artifacts, inline
 
 PASSWORDS = {
     ADMIN: "a-password-of-the-administrator",

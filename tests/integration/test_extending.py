@@ -12,10 +12,8 @@ import pytest
 from aepretrain import tracking
 from aepretrain.data import Dataset
 from tests.commands import Done, aepretrain
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHARED
 from tests.integration.conftest import aepretrain_anew
-
-SHARED = ROOT.parent / "shared" / "data"
 
 pytestmark = pytest.mark.integration
 
