@@ -97,7 +97,7 @@ class Cluster:
     def pool(self, execution: Execution, dataset: Dataset) -> Iterator[Pool]:
         """Its workers as a pool, with the dataset in each; those that join later are sent it too.
 
-        When the block is left by an exception, workers stop at the end of their epoch and end their runs as KILLED.
+        When the block is left by an exception, workers stop their cells (see `_is_wanted`).
         """
         self._prepare(execution, dataset)
         token = uuid.uuid4().hex
@@ -109,8 +109,6 @@ class Cluster:
         except BaseException:
             with suppress(Exception):  # where the scheduler is lost, there is nobody to tell
                 executor.shutdown(wait=False)
-                if self._client.status == "running":
-                    self._client.run(_stopped.add, token)
             raise
 
     def _prepare(self, execution: Execution, dataset: Dataset) -> None:
@@ -200,12 +198,21 @@ def _forget_those_of_dead_clients(dask_scheduler: Scheduler) -> None:
     _forget_those_of({name.split()[1] for name in names} - set(dask_scheduler.clients), dask_scheduler)
 
 
-_stopped: set[str] = set()
-"""The pools, by their tokens, whose cells are to stop in this worker."""
+def _is_wanted() -> bool:
+    """Whether the cell of this worker's thread is waited for: its command may have been stopped, or killed.
+
+    The scheduler cancels what a client that is gone has asked for; Dask then leaves the thread alone.
+    """
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is not None and task.state != "cancelled"
 
 
 def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
-    """`perform` in a worker's thread, with its news sent to whoever made the pool of this token."""
+    """`perform` in a worker's thread, with its news sent to whoever made the pool of this token.
+
+    When nobody waits for it any more, it stops at the end of the epoch, and its runs end as KILLED.
+    """
     if get_worker().state.nthreads != 1:  # which has joined since the workers were looked at
         raise Failure(THREADS)
     variants.prepare_process(works[0].execution.threads)
@@ -213,7 +220,7 @@ def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
 
     def report(event: Event) -> None:
         nonlocal told_s
-        if token in _stopped:
+        if not _is_wanted():
             raise KeyboardInterrupt
         if event.kind == "epoch":
             if time.monotonic() - told_s < EPOCH_INTERVAL_S:

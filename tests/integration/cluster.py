@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.conftest import wait_for
-from tests.integration.conftest import GRID, aepretrain_anew, as_user
+from tests.integration.conftest import GRID, as_user
 from tests.integration.services import free_port
 
 LONG_S = 300
@@ -42,7 +41,8 @@ def hold(works, listen):
         listen(event)
         if event.kind == "epoch" and event.epoch.epoch == 3 and str(num_begun) == os.environ.get("HOLD_AT"):
             open("held", "w").close()
-            time.sleep(1000)
+            while os.path.exists("held"):
+                time.sleep(0.1)
 
     return perform(works, report)
 
@@ -52,7 +52,7 @@ def dask_setup(_):  # once a worker; the file itself is loaded twice
 """
 """In a worker before it begins: it says when it is given a dataset, and finds none itself.
 
-In the third epoch of its training number HOLD_AT it waits, to be killed there.
+In the third epoch of its training number HOLD_AT it waits, to be killed there, or until its file "held" is gone.
 """
 
 
@@ -103,25 +103,28 @@ class Cluster:
 
 
 class Command:
-    """The half of the grid that has this augmentation, on the cluster, in a thread."""
+    """The half of the grid that has this augmentation, of one seed, on the cluster, under way."""
 
-    def __init__(self, cluster: Cluster, augmentation: str) -> None:
+    def __init__(self, cluster: Cluster, augmentation: str, seed: int) -> None:
+        self._folder = cluster.folder / "driver"
+        self._folder.mkdir(exist_ok=True)
         where = ("--augmentation", augmentation, "--cluster", cluster.address, "--resources", "CELL=0.5")
-        self._thread = threading.Thread(target=lambda: self._run(cluster, where))
-        self.done: subprocess.CompletedProcess[str] | None = None
-        self._thread.start()
-
-    def _run(self, cluster: Cluster, where: tuple[str, ...]) -> None:
-        folder = cluster.folder / "driver"
-        folder.mkdir(exist_ok=True)
-        self.done = aepretrain_anew(folder, cluster.environment, "grid", *GRID, "--seeds", "2", *where)
+        with (self._folder / "out").open("wb") as out, (self._folder / "err").open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "aepretrain", "grid", *GRID, "--seeds", str(seed), *where],
+                cwd=self._folder,
+                env=as_user(self._folder, cluster.environment),
+                stdout=out,
+                stderr=err,
+            )
+        cluster.processes.append(self.process)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so while the command is under way."""
-        wait_for(lambda: self.done or condition(), LONG_S)
-        assert self.done is None, self.done.stderr
+        wait_for(lambda: self.process.poll() is not None or condition(), LONG_S)
+        assert self.process.poll() is None, (self._folder / "err").read_text()
 
     def finish(self) -> subprocess.CompletedProcess[str]:
-        self._thread.join()
-        assert self.done is not None
-        return self.done
+        code = self.process.wait(LONG_S)
+        told = ((self._folder / name).read_text() for name in ("out", "err"))
+        return subprocess.CompletedProcess(self.process.args, code, *told)

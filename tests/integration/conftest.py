@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aepretrain import suite, tracking
-from aepretrain.spec import Execution, Settings, grid_specs
+from aepretrain.spec import AUGMENTATIONS, Execution, Settings, grid_specs
 from tests.chaos.conftest import stored
 from tests.conftest import ROOT
 from tests.grids import artifacts, inline
@@ -40,8 +40,8 @@ def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
 def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `GRID` stores that is trained here, one training after the other, in SQLite.
 
-    Seeds 0 and 1 without augmentation, seed 2 with both: a server's store has what was trained before, in whichever
-    experiment, and no test is to find what another has trained.
+    Seeds 0 and 1 without augmentation, 2 and 3 with both, a grid each: a server's store has what was trained before,
+    in whichever experiment, and no test is to find what another has trained.
     """
     path = tmp_path_factory.mktemp("local") / "mlflow.db"
     path.write_bytes(template.read_bytes())
@@ -50,7 +50,7 @@ def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     torch.set_num_threads(1)  # as a worker has it; this is set up before what each test sets up
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
-        for augmentations, seeds in (("none",), (0, 1)), (("none", "erasing"), (2,)):
+        for augmentations, seeds in (("none",), (0, 1)), (AUGMENTATIONS, (2,)), (AUGMENTATIONS, (3,)):
             specs = grid_specs(("fc",), augmentations, seeds, settings)
             suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
     return everything(store)

@@ -2,16 +2,19 @@
 
 import json
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client, Worker
 from mlflow.entities import Run
 
 from aepretrain import suite, tracking
 from aepretrain.tracking import StoreError
+from tests.chaos.conftest import wait_for
 from tests.commands import aepretrain
 from tests.integration.cluster import Cluster, Command
 from tests.integration.conftest import GRID, PASSWORDS, aepretrain_anew, credentials, everything, log_in
@@ -104,10 +107,12 @@ def runs(store: tracking.Store) -> list[Run]:
     return [run for run in store.search({"kind": "training"}) if run.info.experiment_id == store.experiment_id]
 
 
-def check(store: tracking.Store, expected: dict[str, Any], augmentation: str) -> None:
+def check(store: tracking.Store, expected: dict[str, Any], augmentation: str, seed: int) -> None:
     """Every cell is there, finished once, with the bits that it has without a cluster; nothing is left running."""
     expected = {
-        key: cell for key, cell in expected.items() if (cell[-1]["seed"], cell[-1]["augmentation"]) == (2, augmentation)
+        key: cell
+        for key, cell in expected.items()
+        if (cell[-1]["seed"], cell[-1]["augmentation"]) == (seed, augmentation)
     }
     assert len(expected) == 4
     found = everything(store)
@@ -122,14 +127,14 @@ def test_a_worker_that_is_killed_costs_no_cell(
 ) -> None:
     cluster.start_scheduler()
     one, other = cluster.start_worker("one", hold_at=1), cluster.start_worker("other")
-    command = Command(cluster, "none")
+    command = Command(cluster, "none", 2)
     command.wait_until((cluster.folder / "one" / "held").exists)
     one.kill()
     done = command.finish()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.count(" finished: ") == 4
     assert done.stdout.count("its worker process died") == 1
-    check(store, expected, "none")
+    check(store, expected, "none", 2)
     made = [(int(run.data.tags["aepretrain.pid"]), run.info.status) for run in runs(store)]
     assert Counter(made) == {(one.pid, "KILLED"): 1, (other.pid, "FINISHED"): 4}
     for name, process in {"one": one, "other": other}.items():
@@ -141,7 +146,7 @@ def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
     cluster: Cluster, store: tracking.Store, expected: dict[str, Any]
 ) -> None:
     scheduler, worker = cluster.start_scheduler(), cluster.start_worker("one", hold_at=2)
-    command = Command(cluster, "erasing")
+    command = Command(cluster, "erasing", 2)
     command.wait_until((cluster.folder / "one" / "held").exists)
     scheduler.kill()
     done = command.finish()
@@ -153,10 +158,43 @@ def test_a_grid_whose_scheduler_is_lost_is_resumed_from_the_store(
     worker.kill()
     cluster.start_scheduler()
     cluster.start_worker("other")
-    done = Command(cluster, "erasing").finish()
+    done = Command(cluster, "erasing", 2).finish()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.count(" reused: ") == 1
-    check(store, expected, "erasing")
+    check(store, expected, "erasing", 2)
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "augmentation"), [(signal.SIGINT, 130, "none"), (signal.SIGKILL, -signal.SIGKILL, "erasing")]
+)
+def test_when_a_command_is_gone_its_cells_are_stopped(
+    cluster: Cluster,
+    store: tracking.Store,
+    expected: dict[str, Any],
+    told: signal.Signals,
+    code: int,
+    augmentation: str,
+) -> None:
+    cluster.start_scheduler()
+    worker = cluster.start_worker("one", hold_at=1)
+    command = Command(cluster, augmentation, 3)
+    held = cluster.folder / "one" / "held"
+    command.wait_until(held.exists)
+    command.process.send_signal(told)
+    assert command.finish().returncode == code
+    with Client(cluster.address, set_as_default=False) as client:
+
+        def states(dask_worker: Worker) -> list[str]:
+            return [task.state for task in dask_worker.state.tasks.values()]
+
+        wait_for(lambda: list(client.run(states).values()) == [["cancelled"]], 30)
+    held.unlink()
+    wait_for(lambda: [run.info.status for run in runs(store)] == ["KILLED"], 30)
+    done = Command(cluster, augmentation, 3).finish()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.count(" finished: ") == 4
+    assert {int(run.data.tags["aepretrain.pid"]) for run in runs(store)} == {worker.pid}
+    check(store, expected, augmentation, 3)
 
 
 def test_without_a_scheduler_nothing_begins(tmp_path: Path, uri: str) -> None:
