@@ -1,4 +1,4 @@
-"""What tests share: a store of their own and small settings."""
+"""What tests share: a store of their own, small settings, images, where MNIST lies, a signal that stops."""
 
 import os
 import signal

@@ -10,9 +10,8 @@ import pytest
 
 import aepretrain
 from aepretrain import Execution, Settings, UsageError, read_results, run_grid, suite, tracking
+from tests.conftest import ROOT
 from tests.grids import inline
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_importing_it_imports_nothing_slow() -> None:

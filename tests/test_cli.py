@@ -25,9 +25,9 @@ from aepretrain.cli.commands import cli
 from aepretrain.data import mnist
 from aepretrain.spec import STUDIES, VARIANTS
 from tests.commands import mlflow_run
+from tests.conftest import ROOT
 from tests.grids import inline
 
-ROOT = Path(__file__).parent.parent
 COMMANDS = [
     "grid",
     *VARIANTS,

@@ -183,7 +183,7 @@ def _shown(records: "Sequence[Record]", everything: "Iterable[Record]", archive:
 
 
 def look_at(wanted: "Record", looks: "Iterable[Record]", archive: "Archive") -> "Record | None":
-    """The look at the wanted record's codes, or else that of the lowest seed that has its map, in the same settings."""
+    """The look, in the same settings, that has its map: of the wanted record's seed, or else of the lowest."""
     any_seed = {"variant": None, "seed": None}
     alike = [one for one in looks if dict(one.identity) | any_seed == dict(wanted.identity) | any_seed]
     alike.sort(key=lambda one: (one.seed != wanted.seed, one.seed))

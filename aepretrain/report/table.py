@@ -1,4 +1,4 @@
-"""The grid as tables: text, Markdown, CSV, JSON, and as a figure. Nothing is written here."""
+"""Tables as text and Markdown; the grid as such, as CSV, as JSON and as a figure. Nothing is written here."""
 
 import csv
 import io

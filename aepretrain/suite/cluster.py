@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
+from distributed import Client, Scheduler, Status, Worker, WorkerPlugin, get_worker
 
 from aepretrain import tracking, variants
 from aepretrain.data import Dataset, adopt
@@ -39,6 +39,8 @@ EPOCH_INTERVAL_S = 1.0
 
 PASSED_ON = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_HTTP_REQUEST_")
 """How variables begin that a worker is told, where it has no value of its own. Credentials are never sent."""
+
+CLOSING = (Status.closing, Status.closed, Status.failed)
 
 THREADS = "the cluster has workers with several threads: start all with --nthreads 1, for two cells in a process mix"
 
@@ -159,7 +161,8 @@ def connect(address: str, resources: Mapping[str, float], store: tracking.Store)
         finally:
             cluster.forget()
     finally:
-        client.close(timeout=2)
+        with suppress(TimeoutError):  # which must not stand for how the command ended
+            client.close(timeout=2)
 
 
 def check_hosts(others: Collection[str], store: tracking.Store) -> None:
@@ -199,13 +202,14 @@ def _forget_those_of_dead_clients(dask_scheduler: Scheduler) -> None:
 
 
 def _is_wanted() -> bool:
-    """Whether the cell of this worker's thread is waited for: its command may have been stopped, or killed.
+    """Whether the cell of this worker's thread is waited for: its command may be gone, or the scheduler.
 
-    The scheduler cancels what a client that is gone has asked for; Dask then leaves the thread alone.
+    The scheduler cancels what a client that is gone has asked for, and a worker that has lost its scheduler closes;
+    Dask leaves the thread alone in both cases.
     """
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
-    return task is not None and task.state != "cancelled"
+    return task is not None and task.state != "cancelled" and worker.status not in CLOSING
 
 
 def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:

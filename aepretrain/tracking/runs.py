@@ -37,7 +37,7 @@ def open_training(
 
     The caller holds the key's lock. So a run of the same key that this host left RUNNING has lost its process, and is
     ended here as KILLED; and so has one of the same parent, whatever its host, for a grid has each key trained by one
-    worker at a time.
+    worker at a time, but for one of a cluster that is about to stop.
     """
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
     for one in earlier:

@@ -1,4 +1,4 @@
-"""The four variants as calls of the one training loop. The only package that touches test images."""
+"""The variants as calls of the one training loop. The only package that touches test images."""
 
 from aepretrain.variants.machine import describe_machine, prepare_process, resolve_device
 from aepretrain.variants.own import Variant, register

@@ -14,14 +14,7 @@ from aepretrain.analysis import principal_components
 from aepretrain.augment import AUGMENTATIONS
 from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, labelled, split
 from aepretrain.engine import Snapshots, Trained, set_weights, train
-from aepretrain.networks import (
-    NETWORKS,
-    Network,
-    build,
-    build_probe,
-    load_part,
-    part_weights,
-)
+from aepretrain.networks import NETWORKS, Network, build, build_probe, load_part, part_weights
 from aepretrain.records import EpochResult, Evidence
 from aepretrain.registry import definitions
 from aepretrain.spec import EVALUATIONS, Failure, TrainingSpec

@@ -1,4 +1,4 @@
-"""What tests of damage share: bytes damaged at random, a store that was filled once, and copies of it to be damaged."""
+"""What tests of damage share: bytes damaged, tables rewritten, and a store that was filled once, with copies of it."""
 
 import hashlib
 import random

@@ -18,6 +18,7 @@ import os
 import time
 from aepretrain.data import digits
 from aepretrain.suite import cluster
+from aepretrain.tracking import journal
 
 adopt, perform = cluster.adopt, cluster.perform
 num_begun = 0
@@ -49,8 +50,10 @@ def hold(works, listen):
 
 def dask_setup(_):  # once a worker; the file itself is loaded twice
     cluster.adopt, cluster.perform, digits.load = adopt_and_tell, hold, load
+    journal.LAST_WORDS_S = 60
 """
-"""In a worker before it begins: it says when it is given a dataset, and finds none itself.
+"""In a worker before it begins: it says when it is given a dataset, and finds none itself,
+and it does not give up telling a busy server how its runs have ended.
 
 In the third epoch of its training number HOLD_AT it waits, to be killed there, or until its file "held" is gone.
 """

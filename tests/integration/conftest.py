@@ -40,8 +40,8 @@ def log_in(patch: pytest.MonkeyPatch, user: str) -> None:
 def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `GRID` stores that is trained here, one training after the other, in SQLite.
 
-    Seeds 0 and 1 without augmentation, 2 and 3 with both, a grid each: a server's store has what was trained before,
-    in whichever experiment, and no test is to find what another has trained.
+    Seeds 0 and 1 without augmentation, seeds 2 and 3 with both, each a grid of its own: a server's store has what was
+    trained before, in whichever experiment, and no test is to find what another has trained.
     """
     path = tmp_path_factory.mktemp("local") / "mlflow.db"
     path.write_bytes(template.read_bytes())

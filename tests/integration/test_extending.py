@@ -12,7 +12,7 @@ import pytest
 from aepretrain import tracking
 from aepretrain.data import Dataset
 from tests.commands import Done, aepretrain
-from tests.conftest import ROOT, SHARED
+from tests.conftest import ROOT, SHARED, needs_mnist
 from tests.integration.conftest import aepretrain_anew
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def run(tmp_path: Path, uri: str) -> Run:
 QUICK = ("--dataset", "digits", "--epochs", "1", "--network", "fc")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real MNIST in ../shared/data")
+@needs_mnist
 def test_a_residual_encoder_on_mnist(run: Run) -> None:
     assert len((ROOT / "examples/residual.py").read_text().splitlines()) < 60
     done = run(

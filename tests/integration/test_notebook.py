@@ -7,8 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 from aepretrain import tracking
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
 
 pytestmark = [
     pytest.mark.integration,

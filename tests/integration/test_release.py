@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import aepretrain
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).parent / "uv"
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ from aepretrain import suite, tracking
 from aepretrain.tracking import StoreError
 from tests.chaos.conftest import wait_for
 from tests.commands import aepretrain
-from tests.integration.cluster import Cluster, Command
+from tests.integration.cluster import LONG_S, Cluster, Command
 from tests.integration.conftest import GRID, PASSWORDS, aepretrain_anew, credentials, everything, log_in
 from tests.integration.services import free_port
 
@@ -187,9 +187,10 @@ def test_when_a_command_is_gone_its_cells_are_stopped(
         def states(dask_worker: Worker) -> list[str]:
             return [task.state for task in dask_worker.state.tasks.values()]
 
-        wait_for(lambda: list(client.run(states).values()) == [["cancelled"]], 30)
+        wait_for(lambda: list(client.run(states).values()) == [["cancelled"]], LONG_S)
+    assert [run.info.status for run in runs(store)] == ["RUNNING"]
     held.unlink()
-    wait_for(lambda: [run.info.status for run in runs(store)] == ["KILLED"], 30)
+    wait_for(lambda: [run.info.status for run in runs(store)] == ["KILLED"], LONG_S)
     done = Command(cluster, augmentation, 3).finish()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.count(" finished: ") == 4

@@ -20,12 +20,12 @@ from aepretrain.data import Dataset
 from aepretrain.records import Record
 from aepretrain.spec import Execution, Settings, TrainingSpec
 from tests.commands import aepretrain
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
 
 LONGEST_START_S = 300
 
-ROOT = Path(__file__).parent.parent.parent
 PICTURES = sorted(one.name for one in (ROOT / "docs" / "pictures").iterdir())
 
 
