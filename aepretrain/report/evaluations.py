@@ -25,7 +25,7 @@ ERASED = "erased share of the image (%)"
 ROBUSTNESS_CAPTION = (
     "Above, test accuracy against the erased share of the image, mean and its 95 % interval over seeds; marks are "
     "moved apart sideways. Below, finetune − scratch, paired by seed; the grey band holds differences that count as "
-    "negligible."
+    "negligible. Axes of differences differ from experiment to experiment."
 )
 CALIBRATION_LABELS = {"nll": "negative log-likelihood (nats)", "ece": "expected calibration error"}
 SIMILARITY_TEXT = (

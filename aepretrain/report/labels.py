@@ -26,7 +26,7 @@ LABELS_TEXT = (
 LABELS_CAPTION = (
     "Above, test accuracy at the best validation loss against labels, mean and its 95 % interval over seeds; marks are "
     "moved apart sideways. Below, finetune − scratch, paired by seed; the grey band holds differences that count as "
-    "negligible."
+    "negligible. Axes of differences differ from experiment to experiment."
 )
 
 
