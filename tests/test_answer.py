@@ -1,6 +1,7 @@
 """The answer and its page, from records and predictions made by hand."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -11,8 +12,12 @@ import pytest
 from aepretrain import report
 from aepretrain.records import Record
 from aepretrain.report import Plan
-from aepretrain.report.page import _speed_text
-from aepretrain.report.wording import answer_tables, reproduction_sentence
+from aepretrain.report.answer_tables import answer_tables
+from aepretrain.report.grid_panels import _speed_text
+from aepretrain.report.numbers import in_points, interval_text
+from aepretrain.report.panel import Panel
+from aepretrain.report.wording import reproduction_sentence
+from aepretrain.stats import Estimate
 from tests.answers import NUM_IMAGES, Archive, archive
 
 
@@ -48,11 +53,12 @@ def test_the_crossed_interval_is_about_the_same_mean_and_not_narrower(ten: Archi
 
 def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
     text = report.sentences(answer_of(ten))
-    assert "fc with erasing: gain (+0.0205)" in text
-    assert "conv without erasing: loss (−0.0195)" in text
-    assert "10 seeds" in text
+    assert "shows a gain in one of the four experiments and a loss in one" in text
+    assert "finetune − scratch in percentage points of test accuracy: fc without erasing " in text
+    assert "fc with erasing +2.050 (gain, 10 seeds)" in text
+    assert "conv without erasing −1.950 (loss, 10 seeds)" in text
     assert "these 1,000 test images and new trainings" in text
-    assert "±0.001 (1 of 1,000 images)" in text
+    assert "±0.1 points (1 of 1,000 images)" in text
 
 
 def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
@@ -65,7 +71,7 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     assert "chance of at most 5 %, provided that the number of seeds was fixed before looking" in texts[0][0]
     assert "chance of at most 5 %; differences" in texts[10][0]
     assert "interim look, at fewer seeds than the planned 10 (fc) and 20 (conv)" in texts[20][0]
-    assert "only for one look" in texts[20][0]
+    assert "only at the planned seeds" in texts[20][0]
     assert texts[0][1]["conv, none"] == ("10 (0-9)", "loss")
     assert texts[20][1]["conv, none"] == ("10 of 20 planned (0-9)", "interim: loss")
     assert texts[20][1]["fc, erasing"] == ("10 of 10 planned (0-9)", "gain")
@@ -91,6 +97,7 @@ def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None
 
 def test_too_few_seeds_have_no_verdict_anywhere() -> None:
     answer = answer_of(archive(3))
+    assert report.sentences(answer).startswith("So far there is no verdict on MNIST; ")
     assert report.sentences(answer).count("no verdict: 3 seeds, at least 8 needed") == 4
     words = report.page_files(answer, report.build_page(answer, archive(3).found.values(), archive(3), []))[
         "report.html"
@@ -107,7 +114,7 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
     words = report.sentences(answer_of(alone))
     assert words.count("missing") == 2
-    assert "conv without erasing: missing" in words
+    assert "conv without erasing missing" in words
     report.build_page(answer_of(alone), alone.found.values(), alone, [])  # draws what there is, without a warning
     kept = answer_of(ten)
     for experiment, one in answer_of(alone).primary.items():  # what is drawn does not depend on the others
@@ -127,7 +134,7 @@ def test_another_network_is_compared_but_not_judged(ten: Archive) -> None:
     answer = answer_of(more)
     assert answer.primary["wide", "erasing"].num_seeds == 10
     assert answer.primary["wide", "erasing"].adjusted_p is None
-    assert "wide with erasing: not judged" in report.sentences(answer)
+    assert "wide with erasing +2.050 (not judged: not among the four, 10 seeds)" in report.sentences(answer)
     for experiment, one in answer_of(ten).primary.items():
         assert answer.primary[experiment].adjusted_p == one.adjusted_p
 
@@ -208,6 +215,46 @@ def test_text_from_runs_is_escaped() -> None:
     ].decode()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+def table_of(panels: Sequence[Panel], heading: str, title: str) -> dict[str, list[str]]:
+    """A table's rows by their first column."""
+    (rows,) = (rows for panel in panels if panel.heading == heading for name, rows in panel.tables if title in name)
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_how_long_trainings_took_and_how_the_autoencoders_did_is_told(ten: Archive) -> None:
+    panels = report.build_page(answer_of(ten), ten.found.values(), ten, [])
+    assert table_of(panels, "Training", "autoencoders (mean squared error")["conv, none"] == [
+        *("10", "0.00700 ± 0.00000", "10", "24", "0 of 10")  # num_epochs are 20 to 29, of at most 50
+    ]
+    assert table_of(panels, "Training", "Learning speed")["fc, none"][-2:] == ["24", "0 of 10"]
+    late = {
+        name: replace(one, metrics={**one.metrics, "num_epochs": 50}) if one.seed < 3 else one
+        for name, one in ten.found.items()
+    }
+    panels = report.build_page(answer_of(ten), late.values(), ten, [])
+    assert table_of(panels, "Training", "autoencoders")["conv, none"][-1] == "3 of 10"
+
+
+def test_what_is_not_recorded_of_a_run_is_counted() -> None:
+    """One training says of another processor than all others, and one says of none."""
+    processors = {"fc-none-scratch-s3": "another", "fc-none-finetune-s4": None}
+    source = archive(10)
+    for name, one in source.found.items():
+        told = processors.get(name, "the usual")
+        source.found[name] = replace(one, tags=dict(one.tags) | ({"processor": told} if told else {}))
+    rows = table_of(
+        report.build_page(answer_of(source), source.found.values(), source, []), "How this was made", "Runs"
+    )
+    assert rows["processor"] == ["another; the usual; not recorded in 1 of 160 runs"]
+    assert rows["finetune and scratch of a seed on processors that differ or are not recorded"] == ["2 of 40"]
+    assert rows["finished pretrainings"] == ["40 (seeds 0-9)"]
+
+
+def test_numbers_that_round_to_zero_have_no_minus() -> None:
+    assert (in_points(-0.000_004), in_points(-0.000_95), in_points(0.02)) == ("+0.000", "−0.095", "+2.000")
+    assert interval_text(Estimate(0.001, -np.inf, np.inf), "n = 1") == "+0.100 (n = 1)"
 
 
 def test_learning_speed_counts_seeds_that_never_arrive() -> None:

@@ -76,6 +76,7 @@ BAD = [
     (["report", "--smallest-effect", "0"], 2, "smallest_effect=0.0"),
     (["report", "--planned-seeds", "fc=0"], 2, "planned_seeds='fc=0'"),
     (["report", "--planned-seeds", "fc=9,fc=8"], 2, "planned_seeds="),
+    (["report", "--planned-seeds", "few:fc=9"], 2, "planned_seeds='few:fc=9'"),
     (["report", "--bundle", "nowhere"], 2, "bundle='nowhere' is not a folder"),
     (["report", "--bundle", "."], 1, "no readable bundle in ."),
     (["report"], 1, "no finished classifier"),

@@ -97,9 +97,9 @@ def import_(folder: Path, **options: Any) -> None:
 )
 @click.option(
     "--planned-seeds",
-    metavar="NETWORK=NUMBER,…",
-    help="With how many seeds each network was to be judged, like fc=40,conv=20, fixed before looking. With fewer the "
-    "report is an interim one, and says so.",
+    metavar="[labels:]NETWORK=NUMBER,…",
+    help="With how many seeds each network was to be judged, in the grid and with few labels, like "
+    "fc=40,conv=20,labels:fc=20, fixed before looking. Verdicts of fewer are interim ones, and say so.",
 )
 @setting_options(None, as_filter=True)
 @store_option
@@ -111,12 +111,12 @@ def report_(bundle: Path | None, smallest_effect: float, planned_seeds: str | No
     """
     if not 0 < smallest_effect < 1:
         raise UsageError(f"smallest_effect={smallest_effect!r} is not allowed: it must be a number between 0 and 1")
-    num_seeds = _planned(planned_seeds)
+    num_seeds, num_label_seeds = _planned(planned_seeds)
     if bundle is not None and not os.path.isdir(bundle):
         raise UsageError(f"bundle={str(bundle)!r} is not a folder")
     from aepretrain import report, tracking
 
-    wanted, plan = given_settings(options), report.Plan(smallest_effect, num_seeds)
+    wanted, plan = given_settings(options), report.Plan(smallest_effect, num_seeds, num_label_seeds)
     if bundle is not None:
         kept = tracking.read_bundle(bundle)
         answer, files = _page(kept.records(), kept, wanted, plan)
@@ -135,15 +135,17 @@ def report_(bundle: Path | None, smallest_effect: float, planned_seeds: str | No
     )
 
 
-def _planned(text: str | None) -> dict[str, int]:
-    """A number of seeds for each network. Raises `UsageError`."""
-    planned = {}
+def _planned(text: str | None) -> tuple[dict[str, int], dict[str, int]]:
+    """A number of seeds for each network, in the grid and with few labels. Raises `UsageError`."""
+    grid: dict[str, int] = {}
+    labels: dict[str, int] = {}
     for part in text.split(",") if text is not None else []:
-        found = re.fullmatch(r"\s*([A-Za-z_]\w*)=([1-9]\d{0,8})\s*", part, re.ASCII)
-        if not found or found[1] in planned:
-            raise UsageError(f"planned_seeds={text!r} is not allowed: it must look like fc=40,conv=20")
-        planned[found[1]] = int(found[2])
-    return planned
+        found = re.fullmatch(r"\s*(labels:)?([A-Za-z_]\w*)=([1-9]\d{0,8})\s*", part, re.ASCII)
+        planned = labels if found and found[1] else grid
+        if not found or found[2] in planned:
+            raise UsageError(f"planned_seeds={text!r} is not allowed: it must look like fc=40,conv=20,labels:fc=20")
+        planned[found[2]] = int(found[3])
+    return grid, labels
 
 
 def _page(
@@ -155,7 +157,8 @@ def _page(
 
     records = report.choose(found.values(), wanted)
     grid = report.build_grid(records)
-    if unknown := plan.num_seeds.keys() - {network for network, _ in grid.experiments} - set(NETWORKS):
+    planned = plan.num_seeds.keys() | plan.num_label_seeds.keys()
+    if unknown := planned - {network for network, _ in grid.experiments} - set(NETWORKS):
         raise UsageError(f"planned_seeds has network {sorted(unknown)[0]!r}, of which nothing is finished")
     answer = report.build_answer(
         grid,

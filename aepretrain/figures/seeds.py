@@ -256,7 +256,7 @@ def learning_curves(losses: Mapping[str, Mapping[str, Sequence[Sequence[float]]]
                 _draw_band(axes, variant, of_seeds)
         if not any(of_variants.values()):
             axes.annotate("missing", (0.5, 0.5), xycoords="axes fraction", color=PALE, ha="center")
-        axes.set(xlabel="epoch", ylabel="validation loss", yscale="log")
+        axes.set(xlabel="epoch", ylabel="validation loss (nats)", yscale="log")
         axes.set_title(experiment, parse_math=False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

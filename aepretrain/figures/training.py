@@ -104,11 +104,16 @@ def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Pred
         axes.text(
             column * (width + width // 10) + width / 2,
             row * (height + row_gap) + height,
-            f"{predictions.labels_N[index]} → {predictions.predicted_N[index]}\n{100 * confidence:.1f} %",
+            f"{predictions.labels_N[index]} → {predictions.predicted_N[index]}\n{_confidence_text(confidence)}",
             ha="center",
             va="top",
         )
     return figure
+
+
+def _confidence_text(confidence: float) -> str:
+    """A probability as it is read; none is shown as certain."""
+    return "> 99.9 %" if confidence > 0.9995 else f"{100 * confidence:.1f} %"
 
 
 MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#B3A100", "#882255", INK)

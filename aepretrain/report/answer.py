@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from aepretrain import stats
 from aepretrain.metrics import calibration_error
 from aepretrain.records import Predictions, Record
-from aepretrain.report.grid import EXPERIMENTS, Cell, Grid
+from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Cell, Experiment, Grid
 from aepretrain.report.pairs import BySeed, paired, pairs
 from aepretrain.spec import derive_seed
 from aepretrain.stats import Comparison, CrossedInterval, Estimate
 
 RANDOM_STATE = 20_240_229
 """Of all that is drawn for a report: random flips and resamples. Fixed, so that a report can be made again."""
-
-Experiment = tuple[str, str]
-"""Network and augmentation."""
 
 ReadPredictions = Callable[[Record], Predictions]
 
@@ -34,6 +31,8 @@ class Plan:
     """The smallest difference of accuracies that matters."""
     num_seeds: Mapping[str, int] = field(default_factory=dict)
     """With how many seeds each network's experiments are judged; empty where nobody said."""
+    num_label_seeds: Mapping[str, int] = field(default_factory=dict)
+    """Likewise with few labels."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +188,6 @@ def _reproduced(grid: Grid) -> Iterable[Reproduced]:
     for cell in grid.cells.values():
         if cell.published is None or len(cell.records) < 2:
             continue
-        for metric, published in zip(("test_accuracy", "test_macro_f1"), cell.published, strict=True):
+        for metric, published in zip(METRIC_NAMES, cell.published, strict=True):
             values_S = np.array([record.metrics[metric] for record in cell.records])
             yield Reproduced(metric, cell, published, stats.prediction_interval(values_S, 0.95))

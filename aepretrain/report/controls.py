@@ -2,53 +2,77 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from aepretrain import figures
-from aepretrain.report.answer import Experiment
 from aepretrain.report.found import PROBE_NAMES, Found, difference_of, score_of, values_of
-from aepretrain.report.pairs import BySeed
+from aepretrain.report.grid import Experiment, title
+from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.table import Table
-from aepretrain.report.wording import title
 from aepretrain.spec import PROBES
 
 CONTROLS_TEXT = (
     "The first table holds the frozen column against the same head without the autoencoder: on the network's encoder "
     "at its random start, on the pixels as they are, and on as many principal components of the training images as the "
-    "code has features; the second has the differences. The third gives scratch as many epochs, without patience, as "
-    "pretraining and finetuning took together in the same seed. The fourth lets the autoencoder restore what was "
-    "erased instead of reproducing its input. Differences are paired by seed, over the n seeds that have both sides; "
-    "intervals are of 95 %, without adjustment and without a verdict. Beside a mean stands its standard deviation over "
-    "seeds (±)."
+    "code has features; the second has the differences. A head that ended at the limit of epochs, which the first "
+    "table counts, might have become better still."
+    "\n\n"
+    "The third table gives scratch as many epochs, without patience, as pretraining and finetuning took together in "
+    "the same seed. At the best validation loss more epochs change something only where the best one comes later, "
+    "which the last column counts; the difference to the last weights mixes budget and choice of weights, for finetune "
+    "is always taken at its best validation loss. The fourth table lets the autoencoder restore what was erased "
+    "instead of reproducing its input."
+    "\n\n"
+    "Differences are in percentage points, paired by seed, over the n seeds that have both sides; intervals are of "
+    "95 %, without adjustment and without a verdict. Beside a mean stands its standard deviation over seeds (±)."
 )
 PROBES_CAPTION = "Test accuracy of a linear head: a dot for each seed, a bar for their mean with its 95 % interval."
 
 
 def controls_panel(found: Found) -> Panel:
     """Probes, scratch with as much training, and clean targets, as far as they were trained."""
-    probes = {one: {probe: found.of(one, probe) for probe in PROBES} for one in found.experiments}
-    budgets = {one: found.fair_budget(one) for one in found.experiments}
-    clean = {
-        one: {variant: found.of(one, variant, ae_target="clean") for variant in ("frozen", "finetune")}
-        for one in found.experiments
-        if one[1] != "none" and found.grid.settings.get("ae_target") == "input"
-    }
-    tables = []
-    if any(of_probe for of_probes in probes.values() for of_probe in of_probes.values()):
+    probes = _having({one: {probe: found.of(one, probe) for probe in PROBES} for one in found.experiments})
+    budgets = {one: scratch for one in found.experiments if (scratch := found.fair_budget(one))}
+    clean = _having(
+        {
+            one: {variant: found.of(one, variant, ae_target="clean") for variant in ("frozen", "finetune")}
+            for one in found.experiments
+            if one[1] != "none" and found.grid.settings.get("ae_target") == "input"
+        }
+    )
+    trained = {*probes, *budgets, *clean}
+    missing = not_run("controls", [one for one in found.experiments if one not in trained])
+    if not trained:
+        return Panel("Controls", missing)
+    tables, pictures = [], []
+    if probes:
         tables += [_probe_table(found, probes), _probe_differences(found, probes)]
-    if any(budgets.values()):
+        pictures.append(_probe_picture(found, probes))
+    if budgets:
         tables.append(_budget_table(found, budgets))
-    if any(of_variant for of_variants in clean.values() for of_variant in of_variants.values()):
+    if clean:
         tables.append(_clean_table(found, clean))
-    if not tables:
-        return Panel("Controls", not_run("controls", found.experiments))
-    return Panel("Controls", CONTROLS_TEXT, tables, [_probe_picture(found, probes)])
+    return Panel("Controls", "\n\n".join(filter(None, [CONTROLS_TEXT, missing])), tables, pictures)
+
+
+def _having(of_experiments: Mapping[Experiment, Mapping[str, BySeed]]) -> dict[Experiment, Mapping[str, BySeed]]:
+    """Those experiments of which something was trained."""
+    return {one: of_variants for one, of_variants in of_experiments.items() if any(of_variants.values())}
 
 
 def _probe_table(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
     rows = [["experiment", "frozen", *PROBE_NAMES.values()]]
     for one, of_probes in probes.items():
-        rows.append([title(one), *map(score_of, (found.of(one, "frozen"), *of_probes.values()))])
+        heads = found.of(one, "frozen"), *of_probes.values()
+        rows.append([title(one), *(f"{score_of(by_seed)}{_at_limit(by_seed)}" for by_seed in heads)])
     return "The same head with and without the autoencoder, test accuracy", rows
+
+
+def _at_limit(by_seed: BySeed) -> str:
+    """How many ended because there were no more epochs."""
+    num = sum(record.metrics["num_epochs"] >= record.setting("cls_epochs") for record in by_seed.values())
+    return f", {num} at the limit" if num else ""
 
 
 def _probe_differences(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
@@ -63,17 +87,19 @@ def _budget_table(found: Found, budgets: Mapping[Experiment, BySeed]) -> Table:
     heading = [
         "experiment",
         "finetune",
-        "scratch, as long, best validation",
-        "scratch, as long, last weights",
-        "finetune − best validation",
-        "finetune − last weights",
+        "scratch as long, best validation",
+        "scratch as long, last weights",
+        "finetune − scratch as long, best validation",
+        "finetune − scratch as long, last weights",
+        "later best epoch",
     ]
     rows = []
     for one, scratch in budgets.items():
         finetune = found.of(one, "finetune")
         scores = [score_of(finetune), score_of(scratch), score_of(scratch, "last_test_accuracy")]
         differences = [difference_of(finetune, scratch), difference_of(finetune, scratch, "last_test_accuracy")]
-        rows.append([title(one), *scores, *differences])
+        longer, usual = paired(scratch, found.of(one, "scratch"), ("best_epoch", "best_epoch"))
+        rows.append([title(one), *scores, *differences, f"{np.count_nonzero(longer > usual)} of {len(longer)}"])
     return "Scratch with the epochs of pretraining and finetuning together, test accuracy", [heading, *rows]
 
 
@@ -89,7 +115,7 @@ def _clean_table(found: Found, clean: Mapping[Experiment, Mapping[str, BySeed]])
 
 def _probe_picture(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Picture:
     accuracies = {
-        title(one).replace(", ", "\n"): {
+        "\n".join(one): {
             variant: values_of(by_seed).tolist()
             for variant, by_seed in {"frozen": found.of(one, "frozen"), **of_probes}.items()
         }

@@ -5,21 +5,20 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
-from aepretrain.report.answer import Experiment
 from aepretrain.report.found import Found, values_of
-from aepretrain.report.grid import Score
+from aepretrain.report.grid import Experiment, Score, title
+from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed
 from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.table import Table
-from aepretrain.report.wording import interval_text, title
 from aepretrain.spec import CLASSIFIERS
 from aepretrain.stats import Estimate
 
 ROBUSTNESS_TEXT = (
     "The classifiers of the grid on test images of which a rectangle is erased (made black), the same for every "
     "classifier and seed. NLL is the negative log-likelihood in nats, ECE the expected calibration error with 15 bins. "
-    "Intervals of differences are of 95 %, paired by seed, without adjustment and without a verdict; beside a mean "
-    "stands its standard deviation over seeds (±)."
+    "Differences are in percentage points, paired by seed, with 95 % intervals, without adjustment and without a "
+    "verdict; beside a mean stands its standard deviation over seeds (±)."
 )
 ERASED = "erased share of the image (%)"
 ROBUSTNESS_CAPTION = (
@@ -31,8 +30,10 @@ CALIBRATION_LABELS = {"nll": "negative log-likelihood (nats)", "ece": "expected 
 SIMILARITY_TEXT = (
     "Linear centred kernel alignment (CKA) of two encoders on 2,000 validation images of the seed, after each ReLU: 1 "
     "says that they arrange images alike up to rotation and scale. Two trainings from scratch of different seeds share "
-    "no initial weights: they are the level without kinship. (The other seed may have trained on some of these "
-    "images.) Beside a mean stands its standard deviation over seeds (±)."
+    "no initial weights: they are the level without kinship. The other seed is the next one, so neighbouring values "
+    "share a training; where the split is drawn from the seed, it has trained on most of these images. "
+    "Beside a mean stands its standard deviation over "
+    "seeds (±)."
 )
 SIMILARITY_CAPTION = (
     "A dot for each seed, a bar for their mean, a dashed line at the mean of two trainings from scratch. Axes differ."
@@ -61,7 +62,8 @@ def robustness_panel(found: Found, smallest_effect: float) -> Panel:
             Picture.of(
                 f"robustness-{name}",
                 figures.curves(_estimates(evaluated, name), ERASED, label),
-                f"{label.capitalize()} against the erased share of the image, mean and its 95 % interval over seeds.",
+                f"{label.capitalize()} against the erased share of the image, mean and its 95 % interval over seeds. "
+                "Axes differ.",
             )
             for name, label in CALIBRATION_LABELS.items()
         ),
@@ -110,7 +112,7 @@ def _shared_names(runs: BySeed) -> set[str]:
 
 
 def _accuracy_table(experiment: Experiment, runs: BySeed) -> Table:
-    rows = [["erased", *CLASSIFIERS, "finetune − scratch"]]
+    rows = [["erased", *CLASSIFIERS, "finetune − scratch (points)"]]
     for percent in _percents(runs):
         rows.append([f"{percent} %", *_scores(runs, "accuracy", percent), interval_text(_difference(runs, percent))])
     return f"{title(experiment)}: accuracy on erased test images (n = {len(runs)})", rows

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from aepretrain import stats
 from aepretrain.records import Record
-from aepretrain.report.answer import Experiment
-from aepretrain.report.grid import Grid, Score, fits
+from aepretrain.report.grid import Experiment, Grid, Score, fits
+from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.table import MISSING
-from aepretrain.report.wording import interval_text
 
 PROBE_NAMES = {"random": "random encoder", "pixels": "raw pixels", "pca": "principal components"}
 
@@ -82,7 +81,7 @@ def score_of(by_seed: BySeed, metric: str = "test_accuracy") -> str:
 
 
 def difference_of(first: BySeed, second: BySeed, metric_of_second: str = "test_accuracy") -> str:
-    """The mean of the paired differences with its 95 % interval, and how many seeds both have."""
+    """The mean of the paired differences in points with its 95 % interval, and how many seeds both have."""
     first_S, second_S = paired(first, second, ("test_accuracy", metric_of_second))
     if not len(first_S):
         return MISSING

@@ -20,6 +20,12 @@ from aepretrain.spec import (
     is_classifier,
 )
 
+Experiment = tuple[str, str]
+"""Network and augmentation."""
+
+METRIC_NAMES = {"test_accuracy": "accuracy", "test_macro_f1": "macro-F1"}
+"""The figures of a cell, in their order."""
+
 PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
     ("fc", "none", "frozen"): (0.9173, 0.9160),
     ("fc", "none", "finetune"): (0.9775, 0.9773),
@@ -36,13 +42,18 @@ PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
 }
 """Accuracy and macro-F1 of the published table, one run each, on MNIST."""
 
-EXPERIMENTS = [(network, augmentation) for network in NETWORKS for augmentation in AUGMENTATIONS]
+EXPERIMENTS: list[Experiment] = [(network, augmentation) for network in NETWORKS for augmentation in AUGMENTATIONS]
 DATASET_TITLES = {
     "mnist": "MNIST",
     "fashion-mnist": "Fashion-MNIST",
     "kmnist": "KMNIST",
     "digits": "scikit-learn's 1,797 digits, NOT MNIST",
 }
+
+
+def title(experiment: Experiment) -> str:
+    """An experiment for people."""
+    return ", ".join(experiment)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,12 @@ class Score:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 and finite else None)
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} ± {self.deviation:.4f}"
+        return self.text(4)
+
+    def text(self, digits: int) -> str:
+        """``0.9775 ± 0.0012``, with so many digits after the point."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class Cell:
     @property
     def scores(self) -> tuple[Score, Score] | None:
         """Test accuracy and macro-F1."""
-        accuracy, macro_f1 = self.score("test_accuracy"), self.score("test_macro_f1")
+        accuracy, macro_f1 = map(self.score, METRIC_NAMES)
         return (accuracy, macro_f1) if accuracy and macro_f1 else None
 
     @property
@@ -112,7 +128,7 @@ class Grid:
         return f"Test accuracy / macro-F1 on {DATASET_TITLES.get(self.dataset, self.dataset)} ({seeds} {unit} per cell)"
 
     @property
-    def experiments(self) -> list[tuple[str, str]]:
+    def experiments(self) -> list[Experiment]:
         """The rows: network and augmentation."""
         return list(dict.fromkeys((network, augmentation) for network, augmentation, _ in self.cells))
 
@@ -126,7 +142,7 @@ class Grid:
         """Whether something was published of any cell."""
         return any(cell.published for cell in self.cells.values())
 
-    def row(self, experiment: tuple[str, str]) -> list[Cell]:
+    def row(self, experiment: Experiment) -> list[Cell]:
         """A row's cells, one for each classifier."""
         return [self.cells[*experiment, variant] for variant in self.variants]
 

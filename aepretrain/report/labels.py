@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from aepretrain import figures, stats
 from aepretrain.records import Record
-from aepretrain.report.answer import Experiment, draw_for
+from aepretrain.report.answer import Plan, draw_for
 from aepretrain.report.found import PROBE_NAMES, Found, score_of, values_of
+from aepretrain.report.grid import Experiment, title
+from aepretrain.report.numbers import interval_text, p_text
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.table import MISSING, Table
-from aepretrain.report.wording import interval_text, p_text, title, verdict_words
+from aepretrain.report.wording import verdict_words
 from aepretrain.spec import LABELS
 from aepretrain.stats import Comparison
 
@@ -18,10 +22,16 @@ LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")
 LABELS_TEXT = (
     "Classifiers that are given few labels, class-balanced and nested within a seed, while the autoencoder was "
     "pretrained on all images. Each is trained for the same number of steps, whatever the number of labels, and "
-    "validated on a fifth as many further images, at least 10. The p-values of finetune − scratch are adjusted by "
-    "Holm's method over the planned numbers of labels of one experiment. The rule for the verdict is that of the "
-    "primary comparison, and as there a verdict is worth what it says only for one look at a number of seeds that "
-    "was fixed beforehand. Beside a mean stands its standard deviation over seeds (±)."
+    "validated every 100 steps or as often as it has seen its images once, on a fifth as many further images, at least "
+    "10."
+    "\n\n"
+    "Verdicts are about the weights with the best validation loss, and these may be the first that were validated "
+    "(the column best after has the share of all steps, a median): what is compared there was trained very "
+    "briefly. The last weights, with no verdict, stand beside them; where the two differ in sign, neither "
+    "says that pretraining helps or harms in general. The p-values of finetune − scratch are adjusted by Holm's method "
+    "over the planned numbers of labels of one experiment. The rule is that of the primary comparison, and as there a "
+    "verdict is worth what it says only at a number of seeds that was fixed beforehand. Differences are in percentage "
+    "points; beside a mean stands its standard deviation over seeds (±)."
 )
 LABELS_CAPTION = (
     "Above, test accuracy at the best validation loss against labels, mean and its 95 % interval over seeds; marks are "
@@ -30,7 +40,7 @@ LABELS_CAPTION = (
 )
 
 
-def labels_panel(found: Found, smallest_effect: float) -> Panel:
+def labels_panel(found: Found, plan: Plan) -> Panel:
     """A curve and a table for each experiment whose trainings with few labels are there."""
     curves = {
         one: {labels: _of_labels(found, one, labels) for labels in found.labels(one)} for one in found.experiments
@@ -39,10 +49,10 @@ def labels_panel(found: Found, smallest_effect: float) -> Panel:
     missing = not_run("labels", [one for one in found.experiments if one not in curves])
     if not curves:
         return Panel("Few labels", missing)
-    compared = {one: _compared(one, of_labels, smallest_effect) for one, of_labels in curves.items()}
+    compared = {one: _compared(one, of_labels, plan.smallest_effect) for one, of_labels in curves.items()}
     tables = []
     for one, of_labels in curves.items():
-        tables.append(_labels_table(one, of_labels, compared[one]))
+        tables.append(_labels_table(one, of_labels, compared[one], plan.num_label_seeds.get(one[0])))
         tables.append(_accuracy_table(one, of_labels, "best validation loss", "test_accuracy"))
         tables.append(_accuracy_table(one, of_labels, "last weights", "last_test_accuracy"))
     drawn = figures.curves_and_differences(
@@ -64,13 +74,13 @@ def labels_panel(found: Found, smallest_effect: float) -> Panel:
             }
             for one, of_sizes in compared.items()
         },
-        smallest_effect,
+        plan.smallest_effect,
         PROBE_NAMES,
         "labels to train on\n(and a fifth as many, at least 10, to validate)",
         in_decades=True,
     )
     steps = ", ".join(f"{num:,}" for num in sorted({found.updates(one) for one in curves}))
-    text = f"{LABELS_TEXT} Here: {steps} steps. {missing}".rstrip()
+    text = "\n\n".join(filter(None, [LABELS_TEXT, f"Here: {steps} steps. {missing}".rstrip()]))
     return Panel("Few labels", text, tables, [Picture.of("labels", drawn, LABELS_CAPTION)])
 
 
@@ -100,14 +110,19 @@ def _compared(
 
 
 def _labels_table(
-    experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], compared: Mapping[int, Comparison]
+    experiment: Experiment,
+    curve: Mapping[int, Mapping[str, BySeed]],
+    compared: Mapping[int, Comparison],
+    planned: int | None,
 ) -> Table:
     heading = [
         "labels",
         "seeds",
-        *(f"finetune − scratch{weights}" for weights in ("", ", last weights")),
+        "best validation loss (95 % interval)",
+        "best after, finetune / scratch",
         "p, Holm",
-        "verdict",
+        "verdict (best validation loss)",
+        "last weights (95 % interval)",
     ]
     rows = []
     for labels, of_variants in curve.items():
@@ -119,14 +134,20 @@ def _labels_table(
             if comparison is None
             else [
                 _labels_text(labels),
-                str(comparison.num_seeds),
+                f"{comparison.num_seeds}{f' of {planned} planned' if planned else ''}",
                 interval_text(comparison.difference),
-                interval_text(stats.mean_interval(last[0] - last[1], 0.95)),
+                f"{_best_after(finetune)} / {_best_after(scratch)}",
                 p_text(comparison.adjusted_p),
-                verdict_words(comparison),
+                verdict_words(comparison, planned),
+                interval_text(stats.mean_interval(last[0] - last[1], 0.95)),
             ]
         )
-    return f"{title(experiment)}: finetune − scratch by the number of labels", [heading, *rows]
+    return f"{title(experiment)}: finetune − scratch by the number of labels, in points", [heading, *rows]
+
+
+def _best_after(by_seed: BySeed) -> str:
+    """The share of its steps after which the median training had its best weights."""
+    return f"{100 * np.median(values_of(by_seed, 'best_epoch') / values_of(by_seed, 'num_epochs')):.0f} %"
 
 
 def _accuracy_table(

@@ -1,6 +1,7 @@
 """Tables as text and Markdown; the grid as such, as CSV, as JSON and as a figure. Nothing is written here."""
 
 import csv
+import html
 import io
 import json
 from collections.abc import Iterable
@@ -9,12 +10,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from aepretrain import figures
-from aepretrain.report.grid import Cell, Grid
+from aepretrain.report.grid import Cell, Grid, title
+from aepretrain.report.numbers import signed
 
 MISSING = "missing"
 
 Table = tuple[str, list[list[str]]]
 """A title, and rows of text of which the first is the heading."""
+
+LONG_TABLE = 26
+"""Tables of so many rows are folded up."""
 
 
 def cell_text(cell: Cell) -> str:
@@ -37,11 +42,6 @@ def difference_text(cell: Cell) -> str:
     return " / ".join(map(signed, cell.differences))
 
 
-def signed(value: float) -> str:
-    """A difference of accuracies, with a true minus sign."""
-    return f"{value:+.4f}".replace("-", "−")
-
-
 def tables(grid: Grid) -> list[Table]:
     """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
     heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(grid.variants, 1))]
@@ -50,14 +50,14 @@ def tables(grid: Grid) -> list[Table]:
         shown += [("Published, one run each", published_text), ("Ours minus published", difference_text)]
     return [
         (
-            title,
+            name,
             [heading]
             + [
-                [str(number), f"{experiment[0]}, {experiment[1]}", *map(text, grid.row(experiment))]
+                [str(number), title(experiment), *map(text, grid.row(experiment))]
                 for number, experiment in enumerate(grid.experiments, 1)
             ],
         )
-        for title, text in shown
+        for name, text in shown
     ]
 
 
@@ -68,10 +68,13 @@ def markdown(grid: Grid) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """A table as Markdown, under its title."""
-    title, (heading, *rows) = table
-    lines = [f"**{markdown_text(title)}**", "", _markdown_row(heading), _markdown_row(["---"] * len(heading))]
-    return "\n".join(lines + [_markdown_row(row) for row in rows])
+    """A table as Markdown, under its title; a long one is folded up."""
+    name, (heading, *rows) = table
+    lines = [_markdown_row(heading), _markdown_row(["---"] * len(heading)), *map(_markdown_row, rows)]
+    if len(rows) < LONG_TABLE:
+        return "\n".join([f"**{markdown_text(name)}**", "", *lines])
+    summary = f"<summary>{html.escape(name)} ({len(rows)} rows)</summary>"
+    return "\n".join([f"<details>{summary}", "", *lines, "", "</details>"])
 
 
 def _markdown_row(texts: Iterable[str]) -> str:
@@ -129,16 +132,14 @@ def figure(grid: Grid) -> Figure:
     return figures.grid_accuracy(
         grid.title.replace("Test accuracy / macro-F1", "Test accuracy"),
         {
-            f"{network}\n{augmentation}": {
+            "\n".join(experiment): {
                 cell.variant: [record.metrics["test_accuracy"] for record in cell.records]
-                for cell in grid.row((network, augmentation))
+                for cell in grid.row(experiment)
             }
-            for network, augmentation in grid.experiments
+            for experiment in grid.experiments
         },
         {
-            f"{network}\n{augmentation}": {
-                cell.variant: cell.published[0] for cell in grid.row((network, augmentation)) if cell.published
-            }
-            for network, augmentation in grid.experiments
+            "\n".join(experiment): {cell.variant: cell.published[0] for cell in grid.row(experiment) if cell.published}
+            for experiment in grid.experiments
         },
     )

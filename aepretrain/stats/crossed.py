@@ -26,6 +26,8 @@ class CrossedInterval(Estimate):
     """Between trainings, images being the same: the deviation of a training's own mean."""
     image_deviation: float
     """Between images, trainings being the same: the deviation of an image's own mean."""
+    rest_deviation: float
+    """What is particular to a training and an image: the deviation that neither's own mean explains."""
 
 
 def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
@@ -39,7 +41,7 @@ def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
     num_seeds, num_images = differences_SN.shape
     mean = float(differences_SN.mean())
     if num_seeds < 2 or num_images < 2:
-        return CrossedInterval(mean, -math.inf, math.inf, math.nan, math.nan)
+        return CrossedInterval(mean, -math.inf, math.inf, math.nan, math.nan, math.nan)
     of_seeds_S, of_images_N = differences_SN.mean(1), differences_SN.mean(0)
     freedom = np.array([num_seeds - 1, num_images - 1, (num_seeds - 1) * (num_images - 1)])
     between_seeds = num_images * float(np.sum((of_seeds_S - mean) ** 2))
@@ -54,7 +56,8 @@ def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
     variance = float(terms.sum()) / differences_SN.size
     degrees = float(terms.sum() ** 2 / np.sum(terms**2 / freedom)) if variance > 0 else 1.0
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
-    return CrossedInterval(mean, mean - half, mean + half, math.sqrt(seed_variance), math.sqrt(image_variance))
+    deviations = math.sqrt(seed_variance), math.sqrt(image_variance), math.sqrt(squares[2])
+    return CrossedInterval(mean, mean - half, mean + half, *deviations)
 
 
 def crossed_bootstrap(

@@ -16,14 +16,14 @@ Floats = NDArray[np.floating[Any]]
 EXACT_SEEDS = 20
 """Up to so many seeds the sign-flip test goes through all 2^S flips."""
 
+NUM_FLIPS = 100_000
+"""With more seeds it draws so many flips at random."""
+
 MAX_REQUIRED = 1_000_000
 """More seeds than this nobody will train."""
 
 ROUNDING = 1e-12
 """Deviations of accuracies below this are rounding errors."""
-
-NUM_FLIPS = 100_000
-"""Beyond, it draws so many at random."""
 
 
 @dataclass(frozen=True)

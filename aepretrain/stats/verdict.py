@@ -26,7 +26,7 @@ Floats = NDArray[np.floating[Any]]
 Key = TypeVar("Key")
 
 ALPHA = 0.05
-"""The chance of any false claim among the four experiments."""
+"""The chance of any false gain or loss among the four experiments."""
 
 NUM_EXPERIMENTS = 4
 """The family over which p-values are adjusted; a missing experiment counts with p = 1."""
