@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aepretrain import figures
-from aepretrain.report.found import PROBE_NAMES, Found, difference_of, score_of, values_of
+from aepretrain.report.found import PROBE_NAMES, Found, difference_of, num_at_limit, score_of, values_of
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
@@ -71,7 +71,7 @@ def _probe_table(found: Found, probes: Mapping[Experiment, Mapping[str, BySeed]]
 
 def _at_limit(by_seed: BySeed) -> str:
     """How many ended because there were no more epochs."""
-    num = sum(record.metrics["num_epochs"] >= record.setting("cls_epochs") for record in by_seed.values())
+    num = num_at_limit(by_seed.values(), "cls_epochs")
     return f", {num} at the limit" if num else ""
 
 

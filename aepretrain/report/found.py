@@ -1,7 +1,7 @@
 """Finished trainings of a store, asked for by how they differ from a grid's. Shapes: S seeds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,11 @@ class Found:
 def values_of(by_seed: BySeed, metric: str = "test_accuracy") -> NDArray[np.float64]:
     """A metric of each seed, in their order, [S]."""
     return np.array([by_seed[seed].metrics[metric] for seed in sorted(by_seed)])
+
+
+def num_at_limit(records: Iterable[Record], limit: str) -> int:
+    """How many trainings ended because there were no more epochs: all of `ae_epochs` or `cls_epochs`."""
+    return sum(record.metrics["num_epochs"] >= record.setting(limit) for record in records)
 
 
 def score_of(by_seed: BySeed, metric: str = "test_accuracy") -> str:

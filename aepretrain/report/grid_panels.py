@@ -9,7 +9,7 @@ from aepretrain import figures
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.answer_tables import answer_tables, calibration_table, grid_tables, reproduction_table
-from aepretrain.report.found import Found, values_of
+from aepretrain.report.found import Found, num_at_limit, values_of
 from aepretrain.report.grid import Experiment, Grid, Score, title
 from aepretrain.report.pairs import paired
 from aepretrain.report.panel import Panel, Picture
@@ -171,8 +171,7 @@ def _speed_text(of_seeds: Sequence[Sequence[float]], level: float) -> str:
 def _epochs_texts(records: Sequence[Record], limit: str) -> list[str]:
     """The median number of epochs, and how many trainings ended at the limit of that name."""
     epochs = [record.metrics["num_epochs"] for record in records]
-    num = sum(record.metrics["num_epochs"] >= record.setting(limit) for record in records)
-    return [f"{np.median(epochs):.0f}", f"{num} of {len(records)}"]
+    return [f"{np.median(epochs):.0f}", f"{num_at_limit(records, limit)} of {len(records)}"]
 
 
 def _pretraining_tables(found: Found) -> list[Table]:
