@@ -85,13 +85,18 @@ class Answer:
     num_images: int
     plan: Plan
 
-    def is_interim(self, experiment: Experiment) -> bool:
-        """Whether this is a look at fewer seeds than are planned, of which a missing experiment has none."""
-        return self._num_seeds(experiment) < self.plan.num_seeds.get(experiment[0], 0)
+    @property
+    def is_interim(self) -> bool:
+        """Whether one of the four experiments has fewer seeds than are planned, a missing one having none.
 
-    def is_as_planned(self, experiment: Experiment) -> bool:
-        """Whether this is a look at just as many seeds as were planned."""
-        return self._num_seeds(experiment) == self.plan.num_seeds.get(experiment[0])
+        The verdicts of the others are interim too: their adjusted p-values may still change with its own.
+        """
+        return any(self._num_seeds(one) < self.plan.num_seeds.get(one[0], 0) for one in EXPERIMENTS)
+
+    @property
+    def is_as_planned(self) -> bool:
+        """Whether each of the four experiments has just as many seeds as were planned."""
+        return all(self._num_seeds(one) == self.plan.num_seeds.get(one[0]) for one in EXPERIMENTS)
 
     def _num_seeds(self, experiment: Experiment) -> int:
         return self.primary[experiment].num_seeds if experiment in self.primary else 0

@@ -43,7 +43,7 @@ def _primary_rows(answer: Answer) -> list[list[str]]:
             spread_text(one.deviation),
             p_text(one.p_value),
             p_text(one.adjusted_p),
-            verdict_words(one, answer.plan.num_seeds.get(experiment[0])),
+            verdict_words(one, is_interim=answer.is_interim),
             _needed(one),
         ]
         for experiment, one in answer.primary.items()

@@ -138,7 +138,7 @@ def _labels_table(
                 interval_text(comparison.difference),
                 f"{_best_after(finetune)} / {_best_after(scratch)}",
                 p_text(comparison.adjusted_p),
-                verdict_words(comparison, planned),
+                verdict_words(comparison, is_interim=comparison.num_seeds < (planned or 0)),
                 interval_text(stats.mean_interval(last[0] - last[1], 0.95)),
             ]
         )

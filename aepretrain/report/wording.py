@@ -43,7 +43,9 @@ def _finding(answer: Answer, experiment: Experiment) -> str:
         return MISSING
     comparison = answer.primary[experiment]
     seeds = "" if comparison.num_seeds < comparison.min_seeds else f", {comparison.num_seeds} seeds"
-    return f"{in_points(comparison.difference.value)} ({verdict_words(comparison)}{seeds})"
+    return (
+        f"{in_points(comparison.difference.value)} ({verdict_words(comparison, is_interim=answer.is_interim)}{seeds})"
+    )
 
 
 def _scope(answer: Answer) -> str:
@@ -53,14 +55,13 @@ def _scope(answer: Answer) -> str:
     about = f"these {num:,} test images and new trainings on the same training images"
     images = f"{round(effect * num, 1):g} of {num:,} images"
     negligible = f"differences within ±{100 * effect:g} points ({images}) count as negligible"
-    if any(map(answer.is_interim, EXPERIMENTS)):
+    if answer.is_interim:
         return (
             f"This is an interim look, at fewer seeds than the planned {planned_text(answer.plan.num_seeds)}: the "
             f"chance of any false gain or loss among the four experiments is {chance} only at the planned seeds; it is "
             f"about {about}, and {negligible}."
         )
-    planned = all(map(answer.is_as_planned, EXPERIMENTS))
-    provided = "" if planned else ", provided that the number of seeds was fixed before looking"
+    provided = "" if answer.is_as_planned else ", provided that the number of seeds was fixed before looking"
     return (
         f"The verdicts are about {about}, by a rule that finds any false gain or loss among the four experiments with "
         f"a chance of {chance}{provided}; {negligible}."
@@ -79,14 +80,14 @@ def whole_plan_text(plan: Plan) -> str:
     return "; ".join(filter(None, parts)) or "not stated"
 
 
-def verdict_words(comparison: Comparison, planned: int | None = None) -> str:
-    """The verdict, interim where it is of fewer seeds than planned, or why there is none."""
+def verdict_words(comparison: Comparison, *, is_interim: bool) -> str:
+    """The verdict, or why there is none."""
     if comparison.num_seeds < comparison.min_seeds:
         unit = "seed" if comparison.num_seeds == 1 else "seeds"
         return f"no verdict: {comparison.num_seeds} {unit}, at least {comparison.min_seeds} needed"
     if comparison.adjusted_p is None:
         return "not judged: not among the four"
-    return f"{'interim: ' if comparison.num_seeds < (planned or 0) else ''}{comparison.verdict}"
+    return f"{'interim: ' if is_interim else ''}{comparison.verdict}"
 
 
 def reproduction_sentence(answer: Answer) -> str:
