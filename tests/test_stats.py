@@ -160,6 +160,7 @@ def test_two_way_interval_by_hand() -> None:
     half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt((seeds + images - rest) / 6)
     assert (found.value, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half))
     assert (found.seed_deviation, found.image_deviation) == pytest.approx((math.sqrt((seeds - rest) / 3), 0))
+    assert found.rest_deviation == pytest.approx(math.sqrt(rest))
 
 
 def test_two_way_interval_is_the_t_interval_of_seeds_where_images_do_not_matter() -> None:

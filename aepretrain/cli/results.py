@@ -99,7 +99,7 @@ def import_(folder: Path, **options: Any) -> None:
     "--planned-seeds",
     metavar="[labels:]NETWORK=NUMBER,…",
     help="With how many seeds each network was to be judged, in the grid and with few labels, like "
-    "fc=40,conv=20,labels:fc=20, fixed before looking. Verdicts of fewer are interim ones, and say so.",
+    "fc=40,conv=20,labels:fc=20, fixed before looking. Until all are there, verdicts are interim, and say so.",
 )
 @setting_options(None, as_filter=True)
 @store_option
