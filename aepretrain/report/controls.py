@@ -53,7 +53,7 @@ def controls_panel(found: Found) -> Panel:
         tables.append(_budget_table(found, budgets))
     if clean:
         tables.append(_clean_table(found, clean))
-    return Panel("Controls", "\n\n".join(filter(None, [CONTROLS_TEXT, missing])), tables, pictures)
+    return Panel("Controls", f"{CONTROLS_TEXT}\n\n{missing}", tables, pictures)
 
 
 def _having(of_experiments: Mapping[Experiment, Mapping[str, BySeed]]) -> dict[Experiment, Mapping[str, BySeed]]:

@@ -69,7 +69,7 @@ def robustness_panel(found: Found, smallest_effect: float) -> Panel:
         ),
     ]
     tables = [table(one, runs) for one, runs in evaluated.items() for table in (_accuracy_table, _calibration_table)]
-    return Panel("Robustness", f"{ROBUSTNESS_TEXT} {missing}".rstrip(), tables, pictures)
+    return Panel("Robustness", f"{ROBUSTNESS_TEXT}\n\n{missing}", tables, pictures)
 
 
 def _estimates(evaluated: Mapping[Experiment, BySeed], name: str) -> dict[str, dict[str, dict[int, Estimate]]]:
@@ -141,7 +141,7 @@ def similarity_panel(found: Found) -> Panel:
     values = {title(one): _cka(runs) for one, runs in evaluated.items()}
     tables = [_similarity_table(title(one), values[title(one)], len(runs)) for one, runs in evaluated.items()]
     drawn = figures.similarities(values, REFERENCE)
-    text = f"{SIMILARITY_TEXT} {missing}".rstrip()
+    text = f"{SIMILARITY_TEXT}\n\n{missing}"
     return Panel("Likeness of encoders", text, tables, [Picture.of("similarity", drawn, SIMILARITY_CAPTION)])
 
 

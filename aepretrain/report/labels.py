@@ -80,7 +80,7 @@ def labels_panel(found: Found, plan: Plan) -> Panel:
         in_decades=True,
     )
     steps = ", ".join(f"{num:,}" for num in sorted({found.updates(one) for one in curves}))
-    text = "\n\n".join(filter(None, [LABELS_TEXT, f"Here: {steps} steps. {missing}".rstrip()]))
+    text = f"{LABELS_TEXT}\n\nHere: {steps} steps.\n\n{missing}"
     return Panel("Few labels", text, tables, [Picture.of("labels", drawn, LABELS_CAPTION)])
 
 

@@ -35,14 +35,14 @@ class Panel:
 
     heading: str
     text: str
-    """Paragraphs, with an empty line between them."""
+    """Paragraphs, with an empty line between them; what is empty is left out."""
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
 
     @property
     def paragraphs(self) -> list[str]:
         """The text, paragraph by paragraph."""
-        return self.text.split("\n\n") if self.text else []
+        return list(filter(None, self.text.split("\n\n")))
 
 
 def not_run(study: str, missing: Sequence[tuple[str, str]]) -> str:
