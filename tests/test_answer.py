@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aepretrain import report
-from aepretrain.records import Record
+from aepretrain.records import Predictions, Record
 from aepretrain.report import Plan
 from aepretrain.report.answer_tables import answer_tables
 from aepretrain.report.grid_panels import _speed_text
@@ -51,6 +51,25 @@ def test_the_crossed_interval_is_about_the_same_mean_and_not_narrower(ten: Archi
         assert one.bootstrap.low < one.interval.value < one.bootstrap.high
 
 
+def test_what_is_said_of_single_images_is_of_the_predictions() -> None:
+    made = archive(2)
+    labels_N = np.zeros(20, np.uint8)
+    sure_N, even_N = np.zeros(20, np.float16), np.full(20, np.log(2), np.float16)
+    for seed, variant, num_wrong in ((0, "finetune", 0), (0, "scratch", 7), (1, "finetune", 0), (1, "scratch", 5)):
+        wrong_N = (np.arange(20) < num_wrong).astype(np.uint8)
+        nll_N = even_N if variant == "scratch" else sure_N
+        name = f"run-fc-none-{variant}-s{seed}", "evidence/predictions.npz"
+        made.files[name] = Predictions(labels_N, wrong_N, nll_N, nll_N).to_bytes()
+    answer = answer_of(made)
+    # McNemar: 7 images of one kind and none of the other have p = 2/128, 5 have 2/32, which is above 5 %.
+    assert answer.new_images["fc", "none"].num_mcnemar == 1
+    assert answer.new_images["fc", "none"].interval.value == pytest.approx((7 + 5) / 40)
+    scratch, finetune = (answer.calibration["fc", "none", variant] for variant in ("scratch", "finetune"))
+    assert scratch.nll_S == pytest.approx([np.log(2)] * 2, abs=1e-3)
+    assert scratch.error_S == pytest.approx([13 / 20 - 1 / 2, 15 / 20 - 1 / 2], abs=1e-3)
+    assert (finetune.nll_S.tolist(), finetune.error_S.tolist()) == ([0, 0], [0, 0])
+
+
 def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
     text = report.sentences(answer_of(ten))
     assert "shows a gain in one of the four experiments and a loss in one" in text
@@ -70,8 +89,9 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
         texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
     assert "chance of at most 5 %, provided that the number of seeds was fixed before looking" in texts[0][0]
     assert "chance of at most 5 %; differences" in texts[10][0]
-    assert "interim look, at fewer seeds than the planned 10 (fc) and 20 (conv)" in texts[20][0]
+    assert "interim look, at fewer seeds than the planned 20 (conv): " in texts[20][0]
     assert "only at the planned seeds" in texts[20][0]
+    assert [texts[num][0].startswith("So far, against ") for num in (0, 10, 20)] == [False, False, True]
     assert texts[0][1]["conv, none"] == ("10 (0-9)", "loss")
     assert texts[20][1]["conv, none"] == ("10 of 20 planned (0-9)", "interim: loss")
     assert texts[20][1]["fc, erasing"] == ("10 of 10 planned (0-9)", "interim: gain"), "its p may change with conv's"

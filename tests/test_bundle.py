@@ -1,5 +1,7 @@
 """A store written into a bundle and filled again from it: the same records, histories and evidence."""
 
+import itertools
+import json
 import re
 import shutil
 import signal
@@ -8,13 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from aepretrain import suite, tracking
+from aepretrain import stats, suite, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.records import EPOCH_METRICS, Record
+from aepretrain.report.answer import draw_for
+from aepretrain.report.numbers import ends_text, interval_text, p_text
 from aepretrain.spec import SCHEMA, Execution, Failure, Settings, TrainingSpec
 from tests.chaos.damage import rewrite
 from tests.conftest import ROOT
@@ -225,6 +230,34 @@ def test_the_records_alone_have_the_final_figures(filled: tracking.Store, tmp_pa
     for key, record in records.items():
         assert {name: rows[key][name] for name in record.metrics} == record.metrics
     assert any("test_accuracy" in record.metrics for record in records.values())
+
+
+def test_the_committed_records_alone_have_the_committed_statistics() -> None:
+    """What any reader of Parquet can do: pair one column by seed, compare, judge."""
+    accuracies: dict[tuple[str, ...], dict[int, float]] = {}
+    for row in pq.read_table(ROOT / "docs" / "bundle" / "records.parquet").to_pylist():
+        cell = {name: row[name] for name in ("network", "augmentation", "variant")}
+        of_grid = cell["variant"] in ("finetune", "scratch") and TrainingSpec(**cell, seed=row["seed"]).identity()
+        if of_grid and json.loads(row["spec"]) == json.loads(json.dumps(of_grid)):
+            accuracies.setdefault(tuple(cell.values()), {})[row["seed"]] = row["test_accuracy"]
+    compared = {}
+    for network, augmentation in itertools.product(("fc", "conv"), ("none", "erasing")):
+        finetune, scratch = (accuracies[network, augmentation, variant] for variant in ("finetune", "scratch"))
+        seeds = sorted(finetune.keys() & scratch.keys())
+        finetune_S, scratch_S = (np.array([one[seed] for seed in seeds]) for one in (finetune, scratch))
+        draw = draw_for("primary", (network, augmentation))
+        compared[network, augmentation] = stats.compare(finetune_S, scratch_S, draw, 0.001)
+    lines = (ROOT / "docs" / "answer.md").read_text().splitlines()
+    for (network, augmentation), one in stats.judge(compared).items():
+        (line,) = (line for line in lines if line.startswith(f"| {network}, {augmentation} | {one.num_seeds} of "))
+        numbers = (
+            interval_text(one.difference),
+            ends_text(one.narrow),
+            p_text(one.adjusted_p),
+            f"{one.num_seeds_needed}",
+        )
+        assert all(f"| {number} |" in line for number in numbers)
+        assert one.verdict in line
 
 
 def test_an_import_that_was_killed_is_continued(filled: tracking.Store, store: tracking.Store, tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def _draw_cell(axes: Axes, place: float, variant: str, accuracies: Sequence[floa
     axes.plot(place - 0.05 + spread, accuracies, "o", ms=4, alpha=0.6, color=colour, mec="none")
     if num > 1:
         mean = mean_interval(np.array(accuracies), 0.95)
-        axes.plot([place + 0.08] * 2, [mean.low, mean.high], color=colour, lw=1.5)
-        axes.plot([place + 0.05, place + 0.11], [mean.value] * 2, color=colour, lw=2.5)
+        axes.plot([place + 0.05] * 2, [mean.low, mean.high], color=colour, lw=1.5)
+        axes.plot([place + 0.025, place + 0.075], [mean.value] * 2, color=colour, lw=2.5)
 
 
 def accuracies(
@@ -179,7 +179,7 @@ def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[flo
     figure, panels = _panels(len(of_experiments), 3.4)
     for axes, (experiment, of_pairs) in zip(panels, of_experiments.items(), strict=True):
         num_layers = max(map(len, of_pairs.values()))
-        shades = np.linspace(0.75 if num_layers > 1 else 0, 0, num_layers)
+        shades = np.linspace(0.55 if num_layers > 1 else 0, 0, num_layers)
         colours = [tuple(np.array(to_rgb(LAYERS)) * (1 - shade) + shade) for shade in shades]
         for layer, colour in enumerate(colours):
             axes.axvline(float(np.mean(of_pairs[reference][layer])), color=colour, lw=1, ls="--", zorder=0)
@@ -230,11 +230,11 @@ def paired_differences(
             axes.plot([100 * mean.low, 100 * mean.high], [place + 0.12] * 2, color=INK, lw=2)
         axes.plot(100 * mean.value, place + 0.12, "s", ms=6, color=INK)
         if experiment in published:
-            axes.plot(100 * published[experiment], place + 0.32, "D", ms=6, mfc="none", mec="#D55E00", mew=1.5)
+            axes.plot(100 * published[experiment], place + 0.32, "D", ms=6, mfc="none", mec=INK, mew=1.5)
     axes.plot([], [], "o", ms=4, color=DIFFERENCE, label="one seed")
     axes.plot([], [], "s-", color=INK, label="mean, 95 % interval")
     if published:
-        axes.plot([], [], "D", mfc="none", mec="#D55E00", label="published")
+        axes.plot([], [], "D", mfc="none", mec=INK, label="published")
     labels = [f"{experiment}\nn = {len(differences_S)}" for experiment, differences_S in differences.items()]
     axes.set_yticks(range(len(differences)), labels, parse_math=False)
     axes.set_ylim(len(differences) - 0.5, -0.5)

@@ -86,12 +86,18 @@ class Answer:
     plan: Plan
 
     @property
+    def unreached(self) -> dict[str, int]:
+        """The planned seeds of those networks of which one of the four experiments has fewer, a missing one none."""
+        short = {one[0] for one in EXPERIMENTS if self._num_seeds(one) < self.plan.num_seeds.get(one[0], 0)}
+        return {network: num for network, num in self.plan.num_seeds.items() if network in short}
+
+    @property
     def is_interim(self) -> bool:
-        """Whether one of the four experiments has fewer seeds than are planned, a missing one having none.
+        """Whether a network's plan is unreached.
 
         The verdicts of the others are interim too: their adjusted p-values may still change with its own.
         """
-        return any(self._num_seeds(one) < self.plan.num_seeds.get(one[0], 0) for one in EXPERIMENTS)
+        return bool(self.unreached)
 
     @property
     def is_as_planned(self) -> bool:

@@ -42,7 +42,7 @@ def _runs(
     """What the runs say of themselves, each different value once."""
     rows = [["finished classifiers", _count(of_grid)], ["finished pretrainings", _count(pretrainings)]]
     for study in sorted({str(record.study) for record in of_studies}):
-        rows.append([f"trainings of study {study}", _count([one for one in of_studies if one.study == study])])
+        rows.append([f"runs of study {study}", _count([one for one in of_studies if one.study == study])])
     everything = (*of_grid, *pretrainings, *of_studies)
     for name in ("commit", "dirty", "schema", "processor", "versions", "device", "threads", "stack", "host"):
         values = sorted({one.tags[name] for one in everything if name in one.tags})

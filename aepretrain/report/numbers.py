@@ -6,8 +6,11 @@ from aepretrain.stats import Estimate
 
 
 def signed(value: float, digits: int = 4) -> str:
-    """A difference with a true minus sign, which nothing that rounds to zero has."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+    """A difference with a true minus sign, which nothing that rounds to zero has.
+
+    What differs by rounding alone is written alike: a half may come a bit above or below from two computations.
+    """
+    return f"{round(round(value, digits + 6), digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def in_points(value: float) -> str:

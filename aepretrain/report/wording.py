@@ -22,8 +22,9 @@ def sentences(answer: Answer) -> str:
     if all(verdict is Verdict.NONE for verdict in verdicts):
         return f"So far there is no verdict on {dataset}; {differences}"
     gains, losses = (_count_text(verdicts.count(one)) for one in (Verdict.GAIN, Verdict.LOSS))
+    start = f"{'So far, against' if answer.is_interim else 'Against'} training from scratch on {dataset}"
     return (
-        f"Against training from scratch on {dataset}, fine-tuning a pretrained encoder shows a gain in {gains} of the "
+        f"{start}, fine-tuning a pretrained encoder shows a gain in {gains} of the "
         f"four experiments and a loss in {losses}; {differences} {_scope(answer)}"
     )
 
@@ -57,7 +58,7 @@ def _scope(answer: Answer) -> str:
     negligible = f"differences within ±{100 * effect:g} points ({images}) count as negligible"
     if answer.is_interim:
         return (
-            f"This is an interim look, at fewer seeds than the planned {planned_text(answer.plan.num_seeds)}: the "
+            f"This is an interim look, at fewer seeds than the planned {planned_text(answer.unreached)}: the "
             f"chance of any false gain or loss among the four experiments is {chance} only at the planned seeds; it is "
             f"about {about}, and {negligible}."
         )

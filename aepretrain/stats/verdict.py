@@ -64,11 +64,6 @@ class Comparison:
     """The probability that the first is better in a seed, with its 95 % interval."""
     relative_error_reduction: float
     correlation: float
-    num_seeds_needed: int | None
-    """To find the smallest effect of interest in the strictest step of Holm's procedure, with 80 % power.
-
-    None beyond a million, and where one seed says nothing of the spread.
-    """
     smallest_effect: float
     adjusted_p: float | None = None
     """Set by `judge`; None for what is in no family."""
@@ -79,6 +74,17 @@ class Comparison:
     def min_seeds(self) -> int:
         """As few seeds as can pass the first of Holm's steps, with differences all of one sign; at least eight."""
         return max(MIN_SEEDS, 1 + math.floor(math.log2(2 * self.family / ALPHA)))
+
+    @property
+    def num_seeds_needed(self) -> int | None:
+        """To find the smallest effect of interest in the strictest step of Holm's procedure, with 80 % power.
+
+        None beyond a million, and where one seed says nothing of the spread.
+        """
+        if math.isnan(self.deviation):
+            return None
+        num_seeds = required_seeds(self.deviation, self.smallest_effect, ALPHA / self.family, POWER)
+        return None if num_seeds is None else max(num_seeds, self.min_seeds)
 
     @property
     def verdict(self) -> Verdict:
@@ -98,26 +104,17 @@ def compare(first_S: Floats, second_S: Floats, generator: np.random.Generator, s
     if len(first_S) == 0 or len(first_S) != len(second_S):
         raise ValueError(f"pairs are needed, not {len(first_S)} and {len(second_S)} values")
     differences_S = first_S - second_S
-    deviation = float(np.std(differences_S, ddof=1)) if len(differences_S) > 1 else math.nan
     return Comparison(
         num_seeds=len(differences_S),
         difference=mean_interval(differences_S, 0.95),
         narrow=mean_interval(differences_S, 0.90),
-        deviation=deviation,
+        deviation=float(np.std(differences_S, ddof=1)) if len(differences_S) > 1 else math.nan,
         p_value=sign_flip_test(differences_S, generator),
         superiority=superiority(differences_S, 0.95),
         relative_error_reduction=relative_error_reduction(first_S, second_S),
         correlation=pairing_correlation(first_S, second_S),
-        num_seeds_needed=_needed(deviation, smallest_effect),
         smallest_effect=smallest_effect,
     )
-
-
-def _needed(deviation: float, smallest_effect: float) -> int | None:
-    if math.isnan(deviation):
-        return None
-    num_seeds = required_seeds(deviation, smallest_effect, ALPHA / NUM_EXPERIMENTS, POWER)
-    return None if num_seeds is None else max(num_seeds, MIN_SEEDS)
 
 
 def judge(comparisons: Mapping[Key, Comparison], num_tests: int = NUM_EXPERIMENTS) -> dict[Key, Comparison]:

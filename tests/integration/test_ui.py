@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode
 
 import pytest
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from aepretrain import tracking
 from aepretrain.records import Record
 from tests.commands import aepretrain
+from tests.conftest import ROOT
 from tests.integration.browser import (
     MODEL_TRAINING,
     PATIENCE_S,
@@ -212,3 +214,17 @@ def test_the_experiment_shows_the_grid(ui: Ui, page: Page) -> None:
     assert [
         row.get_by_role("cell").or_(row.get_by_role("columnheader")).all_inner_texts() for row in cells.all()
     ] == rows
+
+
+@pytest.mark.parametrize(("media", "width"), [("print", 718), ("screen", 390)], ids=["A4", "phone"])
+def test_the_committed_report_fits_on_paper_and_phones(
+    browser: Browser, media: Literal["print", "screen"], width: int
+) -> None:
+    """Nothing is cut off: on paper tables wrap, on a phone each is moved sideways in a frame of its own."""
+    with new_page(browser, width=width) as page:
+        page.goto((ROOT / "docs" / "report.html").as_uri())
+        page.emulate_media(media=media)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        tables = page.locator(".wide").evaluate_all("all => all.map(one => [one.clientWidth, one.scrollWidth])")
+        assert len(tables) > 20
+        assert any(inside > frame for frame, inside in tables) == (media == "screen")
