@@ -278,6 +278,12 @@ def test_numbers_that_round_to_zero_have_no_minus() -> None:
     assert interval_text(Estimate(0.001, -np.inf, np.inf), "n = 1") == "+0.100 (n = 1)"
 
 
+def test_a_half_is_written_alike_from_whichever_side_it_comes() -> None:
+    below, above = -0.001125 - 1e-15, -0.001125 + 1e-15
+    assert f"{100 * below:.3f}" != f"{100 * above:.3f}", "what plain formatting makes of it"
+    assert in_points(below) == in_points(above)
+
+
 def test_learning_speed_counts_seeds_that_never_arrive() -> None:
     of_seeds = [[0.9, 0.96, 0.99], [0.96], [0.9, 0.9, 0.9, 0.98]]
     assert _speed_text(of_seeds, 0.95) == "2 (3 of 3)"
