@@ -13,12 +13,12 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | name | what it is |
 | --- | --- |
 | `run_grid`, `read_results`, `Results` | train a grid or read one back: `aepretrain.api` |
-| `Settings`, `Execution` | what is trained, and how: `aepretrain.spec` |
-| `Failure`, `UsageError` | what goes wrong, in one line: `aepretrain.spec` |
+| `Settings`, `Execution` | what is trained, and how: `aepretrain.config` |
+| `Failure`, `UsageError` | what goes wrong, in one line: `aepretrain.config` |
 | `Network`, `register_network` | a network of one's own: `aepretrain.networks` |
 | `Dataset`, `make_dataset`, `register_dataset` | a dataset of one's own: `aepretrain.data` |
 | `Augmentation`, `register_augmentation` | an augmentation of one's own: `aepretrain.augment` |
-| `Variant`, `register_variant` | a variant of one's own: `aepretrain.variants` |
+| `Variant`, `register_variant` | a variant of one's own: `aepretrain.training` |
 
 Each is imported when it is first asked for, so that ``import aepretrain`` loads neither PyTorch nor MLflow.
 """
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from aepretrain.api import Results, read_results, run_grid
     from aepretrain.augment import Augmentation
     from aepretrain.augment import register as register_augmentation
+    from aepretrain.config import Execution, Settings
     from aepretrain.data import Dataset
     from aepretrain.data import register as register_dataset
     from aepretrain.data import with_digest as make_dataset
+    from aepretrain.errors import Failure, UsageError
     from aepretrain.networks import Network
     from aepretrain.networks import register as register_network
-    from aepretrain.spec import Execution, Failure, Settings, UsageError
-    from aepretrain.variants import Variant
-    from aepretrain.variants import register as register_variant
+    from aepretrain.training import Variant
+    from aepretrain.training import register as register_variant
 
 __version__ = "0.1.0"
 
@@ -62,11 +63,12 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Results", "read_results", "run_grid"), "api"),
-    **dict.fromkeys(("Execution", "Failure", "Settings", "UsageError"), "spec"),
+    **dict.fromkeys(("Execution", "Settings"), "config"),
+    **dict.fromkeys(("Failure", "UsageError"), "errors"),
     **dict.fromkeys(("Augmentation", "register_augmentation"), "augment"),
     **dict.fromkeys(("Dataset", "make_dataset", "register_dataset"), "data"),
     **dict.fromkeys(("Network", "register_network"), "networks"),
-    **dict.fromkeys(("Variant", "register_variant"), "variants"),
+    **dict.fromkeys(("Variant", "register_variant"), "training"),
 }
 
 

@@ -44,7 +44,7 @@ def macro_f1(confusion_KK: NDArray[np.int64]) -> float:
     return float(f1_K[support_K > 0].mean())
 
 
-def calibration_error(confidence_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> float:
+def expected_calibration_error(confidence_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> float:
     """The expected calibration error with 15 bins of equal width (Guo et al. 2017, section 2).
 
     `confidence_N` is the probability given to the predicted class. Bins are open below and closed above: over all

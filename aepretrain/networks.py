@@ -13,8 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from aepretrain.config import FROZEN, derive_seed
+from aepretrain.errors import Failure
 from aepretrain.registry import Registry, require, require_subclass
-from aepretrain.spec import FROZEN, Failure, derive_seed
 
 NUM_CLASSES = 10
 

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings, TrainingSpec, phases_of
+from aepretrain.config import EVALUATIONS, PHASES, Settings, TrainingSpec, phases_of
+from aepretrain.errors import Failure
+from aepretrain.metrics import expected_calibration_error
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,27 @@ class Predictions:
             raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
         return cls(**found)
 
+    def outcomes(self) -> "Outcomes":
+        """Which images are classified correctly, with likelihood and calibration error."""
+        correct_N = self.predicted_N == self.labels_N
+        confidence_N = np.exp(-self.nll_predicted_N.astype(np.float64))
+        return Outcomes(
+            correct_N=correct_N,
+            nll=float(np.mean(self.nll_label_N, dtype=np.float64)),
+            ece=expected_calibration_error(confidence_N, correct_N),
+        )
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What the statistics need of a classifier's predictions: which test images it got right, and its calibration."""
+
+    correct_N: NDArray[np.bool_]
+    nll: float
+    """Mean negative log-likelihood of the true class, in nats."""
+    ece: float
+    """Expected calibration error with 15 bins (`metrics.expected_calibration_error`)."""
+
 
 @dataclass(frozen=True)
 class Reconstructions:
@@ -195,6 +218,10 @@ class Evidence:
     code_maps: CodeMaps | None = None
 
 
+PREDICTIONS = "evidence/predictions.npz"
+"""Path of the artifact that holds a classifier's `Predictions`."""
+
+
 class Archive(Protocol):
     """Where what finished trainings have left is read from: a tracking store, or a bundle."""
 
@@ -206,6 +233,9 @@ class Archive(Protocol):
 
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether a training has this file."""
+
+    def outcomes(self, record: Record) -> Outcomes:
+        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
 
     def link(self, record: Record) -> str:
         """Where a run can be looked at, or its id."""

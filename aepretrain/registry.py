@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from aepretrain.spec import UsageError
+from aepretrain.errors import UsageError
 
 T = TypeVar("T")
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from aepretrain.config import CLASSIFIERS, LABELS, PROBES, VARIANTS, TrainingSpec
 from aepretrain.data import Dataset, labelled, split
-from aepretrain.spec import CLASSIFIERS, LABELS, PROBES, VARIANTS, TrainingSpec, UsageError
-from aepretrain.suite import Finished, Study
+from aepretrain.errors import UsageError
+from aepretrain.runner import Finished, Study
 
 UPDATES = 5_000
 """Steps of every training of the study of labels, unless the settings have others: few labels are not to mean little

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from aepretrain import data, variants
+from aepretrain import data, training
+from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIANTS, Settings, TrainingSpec, parse_seeds
 from aepretrain.data import Dataset
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, VARIANTS, Settings, TrainingSpec, parse_seeds
 from benchmarks import measure
 
 
@@ -47,12 +47,12 @@ def train_chunk(
     """Train one stack and note what it took; gives the weights of each. Raises the failure of one that fails."""
     synchronise(device)
     started = time.perf_counter()
-    outcomes = variants.run(specs, dataset, device, sources, lambda _place, _result: None)
+    outcomes = training.run(specs, dataset, device, sources, lambda _place, _result: None)
     synchronise(device)
     measured.elapsed_s += time.perf_counter() - started
     weights = []
     for outcome in outcomes:
-        if not isinstance(outcome, variants.Outcome):
+        if not isinstance(outcome, training.Outcome):
             raise outcome
         measured.loop_s += outcome.metrics["training_s"]
         measured.scores.append(outcome.metrics.get("test_accuracy", outcome.metrics["best_val_loss"]))
@@ -102,8 +102,8 @@ def main() -> None:
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data-dir")
     options = parser.parse_args()
-    device = variants.resolve_device(options.device)
-    variants.prepare_process(options.threads)
+    device = training.resolve_device(options.device)
+    training.prepare_process(options.threads)
     seeds = parse_seeds(options.seeds)
     settings = Settings(dataset=options.dataset, ae_epochs=options.epochs, cls_epochs=options.epochs, patience=0)
     dataset = data.load(options.dataset, options.data_dir)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIANTS
 from aepretrain.networks import build
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, VARIANTS
 from benchmarks import obvious
 
 NUM_TRAINING, NUM_VALIDATION = 50_000, 10_000

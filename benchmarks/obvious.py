@@ -19,8 +19,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
+from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIANTS, Settings
 from aepretrain.networks import Convolutional, Network, build
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, VARIANTS, Settings
 
 Example = tuple[Tensor, int]
 """An image, [1, 28, 28], and its class."""

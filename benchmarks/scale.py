@@ -27,9 +27,9 @@ from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from aepretrain import suite, tracking
+from aepretrain import runner, tracking
+from aepretrain.config import TrainingSpec
 from aepretrain.records import Record
-from aepretrain.spec import TrainingSpec
 from benchmarks import measure
 
 NUM_SEEDS = 100
@@ -67,7 +67,7 @@ def make_store(folder: Path, bundle: Path, num_runs: int) -> str:
 def shown(store: tracking.Store) -> list[Record]:
     """The shown classifier of each cell of the grid, and the pretraining of each experiment's finetune."""
     records = [record for record in store.records().values() if record.study is None]
-    selected = suite.select(records)
+    selected = runner.select(records)
     pretrainings = {one.tags["pretraining_key"] for one in selected if one.cell[2] == "finetune"}
     return [*(record for record in records if record.key in pretrainings), *selected]
 

@@ -19,11 +19,11 @@ import yaml
 from click.testing import CliRunner
 from mlflow.artifacts import load_text
 
-from aepretrain import data, suite, tracking
+from aepretrain import data, runner, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
+from aepretrain.config import STUDIES, VARIANTS
 from aepretrain.data import mnist
-from aepretrain.spec import STUDIES, VARIANTS
 from tests.commands import mlflow_run
 from tests.conftest import ROOT
 from tests.grids import inline
@@ -196,7 +196,7 @@ def test_mnist_is_never_swapped_unless_asked(
     here: Callable[..., Printed], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
-    monkeypatch.setattr(suite, "local_pool", inline)  # likewise a server of workers
+    monkeypatch.setattr(runner, "local_pool", inline)  # likewise a server of workers
     options = ["grid", "--network", "fc", "--augmentation", "none", "--epochs", "1"]
     missing = here(*options)
     assert missing.code == 1

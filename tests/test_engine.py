@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aepretrain.config import derive_seed
 from aepretrain.engine import EVALUATION_BATCH, Examples, Phase, Select, Task, Trained, evaluate, train
+from aepretrain.errors import Failure
 from aepretrain.networks import Classifier, Network
 from aepretrain.records import EpochResult
-from aepretrain.spec import Failure, derive_seed
 from tests.tasks import BATCH, CPU, NUM, examples, make, task
 
 

@@ -16,15 +16,16 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from aepretrain import serving, suite, tracking
+from aepretrain import runner, serving, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.cli.serving import _percent
+from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.data import Dataset
+from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build, load_part
 from aepretrain.records import Record
 from aepretrain.serving import exchange
-from aepretrain.spec import Execution, Failure, Settings, TrainingSpec, UsageError
-from aepretrain.variants import parse_weights
+from aepretrain.training import parse_weights
 
 
 class Served(NamedTuple):
@@ -47,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Served:
         patched.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
         for variant in ("finetune", "scratch"):
             spec = TrainingSpec(variant=variant, network="fc", augmentation="none", seed=0, settings=settings)
-            suite.run_single(spec, store, Execution(device="cpu"), lambda _: None)
+            runner.run_single(spec, store, Execution(device="cpu"), lambda _: None)
     return Served(store, {record.cell[2]: record for record in store.records().values()})
 
 

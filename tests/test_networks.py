@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from aepretrain import networks
+from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import Convolutional, FullyConnected, Network, build, load_part, part_weights
-from aepretrain.spec import Failure, UsageError
 
 
 def num_parameters(module: nn.Module) -> int:

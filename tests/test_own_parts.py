@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from aepretrain.augment import Augmentation
+from aepretrain.config import Settings, TrainingSpec, derive_seed
 from aepretrain.data import Dataset, split
-from aepretrain.spec import Settings, TrainingSpec, derive_seed
-from aepretrain.variants import Outcome, run, training_key
-from aepretrain.variants.images import Images, augmenting
+from aepretrain.training import Outcome, run, training_key
+from aepretrain.training.batches import Images, augmenting
 
 CPU = torch.device("cpu")
 SCRATCH = TrainingSpec(

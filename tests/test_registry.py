@@ -9,23 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aepretrain import augment, data, networks, suite, variants
+from aepretrain import augment, data, networks, runner, training
 from aepretrain.augment import Augmentation
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_key, grid_specs
 from aepretrain.data import Dataset, with_digest
+from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import Network
 from aepretrain.registry import Registry
-from aepretrain.spec import (
-    AUGMENTATIONS,
-    NETWORKS,
-    Execution,
-    Failure,
-    Settings,
-    TrainingSpec,
-    UsageError,
-    grid_key,
-    grid_specs,
-)
-from aepretrain.variants import Variant, training_key
+from aepretrain.training import Variant, training_key
 
 pytestmark = pytest.mark.usefixtures("own_registries")
 
@@ -204,7 +195,7 @@ class Perhaps(Head):
 )
 def test_a_wrong_variant_is_refused_in_a_line(variant: type[Variant], told: str) -> None:
     with pytest.raises(UsageError, match=f"variant 'mine': .*{told}"):
-        variants.register("mine", variant)
+        training.register("mine", variant)
     with pytest.raises(UsageError, match="variant='mine' is not allowed"):
         TrainingSpec(variant="mine", network="fc")
 
@@ -222,7 +213,7 @@ def test_a_taken_name_and_one_that_is_none_are_refused() -> None:
     with pytest.raises(UsageError, match="augmentation name 'none' is taken by a built-in augmentation"):
         augment.register("none", Darker)
     with pytest.raises(UsageError, match="variant name 'pca' is taken by a built-in variant"):
-        variants.register("pca", Head)
+        training.register("pca", Head)
     with pytest.raises(UsageError, match="dataset name 'mnist' is taken by a built-in dataset"):
         data.register("mnist", lambda _: None)  # type: ignore[arg-type,return-value]  # on purpose
 
@@ -257,7 +248,7 @@ def test_the_key_names_every_definition_in_it(modules: Path, digits: Dataset) ->
         "data.register('ours_d', load)\n"
     )
     sys.modules["tests_of_registry"] = sys.modules[__name__]
-    suite.load_plugins(Execution(plugins=("ours",)))
+    runner.load_plugins(Execution(plugins=("ours",)))
     plain = TrainingSpec(variant="scratch", network="fc")
     digest = networks.NETWORKS.definition_digest("ours_n")
     assert digest is not None
@@ -269,7 +260,7 @@ def test_the_key_names_every_definition_in_it(modules: Path, digits: Dataset) ->
     }.items():
         assert training_key(spec, digits.digest) == spec.key(digits.digest, {kind: digest})
         assert spec.pretraining is None
-    suite.check([replace(plain, variant="ours_v", augmentation="ours_a")], Execution(plugins=("ours",)))
+    runner.check([replace(plain, variant="ours_v", augmentation="ours_a")], Execution(plugins=("ours",)))
 
 
 def test_a_plugin_that_cannot_be_imported_is_told_in_a_line(modules: Path) -> None:
@@ -281,7 +272,7 @@ def test_a_plugin_that_cannot_be_imported_is_told_in_a_line(modules: Path) -> No
         "nowhere_to_be_found": "plugin 'nowhere_to_be_found' cannot be imported: No module named",
     }.items():
         with pytest.raises(UsageError) as refusal:
-            suite.load_plugins(Execution(plugins=(name,)))
+            runner.load_plugins(Execution(plugins=(name,)))
         assert told in str(refusal.value)
         assert "\n" not in str(refusal.value)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from aepretrain.config import CLASSIFIERS, VARIANTS, Settings, TrainingSpec, grid_specs
+from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
 from aepretrain.report import PUBLISHED, belongs, build_grid, choose, table
 from aepretrain.report.grid import EXPERIMENTS
-from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, Settings, TrainingSpec, UsageError, grid_specs
 
 
 def record(spec: TrainingSpec, accuracy: float, macro_f1: float) -> Record:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from aepretrain.engine import Task, Trained, train
+from aepretrain.errors import Failure
 from aepretrain.records import EpochResult
-from aepretrain.spec import Failure
-from aepretrain.suite.snapshots import SnapshotFile
+from aepretrain.runner.snapshots import SnapshotFile
 from tests.tasks import make, task
 
 

@@ -10,9 +10,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from aepretrain.config import EVALUATIONS, TrainingSpec
 from aepretrain.records import EpochResult, Record
-from aepretrain.spec import EVALUATIONS, TrainingSpec
-from aepretrain.suite import Event, Forecast
+from aepretrain.runner import Event, Forecast
 
 HEARTBEAT_S = 30
 """Without a terminal, the epochs of a long training are mentioned this often."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings, UsageError
+from aepretrain.config import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings
+from aepretrain.errors import UsageError
 
 Command = Callable[..., Any]
 

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aepretrain.config import derive_seed
 from aepretrain.engine.progress import Progress
 from aepretrain.engine.stacks import Many, One, set_weights, weights_of
 from aepretrain.engine.steps import Adam, Recorded
 from aepretrain.engine.task import Examples, Select, Snapshots, Task, Trained
+from aepretrain.errors import Failure
 from aepretrain.records import EpochResult
-from aepretrain.spec import Failure, derive_seed
 
 EVALUATION_BATCH = 200
 """Images at once where nothing is learned; fixed, because it may change the last bits of a mean."""

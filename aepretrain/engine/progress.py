@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from aepretrain.engine.task import Phase
+from aepretrain.errors import Failure
 from aepretrain.records import EpochResult
-from aepretrain.spec import Failure
 
 
 @dataclass

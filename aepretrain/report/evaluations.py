@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
-from aepretrain.report.found import Found, values_of
+from aepretrain.config import CLASSIFIERS
 from aepretrain.report.grid import Experiment, Score, title
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed
 from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.query import Found, values_of
 from aepretrain.report.table import Table
-from aepretrain.spec import CLASSIFIERS
 from aepretrain.stats import Estimate
 
 ROBUSTNESS_TEXT = (

@@ -7,18 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from aepretrain.config import AUGMENTATIONS, CLASSIFIERS, NETWORKS, VARIED_BY_STUDIES, Settings, is_classifier
+from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
 from aepretrain.report.pairs import BySeed
-from aepretrain.spec import (
-    AUGMENTATIONS,
-    CLASSIFIERS,
-    NETWORKS,
-    VARIED_BY_STUDIES,
-    Failure,
-    Settings,
-    UsageError,
-    is_classifier,
-)
 
 Experiment = tuple[str, str]
 """Network and augmentation."""

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from aepretrain.spec import Failure
-from aepretrain.writing import replacing
+from aepretrain.errors import Failure
+from aepretrain.files import atomic_write
 
 TOLERANCE = 1e-5
 """How far probabilities may be apart: both are float32, summed in different orders."""
@@ -47,7 +47,7 @@ def export_onnx(module: nn.Module, target: Path) -> float:
     apart = max(_apart(module, session, num) for num in CHECKED_SIZES)
     if not apart <= TOLERANCE:
         raise Failure(f"ONNX Runtime's probabilities are up to {apart:.2g} away from PyTorch's; nothing was written")
-    with replacing(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_bytes(content)
     return apart
 

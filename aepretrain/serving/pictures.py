@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from aepretrain.spec import Failure
+from aepretrain.errors import Failure
 
 FIELD, BOX = 28, 20
 """Sides of the prepared image, and of the box within which the digit is scaled."""

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from aepretrain.errors import Failure
+from aepretrain.files import atomic_write
 from aepretrain.records import Record
 from aepretrain.serving.pictures import SUFFIXES, read_picture
-from aepretrain.spec import Failure
 from aepretrain.tracking import Store
-from aepretrain.variants import encoding_module, parse_weights, scoring_module
-from aepretrain.writing import replacing
+from aepretrain.training import encoding_module, parse_weights, scoring_module
 
 BATCH = 256
 """Pictures at once, so that a folder of any size fits into memory."""
@@ -71,7 +71,7 @@ def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: d
     first = next(batches)
     schema = first.schema.with_metadata(about)
     with (
-        replacing(target) as partial,
+        atomic_write(target) as partial,
         partial.open("wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from aepretrain import tracking
+from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.serving.prediction import load_classifier
-from aepretrain.spec import Failure
 
 BLANK_N1HW = np.zeros((2, 1, 28, 28), np.float32)
 """An input example for a model that is made later than its training, where no dataset is at hand."""

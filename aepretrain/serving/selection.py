@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from aepretrain.config import CLASSIFIERS, VARIANTS
+from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
 from aepretrain.redaction import redact
-from aepretrain.spec import CLASSIFIERS, VARIANTS, Failure, UsageError
 from aepretrain.tracking import Store
 
 

@@ -17,17 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from aepretrain.records import EPOCH_METRICS, Record, curve_of
-from aepretrain.spec import (
-    AUGMENTATIONS,
-    BUILT_IN_VARIANTS,
-    DATASETS,
-    NETWORKS,
-    PHASES,
-    SCHEMA,
-    Failure,
-    identity_key,
-)
+from aepretrain.config import AUGMENTATIONS, BUILT_IN_VARIANTS, DATASETS, NETWORKS, PHASES, SCHEMA, identity_key
+from aepretrain.errors import Failure
+from aepretrain.records import EPOCH_METRICS, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.tracking.tables import read_rows
 
 RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
@@ -115,6 +107,10 @@ class Bundle:
             return self.trainings[record.run_id].files[path]
         except KeyError:
             raise Failure(f"run {record.run_id} has no {path} in bundle {self.name}") from None
+
+    def outcomes(self, record: Record) -> Outcomes:
+        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
+        return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
 
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether the bundle has this file of a training."""

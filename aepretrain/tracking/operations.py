@@ -8,7 +8,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from aepretrain.tracking.availability import StoreError
+from aepretrain.tracking.retry import StoreError
 
 MAX_METRICS = 1000
 """As many numbers as MLflow takes in one request."""

@@ -10,10 +10,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
-from aepretrain import tracking, variants
+from aepretrain import tracking, training
+from aepretrain.config import CLASSIFIERS, PROBES, VARIANTS, Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
+from aepretrain.errors import Failure
 from aepretrain.records import Predictions
-from aepretrain.spec import CLASSIFIERS, PROBES, VARIANTS, Failure, Settings, TrainingSpec, grid_specs
 from tests.commands import aepretrain
 from tests.grids import grid
 
@@ -79,9 +80,9 @@ def test_weights_that_do_for_validation_but_not_for_the_test_fail(images: Datase
     assert str(outcome) == "with the weights of epoch 1, these figures are not finite: test_loss"
 
 
-def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, variants.Outcome | Failure]:
+def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, training.Outcome | Failure]:
     """What becomes of each variant on a dataset; those that need a pretraining that failed are left out."""
-    found: dict[str, variants.Outcome | Failure] = {}
+    found: dict[str, training.Outcome | Failure] = {}
     sources: dict[str, Weights] = {}
     for variant in ("pretrain", *wanted):
         spec = TrainingSpec(variant=variant, network="fc", settings=settings)
@@ -89,9 +90,9 @@ def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, va
             given = {name: sources[name] for name in spec.sources if name in sources} | (
                 {"other": sources["scratch"]} if "other" in spec.sources else {}
             )
-            (found[variant],) = variants.run([spec], dataset, torch.device("cpu"), [given], lambda *_: None)
+            (found[variant],) = training.run([spec], dataset, torch.device("cpu"), [given], lambda *_: None)
             outcome = found[variant]
-            if isinstance(outcome, variants.Outcome):
+            if isinstance(outcome, training.Outcome):
                 sources[variant] = dict(outcome.weights)
     return found
 
@@ -114,7 +115,7 @@ def without_class(images: Dataset, missing: int, parts: tuple[str, ...]) -> Data
 @pytest.mark.parametrize("parts", [("train",), ("test",), ("train", "test")], ids=" and ".join)
 def test_a_class_that_is_missing_counts_as_scikit_learn_has_it(images: Dataset, parts: tuple[str, ...]) -> None:
     for variant, outcome in outcomes(without_class(images, 3, parts), SETTINGS, *ALL).items():
-        assert isinstance(outcome, variants.Outcome), (variant, outcome)
+        assert isinstance(outcome, training.Outcome), (variant, outcome)
         assert all(map(math.isfinite, outcome.metrics.values())), variant
         found = outcome.evidence.predictions
         if found is not None:
