@@ -18,7 +18,8 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | `Network`, `register_network` | a network of one's own: `aepretrain.networks` |
 | `Dataset`, `make_dataset`, `register_dataset` | a dataset of one's own: `aepretrain.data` |
 | `Augmentation`, `register_augmentation` | an augmentation of one's own: `aepretrain.augment` |
-| `Variant`, `register_variant` | a variant of one's own: `aepretrain.training` |
+| `Objective`, `register_objective` | an objective of one's own: `aepretrain.objectives` |
+| `Variant`, `register_variant` | a variant of one's own: `aepretrain.variants` |
 
 Each is imported when it is first asked for, so that ``import aepretrain`` loads neither PyTorch nor MLflow.
 """
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from aepretrain.errors import Failure, UsageError
     from aepretrain.networks import Network
     from aepretrain.networks import register as register_network
-    from aepretrain.training import Variant
-    from aepretrain.training import register as register_variant
+    from aepretrain.objectives import Objective
+    from aepretrain.objectives import register as register_objective
+    from aepretrain.variants import Variant
+    from aepretrain.variants import register as register_variant
 
 __version__ = "0.1.0"
 
@@ -48,6 +51,7 @@ __all__ = [
     "Execution",
     "Failure",
     "Network",
+    "Objective",
     "Results",
     "Settings",
     "UsageError",
@@ -57,6 +61,7 @@ __all__ = [
     "register_augmentation",
     "register_dataset",
     "register_network",
+    "register_objective",
     "register_variant",
     "run_grid",
 ]
@@ -68,7 +73,8 @@ _HOMES = {
     **dict.fromkeys(("Augmentation", "register_augmentation"), "augment"),
     **dict.fromkeys(("Dataset", "make_dataset", "register_dataset"), "data"),
     **dict.fromkeys(("Network", "register_network"), "networks"),
-    **dict.fromkeys(("Variant", "register_variant"), "training"),
+    **dict.fromkeys(("Objective", "register_objective"), "objectives"),
+    **dict.fromkeys(("Variant", "register_variant"), "variants"),
 }
 
 

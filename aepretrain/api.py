@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from aepretrain.cli.commands import log_grid
 from aepretrain.cli.program import ENVIRONMENT
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs, is_classifier
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs
 from aepretrain.errors import UsageError
+from aepretrain.variants import is_in_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ class Results:
     def __repr__(self) -> str:
         from aepretrain import report
 
-        if not any(is_classifier(record.cell[2]) for record in self.records):
+        if not any(is_in_table(record.cell[2]) for record in self.records):
             return f"{len(self.records)} trainings, no classifier among them\n"
         missing = "".join(f"\nMissing: {name}: {why}\n" for name, why in self.failures.items())
         return report.markdown(self.table) + missing

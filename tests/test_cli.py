@@ -22,15 +22,16 @@ from mlflow.artifacts import load_text
 from aepretrain import data, runner, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
-from aepretrain.config import STUDIES, VARIANTS
+from aepretrain.config import STUDIES
 from aepretrain.data import mnist
+from aepretrain.variants import GRID_VARIANTS
 from tests.commands import mlflow_run
 from tests.conftest import ROOT
 from tests.grids import inline
 
 COMMANDS = [
     "grid",
-    *VARIANTS,
+    *GRID_VARIANTS,
     "study",
     "compare",
     "report",
@@ -311,7 +312,7 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 def test_mlproject_has_every_command() -> None:
     reading = {"compare", "report", "encode", "onnx", "promote"}
-    assert set(entry_points()) == {"main", *VARIANTS, *STUDIES, "studies", *reading}
+    assert set(entry_points()) == {"main", *GRID_VARIANTS, *STUDIES, "studies", *reading}
 
 
 @pytest.mark.parametrize("names", [("pretrain", "frozen", "finetune"), (*STUDIES, "studies")])
@@ -322,7 +323,7 @@ def test_entry_points_that_differ_in_a_word(names: tuple[str, ...]) -> None:
     assert len(commands) == 1
 
 
-@pytest.mark.parametrize("name", ["main", *VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
+@pytest.mark.parametrize("name", ["main", *GRID_VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
     commands = {"main": "grid", "studies": "study", **dict.fromkeys(STUDIES, "study")}

@@ -25,8 +25,9 @@ from aepretrain.cli.results import compare, export, import_, report_
 from aepretrain.cli.serving import encode, onnx, predict, promote
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.cli.sync import sync
-from aepretrain.config import STUDIES, VARIANTS, Execution, TrainingSpec, is_classifier
+from aepretrain.config import STUDIES, Execution, TrainingSpec
 from aepretrain.errors import Failure, UsageError
+from aepretrain.variants import GRID_VARIANTS, is_in_table
 
 if TYPE_CHECKING:
     from aepretrain import runner, tracking
@@ -71,7 +72,7 @@ def grid(**options: Any) -> None:
         result = runner.run_grid(
             asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id, make_pool=make_pool
         )
-    if any(is_classifier(record.cell[2]) for record in result.records):
+    if any(is_in_table(record.cell[2]) for record in result.records):
         show(report.build_grid(result.records), Path(options["out"]))
     say_where(store)
     _complain_of_missing(result)
@@ -154,7 +155,7 @@ def log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
     """Give a grid's parent run its table, and its experiment too."""
     from aepretrain import report, tracking
 
-    if any(is_classifier(record.cell[2]) for record in records):
+    if any(is_in_table(record.cell[2]) for record in records):
         table = report.build_grid(records)
         parent.log_files(report.files(table))
         parent.describe(report.markdown(table))
@@ -204,7 +205,7 @@ def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, A
     say_where(store)
 
 
-for _variant in VARIANTS:
+for _variant in GRID_VARIANTS:
     _variant_command(_variant)
 
 
