@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 import os
 from collections.abc import Iterator
@@ -9,19 +9,18 @@ from aepretrain.errors import Failure
 
 
 def is_replaceable(target: Path) -> bool:
-    """Whether nothing is there yet, or an ordinary file; a device or a folder is not."""
+    """Whether a path is free or an ordinary file, not a device or a folder."""
     return os.path.isfile(target) or not os.path.exists(target)
 
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes the target when the block ends well; until then nothing there changes.
+    """A temporary path that replaces the target when the block ends without an error.
 
-    Folders on the way are made. Raises `Failure` where it cannot be written, and where the target `is_replaceable`
-    says no: a device would become a file.
+    Missing folders are made. Raises `Failure` where the target cannot be written or is a device or a folder.
     """
     if not is_replaceable(target):
-        raise Failure(f"nothing can be written to {target}: it is no ordinary file")
+        raise Failure(f"nothing can be written to {target}: it is not an ordinary file")
     partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

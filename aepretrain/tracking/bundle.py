@@ -136,9 +136,7 @@ def read_bundle(folder: Path) -> Bundle:
         for name in (RECORDS, HISTORIES, ARTIFACTS):
             if listed[name] != digest_of(folder / name):
                 raise ValueError(f"{name} is not what {SUMS} says")
-        order = {
-            variant: place for place, variant in enumerate((*VARIANTS, *EVALUATIONS))
-        }
+        order = {variant: place for place, variant in enumerate((*VARIANTS, *EVALUATIONS))}
         rows = sorted(
             read_rows(folder / RECORDS, FIXED, others=pa.float64()),
             key=lambda row: order.get(row["variant"], len(order)),
