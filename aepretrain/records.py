@@ -54,7 +54,7 @@ class Record:
     """One finished training.
 
     `identity` holds the fields of its specification, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …)
-    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is where a store keeps its files.
+    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is the folder of its files.
     """
 
     run_id: str
@@ -149,7 +149,7 @@ class Predictions:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
-        """The predictions that `to_bytes` wrote. Reads arrays, never pickled objects. Raises `Failure` for damaged data."""
+        """The predictions that `to_bytes` wrote. Reads no pickled objects. Raises `Failure` for damaged data."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 size = sum(part.file_size for part in archive.zip.infolist())
