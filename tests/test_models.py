@@ -247,7 +247,7 @@ def test_onnx_that_differs_is_not_written(served: Served, tmp_path: Path, monkey
     content = exchange._exported(serving.load_classifier(served.store, served.records["finetune"]))
     monkeypatch.setattr(exchange, "_exported", lambda _: content)
     module = serving.load_classifier(served.store, served.records["scratch"])
-    with pytest.raises(Failure, match="differ from PyTorch's by up to .*; nothing was written"):
+    with pytest.raises(Failure, match=r"differ from PyTorch's by up to .*; nothing was written"):
         serving.export_onnx(module, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
