@@ -70,7 +70,7 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
 
 
 def _mosaic(axes: Axes, images_RCHW: NDArray[np.generic], brightest: float, row_gap: int) -> None:
-    """Draw images in rows and columns as one image, in pixel coordinates. Separate axes would take ten times as long."""
+    """Draw images in rows and columns as one image, in pixel coordinates. Separate axes take ten times as long."""
     rows, columns, height, width = images_RCHW.shape
     gaps = ((0, 0), (0, 0), (0, row_gap), (0, width // 10))
     padded = np.pad(images_RCHW.astype(np.float32), gaps, constant_values=np.nan)
