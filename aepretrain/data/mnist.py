@@ -130,10 +130,7 @@ def _find(kind: Kind, roots: Sequence[str], name: str, warnings: list[str]) -> t
     for root in roots:
         for path in kind.paths(root, name):
             try:
-                with path.open("rb") as file:
-                    values = decode(str(path), file.read(_limit(name)), FILES[name], kind.digests[name])
-            except OSError as error:
-                problems.append(Failure(f"{path} cannot be read: {error.strerror}"))
+                values = read_idx(path, FILES[name], kind.digests[name])
             except Failure as error:
                 problems.append(error)
             else:
@@ -142,11 +139,6 @@ def _find(kind: Kind, roots: Sequence[str], name: str, warnings: list[str]) -> t
     if problems:
         raise Failure(f"{problems[0]}; remove it or name another folder with --data-dir")
     return None
-
-
-def _limit(name: str) -> int:
-    """How many bytes of a file are read at most. Gzip adds less than a thousandth, and a header, to any content."""
-    return math.prod(FILES[name]) * 1001 // 1000 + 1024
 
 
 def _download(kind: Kind, root: str, names: Sequence[str]) -> dict[str, tuple[str, Tensor]]:
@@ -166,11 +158,26 @@ def _fetch(kind: Kind, name: str) -> tuple[bytes, Tensor]:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310  # the mirrors are ours
                 _log.warning("downloading %s", url)
-                packed = response.read(_limit(name))
+                packed = response.read(_limit(FILES[name]))
             return packed, decode(url, packed, FILES[name], kind.digests[name])
         except (OSError, http.client.HTTPException, Failure) as error:
             problems.append(f"{url}: {' '.join(str(error).split())}")
     raise Failure("; ".join(problems))
+
+
+def _limit(shape: tuple[int, ...]) -> int:
+    """How many bytes of a file are read at most. Gzip adds less than a thousandth, and a header, to any content."""
+    return math.prod(shape) * 1001 // 1000 + 1024
+
+
+def read_idx(path: Path, shape: tuple[int, ...], digest: str) -> Tensor:
+    """The values of a file, see `decode`. Never reads much more than `shape` needs."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(_limit(shape))
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}") from None
+    return decode(str(path), packed, shape, digest)
 
 
 def decode(source: str, packed: bytes, shape: tuple[int, ...], digest: str) -> Tensor:
