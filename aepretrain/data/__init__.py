@@ -87,8 +87,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
     """
     loader = DATASETS.look_up(name)
     if (name, data_dir) not in _loaded:
-        is_new_folder = bool(data_dir) and not os.path.lexists(data_dir)
-        if data_dir is not None and not is_new_folder and not os.path.isdir(data_dir):
+        if data_dir == "" or (data_dir and os.path.lexists(data_dir) and not os.path.isdir(data_dir)):
             raise UsageError(f"data_dir={data_dir!r} is not a folder")
         built_in = name in MODULES
         _loaded[name, data_dir] = loader(data_dir) if built_in else _load_users(name, loader, data_dir)
