@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aepretrain.data.dataset import IMAGE_SIZE, Dataset, DatasetMissing, with_digest
 from aepretrain.errors import Failure
-from aepretrain.files import replacing
+from aepretrain.files import atomic_write
 
 FILES: Mapping[str, tuple[int, ...]] = {
     "train-images-idx3-ubyte": (60_000, *IMAGE_SIZE),
@@ -145,7 +145,7 @@ def _download(kind: Kind, root: str, names: Sequence[str]) -> dict[str, tuple[st
     """The values of files from the mirrors. Files are written when all of them are there and good."""
     fetched = {name: _fetch(kind, name) for name in names}
     for name, (packed, _) in fetched.items():
-        with replacing(Path(root, kind.folder, "raw", f"{name}.gz")) as partial:
+        with atomic_write(Path(root, kind.folder, "raw", f"{name}.gz")) as partial:
             partial.write_bytes(packed)
     return {name: (root, values) for name, (_, values) in fetched.items()}
 
