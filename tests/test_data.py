@@ -12,7 +12,7 @@ import torch
 from aepretrain import data
 from aepretrain.data import Dataset, mnist
 from aepretrain.spec import Failure, UsageError
-from tests.conftest import SHARED, needs_mnist
+from tests.conftest import MNIST_DIR, needs_mnist
 
 VALUES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 CONTENT = struct.pack(">IIII", 0x803, 2, 3, 4) + VALUES.tobytes()
@@ -87,7 +87,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def link(folder: Path) -> None:
     (folder / "MNIST").mkdir(parents=True)
-    (folder / "MNIST" / "raw").symlink_to(SHARED / "MNIST" / "raw")
+    (folder / "MNIST" / "raw").symlink_to(MNIST_DIR / "MNIST" / "raw")
 
 
 @needs_mnist
@@ -112,7 +112,7 @@ def test_swapped_files_are_found_out(here: Path) -> None:
     raw = here / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in mnist.MNIST_DIGESTS:
-        (raw / f"{name}.gz").symlink_to(SHARED / "MNIST" / "raw" / f"{name.replace('t10k', 'train')}.gz")
+        (raw / f"{name}.gz").symlink_to(MNIST_DIR / "MNIST" / "raw" / f"{name.replace('t10k', 'train')}.gz")
     with pytest.raises(Failure, match=r"t10k-images.*10000.*60000"):
         data.load("mnist", None)
 

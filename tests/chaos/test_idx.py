@@ -17,7 +17,7 @@ from aepretrain.data import mnist
 from aepretrain.spec import Failure
 from tests.chaos.damage import Mutation, cut, flip, splice
 from tests.commands import Done, aepretrain
-from tests.conftest import SHARED, needs_mnist
+from tests.conftest import MNIST_DIR, needs_mnist
 
 pytestmark = pytest.mark.chaos
 
@@ -151,7 +151,7 @@ def folder_of_mnist(folder: Path, name: str, content: bytes) -> Path:
     """MNIST's own files but for one."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for real in (SHARED / "MNIST" / "raw").iterdir():
+    for real in (MNIST_DIR / "MNIST" / "raw").iterdir():
         if real.name != name:
             (raw / real.name).symlink_to(real)
     (raw / name).write_bytes(content)
@@ -166,8 +166,8 @@ def load(folder: Path, *further: str) -> Done:
 
 @needs_mnist
 def test_damaged_files_of_real_mnist_by_command_line(tmp_path: Path, full_length: bool) -> None:
-    names = sorted(path.name for path in (SHARED / "MNIST" / "raw").iterdir())
-    contents = {name: (SHARED / "MNIST" / "raw" / name).read_bytes() for name in names}
+    names = sorted(path.name for path in (MNIST_DIR / "MNIST" / "raw").iterdir())
+    contents = {name: (MNIST_DIR / "MNIST" / "raw" / name).read_bytes() for name in names}
     told, peak_mib, longest_s = [], 0.0, 0.0
     for number in range(50 if full_length else 4):
         name = names[number % len(names)]
