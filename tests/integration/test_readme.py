@@ -174,7 +174,7 @@ def look_at_the_ui(reader: Reader, command: str) -> None:
 
 def run_command(reader: Reader, step: Step, has_mnist: bool) -> None:
     """It ends well and prints what the README shows. What needs MNIST and has none says so in a line."""
-    done = reader.run(f"{step.text} {added_to(step.text)}")
+    done = reader.run(f"{step.text} {added_to(step.text)}".strip())
     if "aepretrain grid" in step.text and "--dataset" not in step.text and not has_mnist:
         assert done.returncode == 1, done
         assert re.search(r"^aepretrain: .*MNIST.*\n\Z", done.stderr, re.MULTILINE), done.stderr
