@@ -24,6 +24,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE_S = 120
+LONGEST_START_S = 300
 
 QUIET = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -54,7 +55,7 @@ def served(command: Sequence[str], address: str, folder: Path, environment: Mapp
             command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + LONGEST_START_S
         while not _answers(address):
             assert server.poll() is None, f"the server has ended: {log.read_text()[-2000:]}"
             assert time.monotonic() < until_s, f"the server does not answer: {log.read_text()[-2000:]}"

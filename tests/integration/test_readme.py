@@ -29,7 +29,7 @@ LONGEST_S = 600
 NOT_A_USERS = ("AEPRETRAIN_", "MLFLOW_", "PYTEST_", "PYTHON", "VIRTUAL_ENV", "COLUMNS", "FORCE_COLOR")
 """Beginnings of the names of variables that the tests or their machine may have set."""
 
-FEW_TESTS = "-k 'other_data or looked_for_in_order or frozen_means_frozen' --numprocesses 0"
+FEW_TESTS = "-k 'other_data or mnists_own_images or frozen_means_frozen' --numprocesses 0"
 
 ADDED = {
     "./run_all.sh": "--epochs 1",
@@ -132,9 +132,9 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def reader(cloned: Path) -> Reader:
-    """A reader with a fresh clone, except that its environment stays when an earlier test has made it."""
+    """A reader with a fresh clone, except that an earlier test's environment stays, and the caches of lint and types."""
     found = Reader(cloned)
-    assert found.run("git clean -dffxq --exclude .venv").returncode == 0
+    assert found.run("git clean -dffxq --exclude .venv --exclude '.*_cache'").returncode == 0
     return found
 
 
