@@ -24,7 +24,7 @@ from tests.integration.services import free_port
 
 pytestmark = pytest.mark.integration
 
-LONGEST_S = 600
+LONGEST_S = 1200
 
 NOT_A_USERS = ("AEPRETRAIN_", "MLFLOW_", "PYTEST_", "PYTHON", "VIRTUAL_ENV", "COLUMNS", "FORCE_COLOR")
 """Beginnings of the names of variables that the tests or their machine may have set."""
@@ -132,7 +132,7 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def reader(cloned: Path) -> Reader:
-    """A reader with a fresh clone, except that an earlier test's environment stays, and the caches of lint and types."""
+    """A reader with a fresh clone, in which only the environment and the caches of earlier tests are left."""
     found = Reader(cloned)
     assert found.run("git clean -dffxq --exclude .venv --exclude '.*_cache'").returncode == 0
     return found
