@@ -13,11 +13,12 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | name | what it is |
 | --- | --- |
 | `run_grid`, `read_results`, `Results` | train a grid or read one back: `aepretrain.api` |
-| `Settings`, `Execution` | what is trained, and how: `aepretrain.spec` |
-| `Failure`, `UsageError` | what goes wrong, in one line: `aepretrain.spec` |
+| `Settings`, `Execution` | what is trained, and how: `aepretrain.config` |
+| `Failure`, `UsageError` | what goes wrong, in one line: `aepretrain.config` |
 | `Network`, `register_network` | a network of one's own: `aepretrain.networks` |
 | `Dataset`, `make_dataset`, `register_dataset` | a dataset of one's own: `aepretrain.data` |
 | `Augmentation`, `register_augmentation` | an augmentation of one's own: `aepretrain.augment` |
+| `Objective`, `register_objective` | an objective of one's own: `aepretrain.objectives` |
 | `Variant`, `register_variant` | a variant of one's own: `aepretrain.variants` |
 
 Each is imported when it is first asked for, so that ``import aepretrain`` loads neither PyTorch nor MLflow.
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from aepretrain.api import Results, read_results, run_grid
     from aepretrain.augment import Augmentation
     from aepretrain.augment import register as register_augmentation
+    from aepretrain.config import Execution, Settings
     from aepretrain.data import Dataset
     from aepretrain.data import register as register_dataset
     from aepretrain.data import with_digest as make_dataset
+    from aepretrain.errors import Failure, UsageError
     from aepretrain.networks import Network
     from aepretrain.networks import register as register_network
-    from aepretrain.spec import Execution, Failure, Settings, UsageError
+    from aepretrain.objectives import Objective
+    from aepretrain.objectives import register as register_objective
     from aepretrain.variants import Variant
     from aepretrain.variants import register as register_variant
 
@@ -47,6 +51,7 @@ __all__ = [
     "Execution",
     "Failure",
     "Network",
+    "Objective",
     "Results",
     "Settings",
     "UsageError",
@@ -56,16 +61,19 @@ __all__ = [
     "register_augmentation",
     "register_dataset",
     "register_network",
+    "register_objective",
     "register_variant",
     "run_grid",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Results", "read_results", "run_grid"), "api"),
-    **dict.fromkeys(("Execution", "Failure", "Settings", "UsageError"), "spec"),
+    **dict.fromkeys(("Execution", "Settings"), "config"),
+    **dict.fromkeys(("Failure", "UsageError"), "errors"),
     **dict.fromkeys(("Augmentation", "register_augmentation"), "augment"),
     **dict.fromkeys(("Dataset", "make_dataset", "register_dataset"), "data"),
     **dict.fromkeys(("Network", "register_network"), "networks"),
+    **dict.fromkeys(("Objective", "register_objective"), "objectives"),
     **dict.fromkeys(("Variant", "register_variant"), "variants"),
 }
 

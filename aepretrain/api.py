@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from aepretrain.cli.commands import log_grid
 from aepretrain.cli.program import ENVIRONMENT
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, Execution, Settings, UsageError, grid_specs, is_classifier
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs
+from aepretrain.errors import UsageError
+from aepretrain.variants import is_in_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +48,7 @@ class Results:
     def __repr__(self) -> str:
         from aepretrain import report
 
-        if not any(is_classifier(record.cell[2]) for record in self.records):
+        if not any(is_in_table(record.cell[2]) for record in self.records):
             return f"{len(self.records)} trainings, no classifier among them\n"
         missing = "".join(f"\nMissing: {name}: {why}\n" for name, why in self.failures.items())
         return report.markdown(self.table) + missing
@@ -84,17 +86,17 @@ def run_grid(
     _prepare()
     from rich.console import Console
 
-    from aepretrain import suite
+    from aepretrain import runner
     from aepretrain.cli.display import Display
 
-    suite.load_plugins(execution)
+    runner.load_plugins(execution)
     specs = grid_specs(tuple(networks), tuple(augmentations), tuple(seeds), settings, tuple(variants))
     if not specs:
         raise UsageError("there is nothing to train: name at least one network, one augmentation and one seed")
-    suite.check(specs, execution)
+    runner.check(specs, execution)
     store = _open_store(tracking_uri)
-    with Display(Console(quiet=not show), specs, suite.num_jobs(execution)) as display:
-        result = suite.run_grid(specs, store, execution, display.handle, log_grid)
+    with Display(Console(quiet=not show), specs, runner.num_jobs(execution)) as display:
+        result = runner.run_grid(specs, store, execution, display.handle, log_grid)
     return Results(result.records, dict(result.failures), store.uri)
 
 

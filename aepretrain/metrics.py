@@ -1,4 +1,4 @@
-"""Predictions in, figures of merit out. Shapes: N images, K classes.
+"""Classification metrics from predictions. Shapes: N images, K classes.
 
 Definitions are those of scikit-learn's `precision_recall_fscore_support` with `zero_division=0`.
 """
@@ -20,7 +20,7 @@ def confusion_matrix(
 
 
 def accuracy(confusion_KK: NDArray[np.int64]) -> float:
-    """The share of images whose class was predicted."""
+    """The share of images that are classified correctly."""
     return float(np.trace(confusion_KK) / confusion_KK.sum())
 
 
@@ -37,14 +37,14 @@ def recall(confusion_KK: NDArray[np.int64]) -> NDArray[np.float64]:
 def macro_f1(confusion_KK: NDArray[np.int64]) -> float:
     """The mean over classes of the harmonic mean of precision and recall.
 
-    A class that is neither among the labels nor among the predictions is left out, as scikit-learn does.
+    A class without labels and predictions is left out, as in scikit-learn.
     """
     support_K = confusion_KK.sum(axis=0) + confusion_KK.sum(axis=1)
     f1_K = _share(2 * np.diag(confusion_KK), support_K)
     return float(f1_K[support_K > 0].mean())
 
 
-def calibration_error(confidence_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> float:
+def expected_calibration_error(confidence_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> float:
     """The expected calibration error with 15 bins of equal width (Guo et al. 2017, section 2).
 
     `confidence_N` is the probability given to the predicted class. Bins are open below and closed above: over all

@@ -1,4 +1,4 @@
-"""What remains of a finished training: a flat row and its evidence. Everything after training speaks in these.
+"""Finished trainings as values: a flat record each, and its evidence.
 
 Shapes: N test images, E epochs, K classes.
 """
@@ -12,7 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.spec import EVALUATIONS, PHASES, Failure, Settings, TrainingSpec, phases_of
+from aepretrain.config import Settings, TrainingSpec
+from aepretrain.errors import Failure
+from aepretrain.metrics import expected_calibration_error
+from aepretrain.variants import EVALUATIONS, VARIANTS, find_or_assume
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class EpochResult:
     images_per_s: float
 
     def metrics(self) -> dict[str, float]:
-        """Everything but the epoch's number, by name; what does not apply is left out."""
+        """The numbers by name, without those that do not apply."""
         return {name: value for name, value in vars(self).items() if name != "epoch" and value is not None}
 
 
@@ -36,13 +39,13 @@ EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name !=
 
 
 def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
-    """An epoch metric's values from the first epoch on, from what a run has logged: step and value each.
+    """The values of an epoch metric from the first epoch on, from pairs of step and value that a run has logged.
 
     Raises `Failure` where an epoch is missing.
     """
     values = dict(numbers)
     if values.keys() != set(range(1, len(values) + 1)):
-        raise Failure(f"run {run_id} has lost an epoch")
+        raise Failure(f"run {run_id} is damaged: an epoch is missing")
     return [values[epoch] for epoch in sorted(values)]
 
 
@@ -50,8 +53,8 @@ def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
 class Record:
     """One finished training.
 
-    `identity` holds the fields of its spec, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …) and
-    `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is where a store keeps its files.
+    `identity` holds the fields of its specification, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …)
+    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is the folder of its files.
     """
 
     run_id: str
@@ -70,31 +73,28 @@ class Record:
 
     @property
     def has_weights(self) -> bool:
-        """Whether its weights are kept; trainings that come from a bundle may be without."""
+        """Whether its weights are stored. A training imported from a bundle may have none."""
         return "weights_sha256" in self.tags
 
     def setting(self, name: str) -> Any:
-        """A field of `Settings` as it is in the identity, where one that is silent has its default.
-
-        None where the training does not depend on it.
-        """
+        """The value of a field of `Settings`; None where the training does not depend on it."""
         (one,) = (one for one in fields(Settings) if one.name == name)
-        applies = one.metadata["silent"] and one.metadata["part"] in phases_of(self.cell[2])
+        applies = one.metadata["silent"] and one.metadata["part"] in find_or_assume(self.cell[2]).stages
         return self.identity.get(name, one.default if applies else None)
 
     @property
     def study(self) -> str | None:
-        """The study that it was trained for; None where it belongs to a grid or stands alone."""
+        """The study that it was trained for; None for a grid's or a single training."""
         return self.tags.get("study") or None
 
     @property
     def seed(self) -> int:
-        """The seed of everything that was drawn."""
+        """The seed of all random numbers."""
         return int(self.identity["seed"])
 
     @property
     def spec(self) -> TrainingSpec:
-        """What was trained; settings that it does not depend on have their defaults."""
+        """Its specification. Settings that it does not depend on have their defaults."""
         return self._as_variant(self.cell[2])
 
     def _as_variant(self, variant: str) -> TrainingSpec:
@@ -105,13 +105,13 @@ class Record:
         )
 
     def checked(self) -> "Record":
-        """The record itself. Raises `ValueError` where no finished training leaves such a one."""
+        """The record itself. Raises `ValueError` where it cannot be that of a finished training."""
         network, _, variant = self.cell
         if not network.isidentifier():
             raise ValueError(f"network={network!r} is no name of a network")
         if not variant.isidentifier():
             raise ValueError(f"variant={variant!r} is no name of a variant")
-        self._as_variant(variant if variant in PHASES else "scratch")  # it may be that of a plugin that is not loaded
+        self._as_variant(variant if variant in (*VARIANTS, *EVALUATIONS) else "scratch")  # its plugin may not be loaded
         of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
         shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")
         for name in ("training_s", *of_training, *shares):
@@ -129,11 +129,11 @@ KINDS = {"labels_N": np.uint8, "predicted_N": np.uint8, "nll_label_N": np.float1
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier said of every test image: enough for bootstrap, McNemar, likelihood and calibration.
+    """A classifier's predictions for all test images: enough for bootstrap, McNemar, likelihood and calibration.
 
-    `labels_N` and `predicted_N` are classes (uint8); `nll_label_N` and `nll_predicted_N` are the negative natural
-    logarithms of the probability given to the true and to the predicted class, as float16: the logarithm keeps
-    three significant digits both of a probability near 0 and of the distance from 1.
+    `labels_N` and `predicted_N` are classes (uint8). `nll_label_N` and `nll_predicted_N` are the negative natural
+    logarithms of the probabilities of the true and of the predicted class, as float16. The logarithm keeps three
+    significant digits of a probability near 0, and of the distance from 1.
     """
 
     labels_N: NDArray[np.uint8]
@@ -149,7 +149,7 @@ class Predictions:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
-        """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects. Raises `Failure`."""
+        """The predictions that `to_bytes` wrote. Reads no pickled objects. Raises `Failure` for damaged data."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 size = sum(part.file_size for part in archive.zip.infolist())
@@ -165,10 +165,31 @@ class Predictions:
             raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
         return cls(**found)
 
+    def outcomes(self) -> "Outcomes":
+        """Which images are classified correctly, with likelihood and calibration error."""
+        correct_N = self.predicted_N == self.labels_N
+        confidence_N = np.exp(-self.nll_predicted_N.astype(np.float64))
+        return Outcomes(
+            correct_N=correct_N,
+            nll=float(np.mean(self.nll_label_N, dtype=np.float64)),
+            ece=expected_calibration_error(confidence_N, correct_N),
+        )
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """A classifier's test result for the statistics: which images are correct, likelihood and calibration."""
+
+    correct_N: NDArray[np.bool_]
+    nll: float
+    """Mean negative log-likelihood of the true class, in nats."""
+    ece: float
+    """Expected calibration error with 15 bins (`metrics.expected_calibration_error`)."""
+
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """A few validation images with what the autoencoder saw and gave back, pixels in [0, 1], [N, 28, 28] each."""
+    """Some validation images, the autoencoder's inputs and its outputs, pixels in [0, 1], [N, 28, 28] each."""
 
     original_NHW: NDArray[np.float32]
     seen_NHW: NDArray[np.float32]
@@ -177,7 +198,7 @@ class Reconstructions:
 
 @dataclass(frozen=True)
 class CodeMaps:
-    """Where images lie in the codes of some encoders, in two dimensions: `places_N2` by encoder, `labels_N` classes."""
+    """Codes of images in two dimensions: `places_N2` by encoder, and the images' classes."""
 
     places_N2: Mapping[str, NDArray[np.float32]]
     labels_N: NDArray[np.uint8]
@@ -185,7 +206,7 @@ class CodeMaps:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a training leaves behind beside its row: the epochs, and what its variant can show."""
+    """What a training gives besides its figures: the epochs, and what applies to its variant."""
 
     history: tuple[EpochResult, ...]
     predictions: Predictions | None = None
@@ -195,17 +216,24 @@ class Evidence:
     code_maps: CodeMaps | None = None
 
 
+PREDICTIONS = "evidence/predictions.npz"
+"""Path of the artifact that holds a classifier's `Predictions`."""
+
+
 class Archive(Protocol):
-    """Where what finished trainings have left is read from: a tracking store, or a bundle."""
+    """The source of finished trainings' files and curves: a tracking store or a bundle."""
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
 
     def artifact(self, record: Record, path: str) -> bytes:
-        """The content of one of a training's files. Raises `Failure` where it cannot be had."""
+        """The content of a training's file. Raises `Failure` where it cannot be read."""
 
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether a training has this file."""
 
+    def outcomes(self, record: Record) -> Outcomes:
+        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be read."""
+
     def link(self, record: Record) -> str:
-        """Where a run can be looked at, or its id."""
+        """The address of a run, or its id."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats as distributions
 
 from aepretrain import stats
-from aepretrain.spec import SMALLEST_EFFECT
+from aepretrain.config import SMALLEST_EFFECT
 from aepretrain.stats import Comparison, Estimate, Verdict
 
 NUM_IMAGES = 10_000

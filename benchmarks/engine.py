@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from aepretrain import data, variants
+from aepretrain import data, training
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Settings, TrainingSpec, parse_seeds
 from aepretrain.data import Dataset
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, VARIANTS, Settings, TrainingSpec, parse_seeds
+from aepretrain.variants import GRID_VARIANTS
 from benchmarks import measure
 
 
@@ -47,12 +48,12 @@ def train_chunk(
     """Train one stack and note what it took; gives the weights of each. Raises the failure of one that fails."""
     synchronise(device)
     started = time.perf_counter()
-    outcomes = variants.run(specs, dataset, device, sources, lambda _place, _result: None)
+    outcomes = training.run(specs, dataset, device, sources, lambda _place, _result: None)
     synchronise(device)
     measured.elapsed_s += time.perf_counter() - started
     weights = []
     for outcome in outcomes:
-        if not isinstance(outcome, variants.Outcome):
+        if not isinstance(outcome, training.Outcome):
             raise outcome
         measured.loop_s += outcome.metrics["training_s"]
         measured.scores.append(outcome.metrics.get("test_accuracy", outcome.metrics["best_val_loss"]))
@@ -64,7 +65,7 @@ def train_all(
     seeds: Sequence[int], stack: int, settings: Settings, dataset: Dataset, device: torch.device
 ) -> dict[tuple[str, str, str], Measured]:
     """Each network, augmentation and variant with all seeds, in chunks of `stack`."""
-    found = {(n, a, v): Measured() for n in NETWORKS for a in AUGMENTATIONS for v in VARIANTS}
+    found = {(n, a, v): Measured() for n in NETWORKS for a in AUGMENTATIONS for v in GRID_VARIANTS}
     for start in range(0, len(seeds), stack):
         encoders: Sequence[Mapping[str, Tensor]] = []
         for (network, augmentation, variant), measured in found.items():
@@ -72,7 +73,7 @@ def train_all(
                 TrainingSpec(network=network, augmentation=augmentation, variant=variant, seed=seed, settings=settings)
                 for seed in seeds[start : start + stack]
             ]
-            given = [{"pretrain": one} for one in encoders] if specs[0].pretraining else [{}] * len(specs)
+            given = [{"pretrain": one} for one in encoders] if specs[0].sources else [{}] * len(specs)
             weights = train_chunk(specs, dataset, device, given, measured)
             if variant == "pretrain":
                 encoders = weights
@@ -102,8 +103,8 @@ def main() -> None:
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data-dir")
     options = parser.parse_args()
-    device = variants.resolve_device(options.device)
-    variants.prepare_process(options.threads)
+    device = training.resolve_device(options.device)
+    training.prepare_process(options.threads)
     seeds = parse_seeds(options.seeds)
     settings = Settings(dataset=options.dataset, ae_epochs=options.epochs, cls_epochs=options.epochs, patience=0)
     dataset = data.load(options.dataset, options.data_dir)

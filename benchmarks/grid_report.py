@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aepretrain.spec import NETWORKS
+from aepretrain.config import NETWORKS
 from benchmarks.measure import markdown_table, told
 
 COLOURS = {

@@ -22,9 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from aepretrain import variants
+from aepretrain import training
+from aepretrain.config import NETWORKS, Settings, TrainingSpec
 from aepretrain.data import Dataset, mnist
-from aepretrain.spec import NETWORKS, Settings, TrainingSpec
 from benchmarks import measure
 from benchmarks.grid import run_suite
 
@@ -63,7 +63,7 @@ def measure_here(network: str, num_seeds: int, num_images: int, epochs: int) -> 
     _give_back()
     dataset_mib = sum(part.nbytes for part in vars(dataset).values() if isinstance(part, torch.Tensor)) / measure.MIB
     before_mib = measure.own_mib() - dataset_mib
-    variants.prepare_process(1)
+    training.prepare_process(1)
     with measure.MemoryWatch(measure.own_mib, WATCHING_S) as watch:
         histories = _train(network, num_seeds, dataset, epochs, device)
     return min(sum(shares) for shares in zip(*histories, strict=True)), watch.peak_mib - before_mib
@@ -80,8 +80,8 @@ def _train(network: str, num_seeds: int, dataset: Dataset, epochs: int, device: 
     settings = Settings(ae_epochs=epochs, cls_epochs=epochs, patience=0)
     specs = [TrainingSpec(variant="scratch", network=network, seed=i, settings=settings) for i in range(num_seeds)]
     histories = []
-    for outcome in variants.run(specs, dataset, device, [{}] * len(specs), lambda _place, _result: None):
-        if not isinstance(outcome, variants.Outcome):
+    for outcome in training.run(specs, dataset, device, [{}] * len(specs), lambda _place, _result: None):
+        if not isinstance(outcome, training.Outcome):
             raise outcome
         histories.append([result.elapsed_s for result in outcome.evidence.history])
     return histories

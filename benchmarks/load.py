@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from aepretrain import tracking
+from aepretrain.config import Execution, Settings, TrainingSpec, grid_specs
+from aepretrain.errors import Failure
 from aepretrain.records import EpochResult, Record
-from aepretrain.spec import Execution, Failure, Settings, TrainingSpec, grid_specs
-from aepretrain.suite.pool import Pool
-from aepretrain.suite.schedule import Schedule
-from aepretrain.suite.training import Work
+from aepretrain.runner.jobs import Work
+from aepretrain.runner.pool import Pool
+from aepretrain.runner.schedule import Schedule
 from benchmarks import measure
 from benchmarks.scale import read, shown
 

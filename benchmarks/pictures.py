@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aepretrain import data, serving, tracking
-from aepretrain.variants import parse_weights, scoring_module
+from aepretrain.training import parse_weights, scoring_module
 
 BUNDLE = Path(__file__).parent.parent / "docs" / "bundle"
 

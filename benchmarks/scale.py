@@ -27,9 +27,9 @@ from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from aepretrain import suite, tracking
+from aepretrain import runner, tracking
+from aepretrain.config import TrainingSpec
 from aepretrain.records import Record
-from aepretrain.spec import TrainingSpec
 from benchmarks import measure
 
 NUM_SEEDS = 100
@@ -67,7 +67,7 @@ def make_store(folder: Path, bundle: Path, num_runs: int) -> str:
 def shown(store: tracking.Store) -> list[Record]:
     """The shown classifier of each cell of the grid, and the pretraining of each experiment's finetune."""
     records = [record for record in store.records().values() if record.study is None]
-    selected = suite.select(records)
+    selected = runner.select(records)
     pretrainings = {one.tags["pretraining_key"] for one in selected if one.cell[2] == "finetune"}
     return [*(record for record in records if record.key in pretrainings), *selected]
 
@@ -154,7 +154,9 @@ def _tags(record: Record, spec: TrainingSpec) -> dict[str, str]:
     digest = record.tags["dataset_digest"]
     tags = {"seed": str(spec.seed), "lr": str(spec.settings.lr), "key": spec.key(digest, {})}
     tags["spec"] = json.dumps(spec.identity())
-    return tags | ({"pretraining_key": spec.pretraining.key(digest, {})} if spec.pretraining else {})
+    if "pretrain" in spec.sources:
+        tags["pretraining_key"] = spec.sources["pretrain"].key(digest, {})
+    return tags
 
 
 def _copy_files(source: Path, target: Path, seed: int) -> None:

@@ -23,8 +23,8 @@ from benchmarks import measure
 def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
     """The seconds of one start, by name; to be called in a new process."""
     began = time.perf_counter()
-    from aepretrain import cli, data, suite, tracking
-    from aepretrain.spec import Execution, Settings, TrainingSpec
+    from aepretrain import cli, data, runner, tracking
+    from aepretrain.config import Execution, Settings, TrainingSpec
 
     import_module(data.MODULES[dataset])
     seconds = {"imports": time.perf_counter() - began}
@@ -33,7 +33,7 @@ def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
     execution = Execution(device="cpu", jobs=1)
     epochs_began: list[float] = []
 
-    def listen(event: suite.Event) -> None:
+    def listen(event: runner.Event) -> None:
         if event.epoch is not None:
             epochs_began.append(time.perf_counter() - event.epoch.elapsed_s)
 
@@ -41,14 +41,14 @@ def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
         data.load(dataset, None)
         began = time.perf_counter()
         store = tracking.open_store(uri)
-        suite.run_grid([spec], store, execution, listen, lambda *_: None)
+        runner.run_grid([spec], store, execution, listen, lambda *_: None)
     else:
         began = time.perf_counter()
         data.load(dataset, None)
         seconds["dataset"] = time.perf_counter() - began
         store = tracking.open_store(uri)
         seconds["dataset and store"] = time.perf_counter() - began
-        suite.run_single(spec, store, execution, listen)
+        runner.run_single(spec, store, execution, listen)
     return seconds | {"until the first epoch": epochs_began[0] - began}
 
 

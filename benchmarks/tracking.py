@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aepretrain import data, suite, tracking, variants
+from aepretrain import data, runner, tracking, training
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs
 from aepretrain.data import Dataset
-from aepretrain.spec import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs
-from aepretrain.suite import Pool
+from aepretrain.runner import Pool
 from aepretrain.tracking.journal import Journal
 from benchmarks import measure
 
@@ -113,7 +113,7 @@ def time_grid(settings: Settings, networks: tuple[str, ...], augmentations: tupl
     with tempfile.TemporaryDirectory() as folder:
         store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
         started = time.perf_counter()
-        result = suite.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline_pool)
+        result = runner.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline_pool)
         elapsed_s = time.perf_counter() - started
     if result.failures:
         raise RuntimeError(f"trainings failed: {result.failures}")
@@ -156,7 +156,7 @@ def main() -> None:
             before.put_around(owner, name)
     beside.put_around(Journal, "send")
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    variants.prepare_process(1)
+    training.prepare_process(1)
     time_grid(Settings(dataset="digits", ae_epochs=1, cls_epochs=1), NETWORKS, ("none",))
     before.forget()
     beside.forget()

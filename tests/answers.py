@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aepretrain.records import Predictions, Record
-from aepretrain.spec import Settings, TrainingSpec, grid_specs
+from aepretrain.config import Settings, TrainingSpec, grid_specs
+from aepretrain.records import Outcomes, Predictions, Record
 
 NUM_IMAGES = 1000
 EFFECTS = {("fc", "none"): 0, ("fc", "erasing"): 20, ("conv", "none"): -20, ("conv", "erasing"): 0}
@@ -30,7 +30,7 @@ def record_of(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
     tags = {
         "commit": "abc",
         "device": "cpu",
-        "pretraining_key": f"{spec.pretraining.name}" if spec.pretraining else "",
+        "pretraining_key": "".join(source.name for source in spec.sources.values()),
     }
     return Record(f"run-{spec.name}", None, spec.name, 1, identity, usual | metrics, tags)
 
@@ -67,8 +67,8 @@ class Archive:
     def link(self, record: Record) -> str:
         return f"http://127.0.0.1:5000/#/runs/{record.run_id}"
 
-    def predictions(self, record: Record) -> Predictions:
-        return Predictions.from_bytes(self.artifact(record, "evidence/predictions.npz"))
+    def outcomes(self, record: Record) -> Outcomes:
+        return Predictions.from_bytes(self.artifact(record, "evidence/predictions.npz")).outcomes()
 
 
 def archive(num_seeds: int, networks: tuple[str, ...] = ("fc", "conv")) -> Archive:

@@ -10,11 +10,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from aepretrain import augment, data, networks, spec, tracking
+from aepretrain import augment, data, networks, objectives, tracking, variants
+from aepretrain.config import Settings
 from aepretrain.data import Dataset, with_digest
-from aepretrain.spec import Settings
 from aepretrain.stopping import _state, stop_on
-from aepretrain.variants import own
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,15 +92,12 @@ def stopping() -> Iterator[None]:
 
 
 @pytest.fixture
-def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    for registry in (networks.NETWORKS, data.DATASETS, augment.AUGMENTATIONS, own.VARIANTS):
+    for registry in (networks.NETWORKS, data.DATASETS, augment.AUGMENTATIONS, objectives.OBJECTIVES, variants.VARIANTS):
         monkeypatch.setattr(registry, "_things", dict(registry._things))
         monkeypatch.setattr(registry, "_digests", dict(registry._digests))
     monkeypatch.setattr(data, "_loaded", dict(data._loaded))
-    yield
-    for variant in spec.PHASES.keys() - spec.BUILT_IN_VARIANTS:
-        del spec.PHASES[variant]
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,10 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
 
-from aepretrain import suite
-from aepretrain.spec import Execution, Failure, TrainingSpec, UsageError
-from aepretrain.suite import Event, GridResult, Pool
+from aepretrain import runner
+from aepretrain.config import Execution, TrainingSpec
+from aepretrain.errors import Failure, UsageError
+from aepretrain.runner import Event, GridResult, Pool
 from aepretrain.tracking import Store
 
 EXECUTION = Execution(device="cpu")
@@ -34,7 +35,7 @@ def grid(
     specs: Sequence[TrainingSpec], store: Store, execution: Execution = EXECUTION, **options: Any
 ) -> tuple[GridResult, list[Event]]:
     events: list[Event] = []
-    result = suite.run_grid(
+    result = runner.run_grid(
         specs, store, execution, events.append, lambda *_: None, **({"make_pool": inline} | options)
     )
     return result, events

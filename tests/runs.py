@@ -5,7 +5,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
-from aepretrain.spec import Settings, TrainingSpec
+from aepretrain.config import Settings, TrainingSpec
 from aepretrain.tracking import DatasetReference, Run, Store, open_training
 
 REFERENCE = DatasetReference("digits", "f" * 64, "somewhere")

@@ -22,7 +22,7 @@ from tests.answers import NUM_IMAGES, Archive, archive
 
 
 def answer_of(source: Archive) -> report.Answer:
-    return report.build_answer(report.build_grid(source.records().values()), source.predictions, Plan(0.001))
+    return report.build_answer(report.build_grid(source.records().values()), source.outcomes, Plan(0.001))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     grid = report.build_grid(ten.records().values())
     texts = {}
     for planned in ({}, {"fc": 10, "conv": 10}, {"fc": 10, "conv": 20}):
-        answer = report.build_answer(grid, ten.predictions, Plan(0.001, planned))
+        answer = report.build_answer(grid, ten.outcomes, Plan(0.001, planned))
         words, rows = report.sentences(answer), dict(answer_tables(answer)[:1])[answer_tables(answer)[0][0]]
         texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
     assert "chance of at most 5 %, provided that the number of seeds was fixed before looking" in texts[0][0]
@@ -105,13 +105,13 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
 )
 def test_what_is_not_just_as_planned_is_promised_under_a_condition(ten: Archive, planned: dict[str, int]) -> None:
     grid = report.build_grid(ten.records().values())
-    assert "provided that" in report.sentences(report.build_answer(grid, ten.predictions, Plan(0.001, planned)))
+    assert "provided that" in report.sentences(report.build_answer(grid, ten.outcomes, Plan(0.001, planned)))
 
 
 def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None:
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
     plan = Plan(0.001, {"fc": 10, "conv": 20})
-    answer = report.build_answer(report.build_grid(alone.records().values()), alone.predictions, plan)
+    answer = report.build_answer(report.build_grid(alone.records().values()), alone.outcomes, plan)
     assert "interim look" in report.sentences(answer)
     assert all(row[-2].startswith("interim: ") for row in answer_tables(answer)[0][1][1:])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import aepretrain
-from aepretrain import Execution, Settings, UsageError, read_results, run_grid, suite, tracking
+from aepretrain import Execution, Settings, UsageError, read_results, run_grid, runner, tracking
 from tests.conftest import ROOT
 from tests.grids import inline
 
@@ -42,7 +42,7 @@ def test_a_grid_is_trained_once_and_read_back(
 ) -> None:
     """In this process, which spares a server of workers; a notebook with workers is in tests/integration."""
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
-    monkeypatch.setattr(suite, "run_grid", partial(suite.run_grid, make_pool=inline))
+    monkeypatch.setattr(runner, "run_grid", partial(runner.run_grid, make_pool=inline))
     settings = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)
     asked = {"networks": ["fc"], "augmentations": ["none"], "settings": settings, "tracking_uri": uri}
     results = run_grid(**asked, execution=Execution(jobs=1), show=False)  # type: ignore[arg-type]  # of several types

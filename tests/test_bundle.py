@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from aepretrain import stats, suite, tracking
+from aepretrain import runner, stats, tracking
 from aepretrain.cli.commands import cli
+from aepretrain.config import SCHEMA, Execution, Settings, TrainingSpec
+from aepretrain.errors import Failure
 from aepretrain.records import EPOCH_METRICS, Record
 from aepretrain.report.answer import draw_for
 from aepretrain.report.numbers import ends_text, interval_text, p_text
-from aepretrain.spec import SCHEMA, Execution, Failure, Settings, TrainingSpec
 from tests.chaos.damage import rewrite
 from tests.conftest import ROOT
 
@@ -28,9 +29,9 @@ EXECUTION = Execution(jobs=1)
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=2)
 
 
-def train(store: tracking.Store, variant: str, seed: int = 0) -> suite.SingleResult:
+def train(store: tracking.Store, variant: str, seed: int = 0) -> runner.SingleResult:
     spec = TrainingSpec(variant=variant, network="fc", seed=seed, settings=SETTINGS)
-    return suite.run_single(spec, store, EXECUTION, lambda _: None)
+    return runner.run_single(spec, store, EXECUTION, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def filled(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tracking
     store.client.create_experiment("own", artifact_location=(folder / "artifacts").as_uri())
     store = tracking.open_store(store.uri, "own")
     with pytest.MonkeyPatch.context() as patched:  # exporting models takes seconds, and no bundle holds them
-        patched.setattr("aepretrain.suite.training.log_model", lambda *_: None)
+        patched.setattr("aepretrain.runner.jobs.log_model", lambda *_: None)
         for seed in (0, 1):
             train(store, "finetune", seed)
     return store
@@ -149,13 +150,13 @@ def test_a_grid_on_a_restored_store_trains_only_what_it_needs(
 ) -> None:
     export(filled, tmp_path / "bundle")
     tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))
-    events: list[suite.Event] = []
+    events: list[runner.Event] = []
     specs = [
         TrainingSpec(variant=variant, network="fc", seed=seed, settings=SETTINGS)
         for seed in (0, 1)
         for variant in ("pretrain", "finetune")
     ]
-    suite.run_grid(specs, store, EXECUTION, events.append, lambda _parent, _records: None)
+    runner.run_grid(specs, store, EXECUTION, events.append, lambda _parent, _records: None)
     assert {event.kind for event in events} == {"reused"}
 
 

@@ -19,18 +19,19 @@ import yaml
 from click.testing import CliRunner
 from mlflow.artifacts import load_text
 
-from aepretrain import data, suite, tracking
+from aepretrain import data, runner, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
+from aepretrain.config import STUDIES
 from aepretrain.data import mnist
-from aepretrain.spec import STUDIES, VARIANTS
+from aepretrain.variants import GRID_VARIANTS
 from tests.commands import mlflow_run
 from tests.conftest import ROOT
 from tests.grids import inline
 
 COMMANDS = [
     "grid",
-    *VARIANTS,
+    *GRID_VARIANTS,
     "study",
     "compare",
     "report",
@@ -213,7 +214,7 @@ def test_mnist_is_never_swapped_unless_asked(
     here: Callable[..., Printed], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
-    monkeypatch.setattr(suite, "local_pool", inline)  # likewise a server of workers
+    monkeypatch.setattr(runner, "local_pool", inline)  # likewise a server of workers
     options = ["grid", "--network", "fc", "--augmentation", "none", "--epochs", "1"]
     missing = here(*options)
     assert missing.code == 1
@@ -328,7 +329,7 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 def test_mlproject_has_every_command() -> None:
     reading = {"compare", "report", "encode", "onnx", "promote"}
-    assert set(entry_points()) == {"main", *VARIANTS, *STUDIES, "studies", *reading}
+    assert set(entry_points()) == {"main", *GRID_VARIANTS, *STUDIES, "studies", *reading}
 
 
 @pytest.mark.parametrize("names", [("pretrain", "frozen", "finetune"), (*STUDIES, "studies")])
@@ -339,7 +340,7 @@ def test_entry_points_that_differ_in_a_word(names: tuple[str, ...]) -> None:
     assert len(commands) == 1
 
 
-@pytest.mark.parametrize("name", ["main", *VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
+@pytest.mark.parametrize("name", ["main", *GRID_VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
     commands = {"main": "grid", "studies": "study", **dict.fromkeys(STUDIES, "study")}

@@ -8,9 +8,10 @@ import pytest
 from distributed import Client
 
 from aepretrain import tracking
+from aepretrain.config import Execution
 from aepretrain.data import Dataset
-from aepretrain.spec import Execution, Failure
-from aepretrain.suite.cluster import Cluster, check_hosts
+from aepretrain.errors import Failure
+from aepretrain.runner.dask import Cluster, check_hosts
 
 
 def cluster(resources: dict[str, float], *workers: dict[str, Any]) -> Cluster:

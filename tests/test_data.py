@@ -11,7 +11,7 @@ import torch
 
 from aepretrain import data
 from aepretrain.data import Dataset, mnist
-from aepretrain.spec import Failure, UsageError
+from aepretrain.errors import Failure, UsageError
 from tests.conftest import MNIST_DIR, needs_mnist
 
 VALUES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)

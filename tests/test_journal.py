@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 
-from aepretrain import suite, tracking
-from aepretrain.spec import Execution, Settings, TrainingSpec
-from aepretrain.tracking import Run, Sender, Store, StoreError, Unavailable, availability, journal, journals_folder
+from aepretrain import runner, tracking
+from aepretrain.config import Execution, Settings, TrainingSpec
+from aepretrain.tracking import Run, Sender, Store, StoreError, Unavailable, journal, journals_folder, retry
 from aepretrain.tracking.journal import Journal
 from aepretrain.tracking.operations import Operation
 from tests.runs import FIGURES, KEY, begin, stored
@@ -215,15 +215,15 @@ def test_what_another_process_could_not_upload_is_not_trained_again(
     execution = Execution(device="cpu")
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)
 
-    def away(event: suite.Event) -> None:
+    def away(event: runner.Event) -> None:
         if event.epoch is not None:
             refusals.code = INTERNAL_ERROR
 
     with pytest.raises(Unavailable):
-        suite.run_single(spec, Store(store.uri, store.experiment_id, 0.2), execution, away)
+        runner.run_single(spec, Store(store.uri, store.experiment_id, 0.2), execution, away)
     refusals.code = None
     monkeypatch.setattr(tracking, "recover", lambda _: 0)
-    suite.run_single(spec, store, execution, lambda _: None)
+    runner.run_single(spec, store, execution, lambda _: None)
     (only,) = store.search({"kind": "training"})
     assert only.info.status == "FINISHED"
 
@@ -241,7 +241,7 @@ def test_told_to_stop_during_its_last_write_a_training_is_finished(
 
     monkeypatch.setattr(Run, "end", signalled)
     with pytest.raises(SystemExit):
-        suite.run_single(spec, store, Execution(device="cpu"), lambda _: None)
+        runner.run_single(spec, store, Execution(device="cpu"), lambda _: None)
     (only,) = store.search({"kind": "training"})
     assert only.info.status == "FINISHED"
 
@@ -266,15 +266,15 @@ def test_a_parent_run_belongs_to_whom_entered_it_last(store: Store) -> None:
     ],
 )
 def test_which_errors_may_pass(error: Exception, passes: bool, can_be_mended: bool) -> None:
-    assert (availability.may_pass(error), availability.may_be_mended(error)) == (passes, can_be_mended)
+    assert (retry.may_pass(error), retry.may_be_mended(error)) == (passes, can_be_mended)
 
 
 def test_a_patient_client_waits_for_a_store_that_is_away_but_not_for_one_that_refuses(
     store: Store, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(availability, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.01)
     run_id = begin(store).run_id
-    patient = availability.patient(store.bare_client, 0.1)
+    patient = retry.patient(store.bare_client, 0.1)
     refusals.code = INVALID_PARAMETER_VALUE
     with pytest.raises(MlflowException):
         patient.log_batch(run_id, metrics=[])
@@ -288,7 +288,7 @@ def test_a_patient_client_waits_for_a_store_that_is_away_but_not_for_one_that_re
 
 
 def test_a_snapshot_that_was_not_finished_goes_with_the_others(tmp_path: Path) -> None:
-    file = suite.snapshots.SnapshotFile.of(tmp_path, ["key"], {})
+    file = runner.snapshots.SnapshotFile.of(tmp_path, ["key"], {})
     file.save({"a": 1})
     file.path.with_suffix(".partial").write_bytes(b"half")
     file.remove()

@@ -37,16 +37,16 @@ def test_equal_to_scikit_learn(num_classes: int, seed: int) -> None:
 
 def test_calibration_error_by_hand() -> None:
     # Bins of 1/15: 0.95 and 0.97 fall into the last (14/15 = 0.933 to 1), one of them right; 0.5 into another, right.
-    found = metrics.calibration_error(np.array([0.95, 0.97, 0.5]), np.array([True, False, True]))
+    found = metrics.expected_calibration_error(np.array([0.95, 0.97, 0.5]), np.array([True, False, True]))
     assert found == pytest.approx((2 * abs(0.96 - 0.5) + abs(0.5 - 1)) / 3)
-    assert metrics.calibration_error(np.ones(4), np.ones(4, bool)) == 0
+    assert metrics.expected_calibration_error(np.ones(4), np.ones(4, bool)) == 0
     upper_edge = np.array([2 / 15, 1.5 / 15])  # closed above: both in the second bin, where errors cancel
-    assert metrics.calibration_error(upper_edge, np.array([False, False])) == pytest.approx(3.5 / 30)
+    assert metrics.expected_calibration_error(upper_edge, np.array([False, False])) == pytest.approx(3.5 / 30)
 
 
 def test_calibrated_predictions_have_a_small_error() -> None:
     draw = np.random.default_rng(2)
     confidence_N = draw.uniform(0.1, 1, 200_000)
     right_N = draw.uniform(0, 1, 200_000) < confidence_N
-    assert metrics.calibration_error(confidence_N, right_N) < 0.01
-    assert metrics.calibration_error(confidence_N, draw.uniform(0, 1, 200_000) < 0.5) > 0.2
+    assert metrics.expected_calibration_error(confidence_N, right_N) < 0.01
+    assert metrics.expected_calibration_error(confidence_N, draw.uniform(0, 1, 200_000) < 0.5) > 0.2

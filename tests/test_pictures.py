@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aepretrain import data
+from aepretrain.errors import Failure
 from aepretrain.serving import prepare, read_picture
-from aepretrain.spec import Failure
 from benchmarks.pictures import RENDERINGS, agreement
 from tests.conftest import MNIST_DIR, needs_mnist
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from aepretrain.config import Execution, Settings, grid_specs
+from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.spec import Execution, Failure, Settings, grid_specs
-from aepretrain.suite.pool import Pool
-from aepretrain.suite.schedule import Schedule
-from aepretrain.suite.training import Event, Work
+from aepretrain.runner.jobs import Event, Work
+from aepretrain.runner.pool import Pool
+from aepretrain.runner.schedule import Schedule
 from aepretrain.tracking import Store, Unavailable
 
 SECONDS = {"pretrain": 5.0, "frozen": 1.0, "finetune": 3.0, "scratch": 2.0}

@@ -12,10 +12,11 @@ import sqlalchemy
 from sqlalchemy.orm import Session
 
 from aepretrain import tracking
+from aepretrain.config import TrainingSpec
+from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.spec import Failure, TrainingSpec
+from aepretrain.runner import pool
 from aepretrain.stopping import is_stopping, stop_if_told, stop_on, whole
-from aepretrain.suite import pool
 from aepretrain.tracking import DatasetReference, Store
 from tests.commands import start
 

@@ -7,12 +7,14 @@ import pytest
 
 from aepretrain import report
 from aepretrain.cli.results import look_at
+from aepretrain.config import Settings, TrainingSpec, grid_specs
+from aepretrain.errors import UsageError
 from aepretrain.records import Record
 from aepretrain.report.evaluations import PAIR_NAMES
 from aepretrain.report.labels import LABEL_VARIANTS
 from aepretrain.report.panel import Panel
-from aepretrain.spec import CLASSIFIERS, PROBES, Settings, TrainingSpec, UsageError, grid_specs
-from aepretrain.variants.evaluation import PAIRS
+from aepretrain.training.similarity import PAIRS
+from aepretrain.variants import CLASSIFIERS, PROBES
 from tests.answers import archive, record_of
 
 SEEDS = tuple(range(9))

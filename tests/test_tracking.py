@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from aepretrain import tracking
-from aepretrain.spec import SCHEMA, UsageError
+from aepretrain.config import SCHEMA
+from aepretrain.errors import UsageError
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid
 from tests.runs import FIGURES, KEY, SPEC, begin, finish, stored
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aepretrain import __version__
-from aepretrain.cli.asked import asked_for, with_available_dataset, workers
 from aepretrain.cli.options import (
     cell_options,
     cluster_options,
@@ -21,22 +20,17 @@ from aepretrain.cli.options import (
     settings_from,
     store_option,
 )
+from aepretrain.cli.request import asked_for, with_available_dataset, workers
 from aepretrain.cli.results import compare, export, import_, report_
 from aepretrain.cli.serving import encode, onnx, predict, promote
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
 from aepretrain.cli.sync import sync
-from aepretrain.spec import (
-    STUDIES,
-    VARIANTS,
-    Execution,
-    Failure,
-    TrainingSpec,
-    UsageError,
-    is_classifier,
-)
+from aepretrain.config import STUDIES, Execution, TrainingSpec
+from aepretrain.errors import Failure, UsageError
+from aepretrain.variants import GRID_VARIANTS, is_in_table
 
 if TYPE_CHECKING:
-    from aepretrain import suite, tracking
+    from aepretrain import runner, tracking
     from aepretrain.records import Record
 
 
@@ -64,7 +58,7 @@ def grid(**options: Any) -> None:
     asked = asked_for(options)
     from rich.console import Console
 
-    from aepretrain import report, suite
+    from aepretrain import report, runner
     from aepretrain.cli.display import Display
 
     if os.path.isfile(options["out"]):
@@ -75,10 +69,10 @@ def grid(**options: Any) -> None:
     store = open_store(options, asked.run_id)
     say_where(store)
     with workers(asked, store) as (make_pool, jobs), Display(Console(), asked.specs, jobs) as display:
-        result = suite.run_grid(
+        result = runner.run_grid(
             asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id, make_pool=make_pool
         )
-    if any(is_classifier(record.cell[2]) for record in result.records):
+    if any(is_in_table(record.cell[2]) for record in result.records):
         show(report.build_grid(result.records), Path(options["out"]))
     say_where(store)
     _complain_of_missing(result)
@@ -108,7 +102,7 @@ def study(name: str, **options: Any) -> None:
     asked = asked_for(options)
     from rich.console import Console
 
-    from aepretrain import data, suite, tracking
+    from aepretrain import data, runner, tracking
     from aepretrain.cli.display import Display
     from aepretrain.studies import STUDIES as KNOWN
 
@@ -121,7 +115,7 @@ def study(name: str, **options: Any) -> None:
         settings = asked.settings if one == "labels" else replace(asked.settings, labels=0, updates=0)
         specs = [spec for spec in replace(asked, settings=settings).specs if spec.variant in KNOWN[one].needs]
         with workers(asked, store) as (make_pool, jobs), Display(Console(), specs, jobs) as display:
-            result = suite.run_grid(
+            result = runner.run_grid(
                 specs,
                 store,
                 asked.execution,
@@ -140,7 +134,7 @@ def study(name: str, **options: Any) -> None:
     _complain_of_missing(*results)
 
 
-def _point_to_studies(run: "tracking.Run", results: "Mapping[str, suite.GridResult]") -> None:
+def _point_to_studies(run: "tracking.Run", results: "Mapping[str, runner.GridResult]") -> None:
     """Say in the run that ``mlflow run`` opened for all studies which runs are theirs."""
     from aepretrain import tracking
 
@@ -150,7 +144,7 @@ def _point_to_studies(run: "tracking.Run", results: "Mapping[str, suite.GridResu
     run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")
 
 
-def _complain_of_missing(*results: "suite.GridResult") -> None:
+def _complain_of_missing(*results: "runner.GridResult") -> None:
     failures = [f"{name}: {message}" for result in results for name, message in result.failures.items()]
     if failures:
         total = sum(len(result.records) for result in results) + len(failures)
@@ -161,7 +155,7 @@ def log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
     """Give a grid's parent run its table, and its experiment too."""
     from aepretrain import report, tracking
 
-    if any(is_classifier(record.cell[2]) for record in records):
+    if any(is_in_table(record.cell[2]) for record in records):
         table = report.build_grid(records)
         parent.log_files(report.files(table))
         parent.describe(report.markdown(table))
@@ -194,24 +188,24 @@ def _variant_command(variant: str) -> click.Command:
 def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from aepretrain import data, suite
+    from aepretrain import data, runner
     from aepretrain.cli.display import Display, summary
 
-    suite.load_plugins(execution)
-    suite.check([spec], execution)
+    runner.load_plugins(execution)
+    runner.check([spec], execution)
     data.load(spec.settings.dataset, execution.data_dir)
     run_id = adopted_run_id()
     store = open_store(options, run_id)
     console = Console()
     with Display(console, [spec], 1) as display:
-        result = suite.run_single(spec, store, execution, display.handle, run_id=run_id)
+        result = runner.run_single(spec, store, execution, display.handle, run_id=run_id)
     if result.reused:
         click.echo(f"{spec.name} is done already: {summary(result.record)} (--force trains it again)")
     click.echo(f"run {result.record.run_id}")
     say_where(store)
 
 
-for _variant in VARIANTS:
+for _variant in GRID_VARIANTS:
     _variant_command(_variant)
 
 

@@ -9,8 +9,8 @@ from typing import NoReturn
 import click
 
 from aepretrain.cli.commands import cli
+from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import redact
-from aepretrain.spec import Failure, UsageError
 from aepretrain.stopping import stop_on
 
 ENVIRONMENT = {

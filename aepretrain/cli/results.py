@@ -11,8 +11,9 @@ import click
 
 from aepretrain.cli.options import given_settings, setting_options, store_option
 from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show, write_files
+from aepretrain.config import NETWORKS, SMALLEST_EFFECT
+from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import redact
-from aepretrain.spec import NETWORKS, SMALLEST_EFFECT, Failure, UsageError
 
 if TYPE_CHECKING:
     from aepretrain import report, tracking
@@ -153,18 +154,13 @@ def _page(
 ) -> "tuple[report.Answer, dict[str, bytes]]":
     """The answer of those trainings of an archive that have the wanted settings, and its page as files."""
     from aepretrain import report
-    from aepretrain.records import Predictions
 
     records = report.choose(found.values(), wanted)
     grid = report.build_grid(records)
     planned = plan.num_seeds.keys() | plan.num_label_seeds.keys()
     if unknown := planned - {network for network, _ in grid.experiments} - set(NETWORKS):
         raise UsageError(f"planned_seeds has network {sorted(unknown)[0]!r}, of which nothing is finished")
-    answer = report.build_answer(
-        grid,
-        lambda record: Predictions.from_bytes(archive.artifact(record, "evidence/predictions.npz")),
-        plan,
-    )
+    answer = report.build_answer(grid, archive.outcomes, plan)
     everything = found.values()
     shown = _shown(records, everything, archive)
     return answer, report.page_files(answer, report.build_page(answer, everything, archive, shown))
@@ -172,9 +168,9 @@ def _page(
 
 def _shown(records: "Sequence[Record]", everything: "Iterable[Record]", archive: "Archive") -> "list[Record]":
     """The classifiers of these that are shown; before them the pretrainings they started from, and a look at codes."""
-    from aepretrain import suite
+    from aepretrain import runner
 
-    selected = suite.select(records)
+    selected = runner.select(records)
     pretrainings = {record.tags.get("pretraining_key") for record in selected}
     looks = [record for record in everything if record.cell[2] == "similarity"]
     mapped = [look_at(record, looks, archive) for record in selected if record.cell[2] == "finetune"]

@@ -10,8 +10,9 @@ import click
 
 from aepretrain.cli.options import store_option
 from aepretrain.cli.shared import adopted_run_id, open_store, say_where
-from aepretrain.spec import Execution, UsageError
-from aepretrain.writing import is_replaceable
+from aepretrain.config import Execution
+from aepretrain.errors import UsageError
+from aepretrain.files import is_replaceable
 
 if TYPE_CHECKING:
     from aepretrain import tracking
@@ -43,9 +44,9 @@ def _model_options(command: Command) -> Command:
 
 
 def _open(options: dict[str, Any], run_id: str | None = None) -> "tracking.Store":
-    from aepretrain import suite
+    from aepretrain import runner
 
-    suite.load_plugins(Execution(plugins=options["plugins"]))
+    runner.load_plugins(Execution(plugins=options["plugins"]))
     return open_store(options, run_id)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aepretrain.config import Execution
+from aepretrain.files import atomic_write
 from aepretrain.redaction import redact
-from aepretrain.spec import Execution
-from aepretrain.writing import replacing
 
 if TYPE_CHECKING:
     from aepretrain import report, tracking
@@ -63,5 +63,5 @@ def show(grid: "report.Grid", folder: Path) -> None:
 def write_files(folder: Path, files: "Mapping[str, bytes]") -> None:
     """Write files of these names into a folder, each at once."""
     for name, content in files.items():
-        with replacing(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             partial.write_bytes(content)

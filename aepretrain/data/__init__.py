@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aepretrain.config import derive_seed
 from aepretrain.data.dataset import (
     IMAGE_SIZE,
     NUM_CLASSES,
@@ -25,8 +26,8 @@ from aepretrain.data.dataset import (
     Split,
     with_digest,
 )
+from aepretrain.errors import Failure, UsageError
 from aepretrain.registry import Registry, require
-from aepretrain.spec import Failure, UsageError, derive_seed
 
 __all__ = [
     "DATASETS",

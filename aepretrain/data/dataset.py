@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aepretrain.spec import Failure
+from aepretrain.errors import Failure
 
 IMAGE_SIZE = (28, 28)
 NUM_CLASSES = 10

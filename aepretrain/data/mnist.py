@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor
 
 from aepretrain.data.dataset import IMAGE_SIZE, Dataset, DatasetMissing, with_digest
-from aepretrain.spec import Failure
+from aepretrain.errors import Failure
 
 IMAGES_MAGIC, LABELS_MAGIC = 0x0803, 0x0801
 """IDX: two zero bytes, type 8 (unsigned byte), number of axes."""

@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aepretrain import stats
-from aepretrain.metrics import calibration_error
-from aepretrain.records import Predictions, Record
+from aepretrain.config import derive_seed
+from aepretrain.records import Outcomes, Record
 from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Cell, Experiment, Grid
 from aepretrain.report.pairs import BySeed, paired, pairs
-from aepretrain.spec import derive_seed
 from aepretrain.stats import Comparison, CrossedInterval, Estimate
 
 RANDOM_STATE = 20_240_229
 """Of all that is drawn for a report: random flips and resamples. Fixed, so that a report can be made again."""
 
-ReadPredictions = Callable[[Record], Predictions]
+ReadOutcomes = Callable[[Record], Outcomes]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ SECONDARY = {
 }
 
 
-def build_answer(grid: Grid, predictions: ReadPredictions, plan: Plan) -> Answer:
+def build_answer(grid: Grid, outcomes: ReadOutcomes, plan: Plan) -> Answer:
     """Compare what is paired by seed in each experiment of the grid; what is missing is left out.
 
     The four published experiments are judged; those of other networks are compared without a verdict.
@@ -132,7 +131,7 @@ def build_answer(grid: Grid, predictions: ReadPredictions, plan: Plan) -> Answer
             if len(first_S):
                 draw = draw_for(name, experiment)
                 secondary[name, experiment] = stats.compare(first_S, second_S, draw, plan.smallest_effect)
-    of_runs = {record.run_id: predictions(record) for cell in grid.cells.values() for record in cell.records}
+    of_runs = {record.run_id: outcomes(record) for cell in grid.cells.values() for record in cell.records}
     right = {experiment: _right(grid, experiment, of_runs) for experiment in primary}
     return Answer(
         grid=grid,
@@ -165,11 +164,11 @@ def sides(
 
 
 def _right(
-    grid: Grid, experiment: Experiment, of_runs: Mapping[str, Predictions]
+    grid: Grid, experiment: Experiment, of_runs: Mapping[str, Outcomes]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which test images finetune and scratch classify rightly, [S, N] each."""
     first_SN, second_SN = (
-        np.stack([one.predicted_N == one.labels_N for one in (of_runs[record.run_id] for record in records)])
+        np.stack([of_runs[record.run_id].correct_N for record in records])
         for records in pairs(*sides(grid, experiment))
     )
     return first_SN, second_SN
@@ -185,14 +184,8 @@ def _new_images(finetune_SN: NDArray[np.bool_], scratch_SN: NDArray[np.bool_], d
     )
 
 
-def _calibration(of_seeds: Sequence[Predictions]) -> Calibration:
-    """Probabilities are kept as half-precision logarithms: three significant digits."""
-    errors = [
-        calibration_error(np.exp(-one.nll_predicted_N.astype(np.float64)), one.predicted_N == one.labels_N)
-        for one in of_seeds
-    ]
-    nll = [float(np.mean(one.nll_label_N, dtype=np.float64)) for one in of_seeds]
-    return Calibration(np.array(nll), np.array(errors))
+def _calibration(of_seeds: Sequence[Outcomes]) -> Calibration:
+    return Calibration(np.array([one.nll for one in of_seeds]), np.array([one.ece for one in of_seeds]))
 
 
 def _reproduced(grid: Grid) -> Iterable[Reproduced]:

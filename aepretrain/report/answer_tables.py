@@ -3,12 +3,12 @@
 import numpy as np
 
 from aepretrain import stats
+from aepretrain.config import format_seeds
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.grid import DATASET_TITLES, METRIC_NAMES, Cell, Experiment, Score, title
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed, spread_text
 from aepretrain.report.table import MISSING, Table
 from aepretrain.report.wording import verdict_words
-from aepretrain.spec import format_seeds
 from aepretrain.stats import Comparison
 
 

@@ -9,10 +9,10 @@ from aepretrain import figures
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.answer_tables import answer_tables, calibration_table, grid_tables, reproduction_table
-from aepretrain.report.found import Found, num_at_limit, values_of
 from aepretrain.report.grid import Experiment, Grid, Score, title
 from aepretrain.report.pairs import paired
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.query import Found, num_at_limit, values_of
 from aepretrain.report.table import Table, figure
 from aepretrain.report.wording import reproduction_sentence
 

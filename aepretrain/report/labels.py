@@ -5,16 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from aepretrain import figures, stats
+from aepretrain.config import LABELS
 from aepretrain.records import Record
 from aepretrain.report.answer import Plan, draw_for
-from aepretrain.report.found import PROBE_NAMES, Found, score_of, values_of
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.numbers import interval_text, p_text
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.query import PROBE_NAMES, Found, score_of, values_of
 from aepretrain.report.table import MISSING, Table
 from aepretrain.report.wording import verdict_words
-from aepretrain.spec import LABELS
 from aepretrain.stats import Comparison
 
 LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")

@@ -9,15 +9,15 @@ from aepretrain.report.answer import Answer, Plan
 from aepretrain.report.answer_tables import answer_tables, grid_tables
 from aepretrain.report.controls import controls_panel
 from aepretrain.report.evaluations import robustness_panel, similarity_panel
-from aepretrain.report.found import Found
 from aepretrain.report.grid import Grid, title
 from aepretrain.report.grid_panels import grid_panels
 from aepretrain.report.labels import labels_panel
-from aepretrain.report.made import made_panel
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.provenance import made_panel
+from aepretrain.report.query import Found
 from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
 from aepretrain.report.wording import reproduction_sentence, sentences
-from aepretrain.spec import CLASSIFIERS
+from aepretrain.variants import CLASSIFIERS
 
 TITLE = "Does pretraining an autoencoder help classification?"
 SHOWN_TEXT = (

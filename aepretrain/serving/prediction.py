@@ -1,4 +1,4 @@
-"""What a finished training makes of pictures: probabilities of classes, or codes.
+"""Class probabilities and codes of pictures by a finished training.
 
 Shapes: N images, C channels, H rows, W columns, K classes, D code features.
 """
@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from aepretrain.errors import Failure
+from aepretrain.files import atomic_write
 from aepretrain.records import Record
 from aepretrain.serving.pictures import SUFFIXES, read_picture
-from aepretrain.spec import Failure
 from aepretrain.tracking import Store
-from aepretrain.variants import encoding_module, parse_weights, scoring_module
-from aepretrain.writing import replacing
+from aepretrain.training import encoding_module, parse_weights, scoring_module
 
 BATCH = 256
-"""Pictures at once, so that a folder of any size fits into memory."""
+"""Pictures in a batch, so that a folder of any size fits into memory."""
 
 Floats = NDArray[np.float32]
 
@@ -37,19 +37,19 @@ def load_encoder(store: Store, record: Record) -> nn.Module:
 
 
 def read_pictures(paths: Sequence[Path]) -> Floats:
-    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for one that is none."""
+    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for a file that is not a picture."""
     return np.stack([read_picture(path) for path in paths])
 
 
 def apply(module: nn.Module, images_NHW: Floats) -> Floats:
-    """What a module makes of images, [N, K] or [N, D]."""
+    """The outputs of a module for images, [N, K] or [N, D]."""
     with torch.inference_mode():
         outputs: Floats = module(torch.from_numpy(images_NHW).unsqueeze(1)).numpy()
     return outputs
 
 
 def most_probable(probs_K: Floats, num: int) -> list[tuple[int, float]]:
-    """The most probable classes, each with its probability, the first first."""
+    """The `num` most probable classes with their probabilities, in descending order."""
     return [(int(k), float(probs_K[k])) for k in np.argsort(-probs_K, kind="stable")[:num]]
 
 
@@ -65,13 +65,13 @@ def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: d
     """Write the codes of pictures as Parquet, and give how many features a code has.
 
     Columns are ``file`` (the name) and ``code`` (a list of D numbers); `about` goes into the file's metadata. Raises
-    `Failure` for a picture that is none or a file that cannot be written; then nothing is there that was not before.
+    `Failure` for a file that is not a picture, or a target that cannot be written; the target is then unchanged.
     """
     batches = _coded(module, paths)
     first = next(batches)
     schema = first.schema.with_metadata(about)
     with (
-        replacing(target) as partial,
+        atomic_write(target) as partial,
         partial.open("wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):

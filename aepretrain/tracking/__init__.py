@@ -5,15 +5,15 @@ nor environment variables decide where a number goes. Importing MLflow takes sec
 late by whoever must answer quickly.
 """
 
-from aepretrain.tracking.availability import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
 from aepretrain.tracking.bundle import Bundle, read_bundle
+from aepretrain.tracking.connect import default_uri, open_store, ui_hint
 from aepretrain.tracking.journal import Sender, journals_folder
+from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote, serve_hint
 from aepretrain.tracking.models import log_model
-from aepretrain.tracking.opening import default_uri, open_store, ui_hint
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
-from aepretrain.tracking.registry import CHAMPION, Promotion, promote, serve_hint
-from aepretrain.tracking.run import DatasetReference, Run, listing, run_link
-from aepretrain.tracking.runs import ending, open_grid, open_training, point_to
+from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
+from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, point_to
+from aepretrain.tracking.run_writer import DatasetReference, Run, listing, run_link
 from aepretrain.tracking.store import Store
 from aepretrain.tracking.transfer import export, restore
 

@@ -21,8 +21,8 @@ from typing import Self
 from mlflow import MlflowClient
 
 from aepretrain.redaction import redact
-from aepretrain.tracking.availability import StoreError, Unavailable, delays, is_full, may_be_mended, one_line
 from aepretrain.tracking.operations import Operation, merged
+from aepretrain.tracking.retry import StoreError, Unavailable, delays, is_full, may_be_mended, one_line
 from aepretrain.tracking.store import TAG, Store
 
 LAST_WORDS_S = 3.0

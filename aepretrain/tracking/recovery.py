@@ -5,9 +5,9 @@ from contextlib import contextmanager, suppress
 
 from mlflow.entities import Run as StoredRun
 
-from aepretrain.tracking.availability import StoreError, Unavailable, may_pass, one_line
 from aepretrain.tracking.journal import Journal, journals_folder
-from aepretrain.tracking.runs import end_orphan, has_locks_here
+from aepretrain.tracking.retry import StoreError, Unavailable, may_pass, one_line
+from aepretrain.tracking.run_lifecycle import end_orphan, has_locks_here
 from aepretrain.tracking.store import TAG, Store
 
 

@@ -24,10 +24,11 @@ from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from aepretrain.records import Record, curve_of
+from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
+from aepretrain.errors import UsageError
+from aepretrain.records import PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.redaction import redact
-from aepretrain.spec import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings, UsageError
-from aepretrain.tracking.availability import StoreError, one_line, patient
+from aepretrain.tracking.retry import StoreError, one_line, patient
 
 TAG = "aepretrain."
 """Every tag of ours begins so. Queries use tags, never parameters, which MLflow itself may have written first."""
@@ -171,6 +172,10 @@ class Store:
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether a training has an artifact at ``folder/name``."""
         return path in (one.path for one in self.client.list_artifacts(record.run_id, path.rpartition("/")[0]))
+
+    def outcomes(self, record: Record) -> Outcomes:
+        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
+        return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""

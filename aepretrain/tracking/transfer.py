@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from aepretrain.config import SCHEMA, canonical_json
+from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.spec import SCHEMA, Failure, canonical_json
 from aepretrain.stopping import whole
 from aepretrain.tracking.bundle import (
     ARTIFACTS,
@@ -26,8 +27,8 @@ from aepretrain.tracking.bundle import (
     Training,
     digest_of,
 )
-from aepretrain.tracking.run import DatasetReference, Run, run_link
-from aepretrain.tracking.runs import ending, open_import
+from aepretrain.tracking.run_lifecycle import ending, open_import
+from aepretrain.tracking.run_writer import DatasetReference, Run, run_link
 from aepretrain.tracking.store import Store
 
 KEPT = ("evidence",)

@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from aepretrain.config import Settings
 from aepretrain.networks import Network
-from aepretrain.spec import Settings
 from benchmarks import obvious
 
 

@@ -13,8 +13,8 @@ from skorch.callbacks import Checkpoint
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
+from aepretrain.config import Settings
 from aepretrain.networks import NUM_CLASSES, Network
-from aepretrain.spec import Settings
 from benchmarks import obvious
 
 

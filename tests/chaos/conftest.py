@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from aepretrain import data, suite, tracking
+from aepretrain import data, runner, tracking
+from aepretrain.config import Execution, Settings, grid_specs
 from aepretrain.data import mnist
 from aepretrain.records import Predictions
-from aepretrain.spec import Execution, Settings, grid_specs
 from tests.chaos.damage import copied, original
 from tests.commands import Command, Done, anew, forked, start
 from tests.conftest import HAS_MNIST, MNIST_DIR, Once
@@ -30,7 +30,7 @@ QUICK = """
 from aepretrain import tracking
 from aepretrain.data import mnist
 from aepretrain.data.dataset import with_digest
-from aepretrain.suite import snapshots
+from aepretrain.runner import snapshots
 
 load_whole = mnist.load
 
@@ -211,11 +211,11 @@ def expected(options: tuple[str, ...], template: Path, once: Once) -> dict[str, 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             patch.setattr(mnist, "load", mnist.load)  # so that what the plugin changes is undone
-            patch.setattr(suite.snapshots, "INTERVAL_S", suite.snapshots.INTERVAL_S)
+            patch.setattr(runner.snapshots, "INTERVAL_S", runner.snapshots.INTERVAL_S)
             patch.setattr(tracking, "log_model", tracking.log_model)
             patch.setattr(data, "_loaded", {})
             exec(QUICK, {})  # noqa: S102  # ours
-            suite.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline)
+            runner.run_grid(specs, store, execution, lambda _: None, lambda *_: None, make_pool=inline)
         path.write_bytes(pickle.dumps(stored(store)))
 
     found: dict[str, Any] = pickle.loads(once("expected.pickle", train).read_bytes())  # noqa: S301  # ours

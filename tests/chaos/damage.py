@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aepretrain import suite, tracking
-from aepretrain.spec import CLASSIFIERS, Execution, Settings, TrainingSpec
+from aepretrain import runner, tracking
+from aepretrain.config import Execution, Settings, TrainingSpec
+from aepretrain.variants import CLASSIFIERS
 from tests.conftest import Once
 
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)
@@ -39,10 +40,10 @@ def original(template: Path, once: Once) -> Path:
         store.client.create_experiment("own", artifact_location=(folder / "artifacts").as_uri())
         store = tracking.open_store(store.uri, "own")
         with pytest.MonkeyPatch.context() as patched:  # exporting models takes seconds
-            patched.setattr("aepretrain.suite.training.log_model", lambda *_: None)
+            patched.setattr("aepretrain.runner.jobs.log_model", lambda *_: None)
             for variant in CLASSIFIERS:
                 spec = TrainingSpec(variant=variant, network="fc", settings=SETTINGS)
-                suite.run_single(spec, store, Execution(), lambda _: None)
+                runner.run_single(spec, store, Execution(), lambda _: None)
 
     return once("original", train)
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from aepretrain import tracking
+from aepretrain.errors import Failure
 from aepretrain.records import EPOCH_METRICS
-from aepretrain.spec import Failure
 from tests.chaos.damage import cut, flip, rewrite, splice
 from tests.commands import aepretrain
 

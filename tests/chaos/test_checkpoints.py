@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from aepretrain import networks, tracking
-from aepretrain.spec import Failure, TrainingSpec
-from aepretrain.variants import dump_weights, parse_weights, scoring_module
+from aepretrain.config import TrainingSpec
+from aepretrain.errors import Failure
+from aepretrain.training import dump_weights, parse_weights, scoring_module
 from tests.chaos.damage import OPTIONS, SETTINGS, cut, flip, splice
 from tests.commands import aepretrain
 

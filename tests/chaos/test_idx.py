@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from aepretrain.data import mnist
-from aepretrain.spec import Failure
+from aepretrain.errors import Failure
 from tests.chaos.damage import Mutation, cut, flip, splice
 from tests.commands import Done, aepretrain
 from tests.conftest import MNIST_DIR, needs_mnist

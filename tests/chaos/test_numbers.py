@@ -10,10 +10,12 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
-from aepretrain import tracking, variants
+from aepretrain import tracking, training
+from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
+from aepretrain.errors import Failure
 from aepretrain.records import Predictions
-from aepretrain.spec import CLASSIFIERS, PROBES, VARIANTS, Failure, Settings, TrainingSpec, grid_specs
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS, PROBES
 from tests.commands import aepretrain
 from tests.grids import grid
 
@@ -51,7 +53,7 @@ def test_what_explodes_ends_as_failed_or_with_figures_that_are_right(
             assert "not finite" in result.failures[names[variant]]
     finished = {record.cell[2]: record for record in store.records().values()}
     assert finished.keys() == {variant for variant, run in runs.items() if run.info.status == "FINISHED"}
-    assert len(finished) + len(result.failures) == len(VARIANTS)
+    assert len(finished) + len(result.failures) == len(GRID_VARIANTS)
     done = aepretrain("compare", folder=tmp_path, MLFLOW_TRACKING_URI=store.uri)
     shown = finished.keys() & set(CLASSIFIERS)
     assert done.code == (0 if shown else 1), done.err
@@ -64,7 +66,7 @@ def test_what_explodes_ends_as_failed_or_with_figures_that_are_right(
             content = store.artifact(finished[cell["variant"]], "evidence/predictions.npz")
             found = Predictions.from_bytes(content)
             assert cell["accuracy"] == accuracy_score(found.labels_N, found.predicted_N)
-    print(f"exploding: {options}: finished {sorted(finished)}, failed {sorted(VARIANTS - finished.keys())}")
+    print(f"exploding: {options}: finished {sorted(finished)}, failed {sorted(GRID_VARIANTS - finished.keys())}")
 
 
 def test_weights_that_do_for_validation_but_not_for_the_test_fail(images: Dataset) -> None:
@@ -79,9 +81,9 @@ def test_weights_that_do_for_validation_but_not_for_the_test_fail(images: Datase
     assert str(outcome) == "with the weights of epoch 1, these figures are not finite: test_loss"
 
 
-def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, variants.Outcome | Failure]:
+def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, training.Outcome | Failure]:
     """What becomes of each variant on a dataset; those that need a pretraining that failed are left out."""
-    found: dict[str, variants.Outcome | Failure] = {}
+    found: dict[str, training.Outcome | Failure] = {}
     sources: dict[str, Weights] = {}
     for variant in ("pretrain", *wanted):
         spec = TrainingSpec(variant=variant, network="fc", settings=settings)
@@ -89,9 +91,9 @@ def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, va
             given = {name: sources[name] for name in spec.sources if name in sources} | (
                 {"other": sources["scratch"]} if "other" in spec.sources else {}
             )
-            (found[variant],) = variants.run([spec], dataset, torch.device("cpu"), [given], lambda *_: None)
+            (found[variant],) = training.run([spec], dataset, torch.device("cpu"), [given], lambda *_: None)
             outcome = found[variant]
-            if isinstance(outcome, variants.Outcome):
+            if isinstance(outcome, training.Outcome):
                 sources[variant] = dict(outcome.weights)
     return found
 
@@ -114,7 +116,7 @@ def without_class(images: Dataset, missing: int, parts: tuple[str, ...]) -> Data
 @pytest.mark.parametrize("parts", [("train",), ("test",), ("train", "test")], ids=" and ".join)
 def test_a_class_that_is_missing_counts_as_scikit_learn_has_it(images: Dataset, parts: tuple[str, ...]) -> None:
     for variant, outcome in outcomes(without_class(images, 3, parts), SETTINGS, *ALL).items():
-        assert isinstance(outcome, variants.Outcome), (variant, outcome)
+        assert isinstance(outcome, training.Outcome), (variant, outcome)
         assert all(map(math.isfinite, outcome.metrics.values())), variant
         found = outcome.evidence.predictions
         if found is not None:

@@ -17,7 +17,7 @@ PRELOADED = """
 import os
 import time
 from aepretrain.data import digits
-from aepretrain.suite import cluster
+from aepretrain.runner import cluster
 from aepretrain.tracking import journal
 
 adopt, perform = cluster.adopt, cluster.perform

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from aepretrain import suite, tracking
-from aepretrain.spec import AUGMENTATIONS, Execution, Settings, grid_specs
+from aepretrain import runner, tracking
+from aepretrain.config import AUGMENTATIONS, Execution, Settings, grid_specs
 from tests.chaos.conftest import stored
 from tests.grids import artifacts, inline
 from tests.integration.services import ADMIN, mlflow_server, postgresql
@@ -51,7 +51,7 @@ def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         patch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
         for augmentations, seeds in (("none",), (0, 1)), (AUGMENTATIONS, (2,)), (AUGMENTATIONS, (3,)):
             specs = grid_specs(("fc",), augmentations, seeds, settings)
-            suite.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
+            runner.run_grid(specs, store, Execution(device="cpu"), lambda _: None, lambda *_: None, make_pool=inline)
     return everything(store)
 
 

@@ -12,7 +12,7 @@ import pytest
 from distributed import Client, Worker
 from mlflow.entities import Run
 
-from aepretrain import suite, tracking
+from aepretrain import runner, tracking
 from aepretrain.tracking import StoreError
 from tests.chaos.conftest import wait_for
 from tests.commands import aepretrain
@@ -71,7 +71,7 @@ def test_four_workers_store_on_the_server_what_they_store_in_sqlite(
     assert PASSWORDS["trainer"] not in remote.stdout + compared.out
 
     log_in(monkeypatch, "reader")
-    shown = {record.seed for record in suite.select(store.records().values()) if record.cell[2] == "scratch"}
+    shown = {record.seed for record in runner.select(store.records().values()) if record.cell[2] == "scratch"}
     (other,) = {0, 1} - shown  # whose model nobody has exported, and the reader may not
     as_reader = on_server | credentials("reader") | {"MLFLOW_EXPERIMENT_NAME": "reading"}
     read = aepretrain(*OWN[:-1], str(other), "--out", "read", folder=tmp_path, **as_reader)

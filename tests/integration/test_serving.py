@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import requests
 
-from aepretrain import serving, suite, tracking
+from aepretrain import runner, serving, tracking
+from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.data import Dataset
 from aepretrain.records import Record
-from aepretrain.spec import Execution, Settings, TrainingSpec
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -33,7 +33,7 @@ def record(store: tracking.Store, small: Settings) -> Record:
     """A convolutional classifier that has learned something; its run has its model."""
     settings = replace(small, cls_epochs=10, lr=0.01)
     spec = TrainingSpec(variant="scratch", network="conv", augmentation="none", seed=0, settings=settings)
-    run_id = suite.run_single(spec, store, Execution(device="cpu"), lambda _: None).record.run_id
+    run_id = runner.run_single(spec, store, Execution(device="cpu"), lambda _: None).record.run_id
     return store.record(run_id)
 
 

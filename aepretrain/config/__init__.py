@@ -1,0 +1,45 @@
+"""What identifies a training: every option with its default, and the key made from them.
+
+Nothing here trains or stores anything. `Settings` holds the options that a whole grid shares, `TrainingSpec` adds
+which cell and seed is meant, and `TrainingSpec.identity` names exactly those fields that the result depends on.
+`Execution` is apart: how a training is carried out is never part of what it is.
+"""
+
+from aepretrain.config.execution import Execution
+from aepretrain.config.names import (
+    AUGMENTATIONS,
+    DATASETS,
+    IN_EVERY_IDENTITY,
+    LABELS,
+    NETWORKS,
+    SCHEMA,
+    SMALLEST_EFFECT,
+    STUDIES,
+    VARIED_BY_STUDIES,
+)
+from aepretrain.config.seeds import derive_seed, format_seeds, parse_seeds
+from aepretrain.config.settings import Settings
+from aepretrain.config.training import TrainingSpec, canonical_json, grid_key, grid_options, grid_specs, identity_key
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "IN_EVERY_IDENTITY",
+    "LABELS",
+    "NETWORKS",
+    "SCHEMA",
+    "SMALLEST_EFFECT",
+    "STUDIES",
+    "VARIED_BY_STUDIES",
+    "Execution",
+    "Settings",
+    "TrainingSpec",
+    "canonical_json",
+    "derive_seed",
+    "format_seeds",
+    "grid_key",
+    "grid_options",
+    "grid_specs",
+    "identity_key",
+    "parse_seeds",
+]

@@ -1,0 +1,34 @@
+"""Names and bounds of the experiment that options refer to."""
+
+SCHEMA = 3
+"""Part of every key. Raised whenever a change of the code changes a result."""
+
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+NETWORKS = ("fc", "conv")
+AUGMENTATIONS = ("none", "erasing")
+"""What is built in. These are the networks and augmentations of the source's grid; plugins add others."""
+
+STUDIES = ("controls", "labels", "robustness", "similarity")
+LABELS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 0)
+"""Numbers of labelled training images in the study of labels; 0 = all."""
+
+VARIED_BY_STUDIES = ("ae_target", "cls_epochs", "labels", "patience", "updates")
+"""The settings in which a study's trainings may differ from those of the grid that it is about."""
+
+IN_EVERY_IDENTITY = ("dataset", "split", "normalize", "batch_size", "lr")
+"""The settings that every training depends on."""
+
+SMALLEST_EFFECT = 0.001
+"""The smallest difference of accuracies that counts as relevant: 10 of 10,000 test images."""
+
+MAX_SEEDS = 100_000
+"""More seeds in one command are taken for a typing error."""
+
+MAX_COUNT = 1_000_000_000
+"""So are more steps, images or epochs; libraries fail at some larger number each."""
+
+MAX_PROCESSES = 1024
+"""So are more threads or worker processes: OpenMP crashes where the system gives it no more."""
+
+MAX_SEED = 10**18 - 1
+MAX_FLOAT32 = 3.4e38

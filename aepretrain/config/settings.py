@@ -1,0 +1,153 @@
+"""The options that a whole grid shares, each with its default, its help text and what is allowed."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from aepretrain.config.names import DATASETS, MAX_COUNT, MAX_FLOAT32
+from aepretrain.errors import UsageError
+from aepretrain.variants import CLASSIFICATION, PRETRAINING
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value has the form of a name. Whether it is registered is checked after plugins are loaded."""
+    return isinstance(value, str) and value.replace("-", "_").isidentifier()
+
+
+def _option(
+    default: Any,
+    help: str,
+    allowed: str,
+    check: Callable[[Any], bool] | tuple[str, ...],
+    part: str = "all",
+    *,
+    silent: bool = False,
+) -> Any:
+    """A dataclass field with its help text, its check, and the trainings that depend on it.
+
+    `part` is ``all``, a stage, or ``augmentation:NAME`` for the augmentation that uses it. A `silent` option is part of
+    an identity only where it is not at its default: it was added later, and older trainings keep their keys.
+    """
+    metadata = {"help": help, "allowed": allowed, "check": check, "part": part, "silent": silent}
+    return field(default=default, metadata=metadata)
+
+
+def _choice(default: str, help: str, choices: tuple[str, ...], part: str = "all") -> Any:
+    return _option(default, help, "one of " + ", ".join(choices), choices, part)
+
+
+def _count(default: int, help: str, least: int = 1, part: str = "all", *, silent: bool = False) -> Any:
+    allowed = f"an integer from {least} to {MAX_COUNT}"
+    return _option(default, help, allowed, lambda value: least <= value <= MAX_COUNT, part, silent=silent)
+
+
+def _is_pair(value: Any, upper: float) -> bool:
+    return len(value) == 2 and all(map(math.isfinite, value)) and 0 < value[0] <= value[1] <= upper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options that a whole grid shares. Defaults are those of EXPERIMENT.md, fixed beforehand.
+
+    Raises `UsageError`, naming the field, the value and what is allowed.
+    """
+
+    dataset: str = _option(
+        "mnist",
+        f"Images to train and test on: {', '.join(DATASETS)} or a registered name.",
+        f"{', '.join(DATASETS)} or a registered name: letters, digits, _ and -",
+        is_name,
+    )
+    split: str = _choice(
+        "random",
+        "How training images are divided into training and validation: drawn from the seed, drawn with equal class "
+        "shares, or seed 0's draw for every seed.",
+        ("random", "stratified", "fixed"),
+    )
+    normalize: str = _choice(
+        "none", "Pixels as they are in [0, 1], or shifted and scaled by MNIST's mean and deviation.", ("none", "mnist")
+    )
+    erase_scale: tuple[float, float] = _option(
+        (0.1, 0.15),
+        "Smallest and largest share of an image's area that is erased.",
+        "two numbers with 0 < first <= second <= 1",
+        lambda value: _is_pair(value, 1.0),
+        "augmentation:erasing",
+    )
+    erase_ratio: tuple[float, float] = _option(
+        (0.3, 3.3),
+        "Smallest and largest aspect ratio (height / width) of the erased rectangle.",
+        "two numbers with 0 < first <= second",
+        lambda value: _is_pair(value, math.inf),
+        "augmentation:erasing",
+    )
+    erase_value: float = _option(
+        0.0,
+        "Pixel value written into the rectangle, before normalising.",
+        f"a number from -{MAX_FLOAT32:g} to {MAX_FLOAT32:g}",
+        lambda value: -MAX_FLOAT32 <= value <= MAX_FLOAT32,
+        "augmentation:erasing",
+    )
+    batch_size: int = _count(128, "Images per step.")
+    lr: float = _option(
+        0.001, "Learning rate of Adam.", "a finite number > 0", lambda value: math.isfinite(value) and value > 0
+    )
+    patience: int = _count(10, "Stop after this many epochs without a lower validation loss; 0 = never stop early.", 0)
+    ae_epochs: int = _count(50, "Epochs of pretraining at most.", 1, PRETRAINING)
+    cls_epochs: int = _count(50, "Epochs of a classifier at most.", 1, CLASSIFICATION)
+    labels: int = _option(
+        0,
+        "Training images with a label, class-balanced and drawn from the seed; 0 = all. Validated on a fifth as many "
+        "further images, at least 10. Pretraining uses all images anyway.",
+        f"0 or an integer from 10 to {MAX_COUNT}",
+        lambda value: value == 0 or 10 <= value <= MAX_COUNT,
+        CLASSIFICATION,
+        silent=True,
+    )
+    updates: int = _count(
+        0,
+        "Train a classifier for exactly so many steps, whatever the number of labels, instead of for epochs and with "
+        "patience; 0 = by epochs.",
+        0,
+        CLASSIFICATION,
+        silent=True,
+    )
+    objective: str = _option(
+        "reconstruct",
+        "What pretraining learns to do: reconstruct or a registered name.",
+        "reconstruct or a registered name: letters, digits, _ and -",
+        is_name,
+        PRETRAINING,
+        silent=True,
+    )
+    ae_target: str = _choice(
+        "input",
+        "What the autoencoder has to reproduce: its input as augmented, or the clean image.",
+        ("input", "clean"),
+        PRETRAINING,
+    )
+    ae_loss: str = _choice(
+        "mse", "Loss of the autoencoder: squared error, or cross-entropy on logits.", ("mse", "bce"), PRETRAINING
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            if isinstance(option.default, float):  # 1 and 1.0 are one value and have one key
+                object.__setattr__(self, option.name, float(getattr(self, option.name)))
+            elif isinstance(option.default, tuple):
+                object.__setattr__(self, option.name, tuple(map(float, getattr(self, option.name))))
+            require_allowed(
+                option.name, getattr(self, option.name), option.metadata["check"], option.metadata["allowed"]
+            )
+        if self.ae_loss == "bce" and not (self.normalize == "none" and 0 <= self.erase_value <= 1):
+            raise UsageError(
+                "ae_loss='bce' needs targets in [0, 1]: use it with normalize='none' and erase_value from 0 to 1"
+            )
+
+
+def require_allowed(name: str, value: Any, check: Callable[[Any], bool] | tuple[str, ...], allowed: str) -> None:
+    """Raise `UsageError`, naming an option, its value and what is allowed, where the value is not."""
+    valid = value in check if isinstance(check, tuple) else check(value)
+    if not valid:
+        raise UsageError(f"{name}={value!r} is not allowed: it must be {allowed}")

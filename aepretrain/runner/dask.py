@@ -1,0 +1,263 @@
+"""Workers on a Dask cluster, of one host or many; needs the extra ``dask``.
+
+A worker is a process with one thread. It is sent the dataset once, when it joins, and a cell at a time. Dask gives the
+cell of a worker that dies to another one, up to four times (``distributed.scheduler.allowed-failures``).
+"""
+
+import logging
+import os
+import pickle
+import queue
+import socket
+import time
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from distributed import Client, Scheduler, Status, Worker, WorkerPlugin, get_worker
+
+from aepretrain import tracking, training
+from aepretrain.config import Execution, TrainingSpec
+from aepretrain.data import Dataset, adopt
+from aepretrain.errors import Failure
+from aepretrain.records import Record
+from aepretrain.redaction import redact
+from aepretrain.runner.jobs import Event, Work, perform
+from aepretrain.runner.plugins import load_plugins
+from aepretrain.runner.pool import Pool
+
+CONNECT_S = 10
+FIRST_WORKER_S = 60
+"""How long to wait for a first worker."""
+
+COUNT_INTERVAL_S = 5.0
+"""Workers that join later get work after so long at most."""
+
+EPOCH_INTERVAL_S = 1.0
+"""A worker tells of its epochs no more often than this, for all that is told goes through the scheduler."""
+
+PASSED_ON = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_HTTP_REQUEST_")
+"""How variables begin that a worker is told, where it has no value of its own. Credentials are never sent."""
+
+CLOSING = (Status.closing, Status.closed, Status.failed)
+
+THREADS = "the cluster has workers with several threads: start all with --nthreads 1, for two cells in a process mix"
+
+LOST = "the cluster's scheduler is lost; what is finished is kept, and the same command goes on from there"
+
+
+class Cluster:
+    """A cluster under way, as far as its workers offer these resources; see `connect`."""
+
+    def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
+        self._client, self._resources = client, resources
+        self._num_workers, self._counted_s = 0, -COUNT_INTERVAL_S
+        self._prepared: set[tuple[Any, ...]] = set()
+        """What workers were given: dataset, folder and plugins."""
+
+    def num_workers(self) -> int:
+        """How many workers there are for cells, as it was some seconds ago.
+
+        Raises `Failure` where the scheduler is lost, and where one of them has several threads.
+        """
+        if self._client.status != "running":
+            raise Failure(LOST)
+        if time.monotonic() - self._counted_s >= COUNT_INTERVAL_S:
+            try:
+                workers = self._client.scheduler_info()["workers"].values()
+            except OSError:
+                raise Failure(LOST) from None
+            found = [worker for worker in workers if self._suits(worker)]
+            if any(worker["nthreads"] != 1 for worker in found):
+                raise Failure(THREADS)
+            self._num_workers, self._counted_s = len(found), time.monotonic()
+        return self._num_workers
+
+    def _suits(self, worker: Mapping[str, Any]) -> bool:
+        return all(worker["resources"].get(name, 0) >= least for name, least in self._resources.items())
+
+    def wait_for_worker(self) -> None:
+        """Wait until there is one. Raises `Failure` where none comes."""
+        until_s = time.monotonic() + FIRST_WORKER_S
+        while not self.num_workers():
+            if time.monotonic() > until_s:
+                wanted = "".join(f" with {name}={least:g}" for name, least in self._resources.items())
+                raise Failure(f"the cluster has no worker{wanted}")
+            time.sleep(0.5)
+            self._counted_s = -COUNT_INTERVAL_S
+
+    def hosts(self) -> set[str]:
+        """The names of the hosts of its workers."""
+        return set(self._client.run(socket.gethostname).values())
+
+    def _jobs(self, execution: Execution) -> int:
+        num_workers = max(1, self.num_workers())  # while there is none, a cell waits for one
+        return min(num_workers, execution.jobs) if execution.jobs else num_workers
+
+    @contextmanager
+    def pool(self, execution: Execution, dataset: Dataset) -> Iterator[Pool]:
+        """Its workers as a pool, with the dataset in each; those that join later are sent it too.
+
+        When the block is left by an exception, workers stop their cells (see `_is_wanted`).
+        """
+        self._prepare(execution, dataset)
+        token = uuid.uuid4().hex
+        news = _News()
+        self._client.subscribe_topic(token, news.take)
+        executor = self._client.get_executor(pure=False, resources=dict(self._resources) or None)
+        try:
+            yield Pool(executor, partial(self._jobs, execution), news.read, partial(_train, token))
+        except BaseException:
+            with suppress(Exception):  # where the scheduler is lost, there is nobody to tell
+                executor.shutdown(wait=False)
+            raise
+
+    def _prepare(self, execution: Execution, dataset: Dataset) -> None:
+        """Give workers the dataset and the plugins, unless they were given them; those that join later get them too."""
+        what = dataset.name, dataset.digest, execution.data_dir, execution.plugins
+        if what in self._prepared:
+            return
+        settings = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        preparation = _Preparation(dataset, execution, settings, self._client.id)
+        try:
+            self._client.run_on_scheduler(_forget_those_of_dead_clients)
+            self._client.register_plugin(preparation)
+        except Exception as error:
+            if self._client.status != "running":
+                raise Failure(LOST) from error
+            raise Failure(
+                f"the cluster's workers cannot be prepared, which need the same environment as this command "
+                f"({tracking.one_line(error)})"
+            ) from error
+        self._prepared.add(what)
+
+    def forget(self) -> None:
+        """Workers that join from now on are not prepared for this command."""
+        with suppress(Exception):
+            if self._client.status == "running":
+                self._client.run_on_scheduler(_forget_those_of, clients={self._client.id})
+
+
+@contextmanager
+def connect(address: str, resources: Mapping[str, float], store: tracking.Store) -> Iterator[Cluster]:
+    """The cluster whose scheduler is at an address, of the workers that offer these resources, once it has one.
+
+    Raises `Failure` where there is no scheduler, where no worker comes, and where workers on other hosts than this one
+    would have to write into a store that only this one has.
+    """
+    for name in ("distributed", "distributed.client"):  # which have handlers of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is told by us
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise Failure(f"there is no Dask scheduler at {address}: {tracking.one_line(error)}") from None
+    try:
+        cluster = Cluster(client, resources)
+        cluster.wait_for_worker()
+        check_hosts(cluster.hosts() - {socket.gethostname()}, store)
+        try:
+            yield cluster
+        finally:
+            cluster.forget()
+    finally:
+        with suppress(TimeoutError):  # which must not stand for how the command ended
+            client.close(timeout=2)
+
+
+def check_hosts(others: Collection[str], store: tracking.Store) -> None:
+    """See that workers on these hosts can write into the store. Raises `Failure`."""
+    if others and (store.is_of_one_host or store.has_local_artifacts):
+        raise Failure(
+            f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into {redact(store.uri)}: "
+            "let them all track on a server (--tracking-uri, docs/deploy.md)"
+        )
+
+
+class _Preparation(WorkerPlugin):
+    """What each worker is told and given once, when it joins; of each command on the cluster its own."""
+
+    def __init__(self, dataset: Dataset, execution: Execution, environment: Mapping[str, str], client: str) -> None:
+        self.name = f"aepretrain {client} {uuid.uuid4().hex}"
+        self._dataset, self._execution, self._environment = dataset, execution, environment
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002  # as Dask calls it
+        for name, value in self._environment.items():
+            os.environ.setdefault(name, value)
+        adopt(self._dataset, self._execution.data_dir)
+        load_plugins(self._execution)
+
+
+def _forget_those_of(clients: Collection[str], dask_scheduler: Scheduler) -> None:
+    """Done in the scheduler: workers that join from now on are not given what these clients have registered."""
+    for name in list(dask_scheduler.worker_plugins):
+        if name.startswith("aepretrain ") and name.split()[1] in clients:
+            del dask_scheduler.worker_plugins[name]
+
+
+def _forget_those_of_dead_clients(dask_scheduler: Scheduler) -> None:
+    """The same of commands that were killed, and could not tidy up."""
+    names = [name for name in dask_scheduler.worker_plugins if name.startswith("aepretrain ")]
+    _forget_those_of({name.split()[1] for name in names} - set(dask_scheduler.clients), dask_scheduler)
+
+
+def _is_wanted() -> bool:
+    """Whether the cell of this worker's thread is waited for: its command may be gone, or the scheduler.
+
+    The scheduler cancels what a client that is gone has asked for, and a worker that has lost its scheduler closes;
+    Dask leaves the thread alone in both cases.
+    """
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is not None and task.state != "cancelled" and worker.status not in CLOSING
+
+
+def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
+    """`perform` in a worker's thread, with its news sent to whoever made the pool of this token.
+
+    When nobody waits for it any more, it stops at the end of the epoch, and its runs end as KILLED.
+    """
+    if get_worker().state.nthreads != 1:  # which has joined since the workers were looked at
+        raise Failure(THREADS)
+    training.prepare_process(works[0].execution.threads)
+    told_s = -EPOCH_INTERVAL_S
+
+    def report(event: Event) -> None:
+        nonlocal told_s
+        if not _is_wanted():
+            raise KeyboardInterrupt
+        if event.kind == "epoch":
+            if time.monotonic() - told_s < EPOCH_INTERVAL_S:
+                return
+            told_s = time.monotonic()
+        get_worker().log_event(token, pickle.dumps(event))
+
+    try:
+        return perform(works, report)
+    except KeyboardInterrupt:  # which Dask would take for its own
+        raise Failure("stopped") from None
+
+
+class _News:
+    """What workers tell; that a cell begins once more says that its worker has died."""
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._begun: set[TrainingSpec] = set()
+
+    def take(self, event: tuple[float, bytes]) -> None:
+        """Called by Dask, in a thread of its own, with the time and what was sent."""
+        self._events.put(pickle.loads(event[1]))  # noqa: S301  # from our own workers, who run what they are sent anyway
+
+    def read(self) -> list[Event]:
+        """What has come since it was last asked."""
+        events: list[Event] = []
+        while not self._events.empty():
+            event = self._events.get()
+            if event.kind == "started" and event.spec in self._begun:
+                events.append(Event("retried", event.spec))
+            if event.kind == "started":
+                self._begun.add(event.spec)
+            events.append(event)
+        return events

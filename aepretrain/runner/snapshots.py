@@ -1,0 +1,103 @@
+"""A training's state on disk, from which another process goes on."""
+
+import hashlib
+import io
+import os
+import pickle
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aepretrain.config import TrainingSpec
+
+INTERVAL_S = 10.0
+"""The least time between two snapshots of a training, and so about the most that a crash costs."""
+
+SUFFIX = ".snapshot"
+
+FORMAT = 2
+"""What a snapshot holds, as a number: raised when that changes, so that an older file is not taken for a newer one."""
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """The snapshots of one stack of trainings, the latest only; an `engine.Snapshots`.
+
+    `identity` says what is trained and in what circumstances; a file that was written with another one, that is cut
+    short or altered is removed when it is met, and nothing in it is executed.
+    """
+
+    path: Path
+    identity: str
+    interval_s: float
+
+    @classmethod
+    def of(cls, folder: Path, keys: Sequence[str], circumstances: Mapping[str, object]) -> "SnapshotFile":
+        """The file of the trainings with these keys, in this order, in a folder."""
+        build = {"format": FORMAT, "torch": torch.__version__, "machine": platform.machine(), **circumstances}
+        name = hashlib.sha256(",".join(keys).encode()).hexdigest()
+        return cls(folder / f"{name}{SUFFIX}", f"{list(keys)} {build}", INTERVAL_S)
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The state in the file, on the CPU; None where there is none that fits."""
+        try:
+            digest, content = (parts := self.path.read_bytes())[:32], parts[32:]
+        except FileNotFoundError:
+            return None
+        if digest == self._digest(content):
+            with suppress(pickle.UnpicklingError):
+                state: Mapping[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+                return state
+        self.remove()
+        return None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the file, at once."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        content = buffer.getvalue()
+        try:
+            with self._partial.open("wb") as file:
+                file.write(self._digest(content) + content)
+                file.flush()
+                os.fsync(file.fileno())
+            self._partial.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                self._partial.unlink()
+            raise
+
+    def remove(self) -> None:
+        """Remove the file, and one that was not finished: the training is, or the file is of no use."""
+        self._partial.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_suffix(".partial")
+
+    def _digest(self, content: bytes) -> bytes:
+        return hashlib.sha256(self.identity.encode() + content).digest()
+
+
+class SnapshotFiles:
+    """The snapshot files of these trainings, by key, which may become several stacks."""
+
+    def __init__(self, folder: Path, keys: Mapping[TrainingSpec, str], circumstances: Mapping[str, object]) -> None:
+        self._folder, self._keys, self._circumstances = folder, keys, circumstances
+        self._files: list[SnapshotFile] = []
+
+    def __call__(self, specs: Sequence[TrainingSpec]) -> SnapshotFile:
+        """The file of a stack."""
+        self._files.append(SnapshotFile.of(self._folder, [self._keys[spec] for spec in specs], self._circumstances))
+        return self._files[-1]
+
+    def remove(self) -> None:
+        """Remove them: what they were kept for has ended."""
+        for file in self._files:
+            file.remove()

@@ -1,0 +1,139 @@
+"""Opening a store: where it is, whether it can be used, and making and migrating it where needed."""
+
+import http.client
+import os
+import shlex
+import sqlite3
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from aepretrain.config import Execution
+from aepretrain.redaction import redact
+from aepretrain.tracking.retry import StoreError, one_line
+from aepretrain.tracking.store import SQLITE, Store, client_of, own_folder, without_credentials
+
+EXPERIMENT = "aepretrain"
+CONNECT_TIMEOUT_S = 10
+BUSY_TIMEOUT_S = 20
+DATABASES = ("postgresql", "mysql", "mssql")
+"""Those besides SQLite that MLflow keeps stores in."""
+
+FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
+"""Those that every version of MLflow has begun a store with."""
+
+
+def default_uri(folder: Path) -> str:
+    """SQLite's ``mlflow.db`` in the nearest folder upward that holds an MLproject, else in `folder` itself."""
+    root = next((one for one in (folder, *folder.parents) if (one / "MLproject").is_file()), folder)
+    return f"{SQLITE}{(root / 'mlflow.db').absolute()}"
+
+
+def open_store(
+    uri: str, experiment: str | None = None, run_id: str | None = None, outage_s: float = Execution.outage_s
+) -> Store:
+    """The store of a URI, made and migrated where needed, once, under a lock.
+
+    New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
+    `StoreError` where the store cannot be opened or the experiment is deleted.
+    """
+    uri = _absolute(uri)
+    _check_reachable(uri)
+    try:
+        with FileLock(own_folder(uri) / "open.lock"):
+            _check_tables(uri)
+            client = client_of(uri)
+            if run_id is not None:
+                experiment_id = client.get_run(run_id).info.experiment_id
+            else:
+                experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
+            _use_wal(uri)
+            return Store(uri, experiment_id, outage_s)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001  # every database has errors of its own
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+
+
+def ui_hint(uri: str) -> str:
+    """What to type, or where to look, to see the runs of a store."""
+    shown = redact(uri)
+    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+
+
+def _absolute(uri: str) -> str:
+    """The same store by the same name, whatever folder the URI is used from later and whatever links lead to it."""
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
+
+
+def _check_reachable(uri: str) -> None:
+    """Fail at once, and in one line, where MLflow itself would try again for minutes."""
+    try:
+        if uri.startswith(SQLITE):
+            _check_sqlite(Path(uri.removeprefix(SQLITE)))
+        elif uri.startswith(("http://", "https://")):
+            address = f"{without_credentials(uri)}/health"
+            urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
+        elif uri.partition("+")[0].partition(":")[0] in DATABASES:
+            create_engine(uri, poolclass=NullPool).connect().close()
+    except urllib.error.HTTPError:
+        return  # it answers, which is all that was asked
+    except (ValueError, http.client.HTTPException):  # their words would repeat what was taken for a port
+        wrong = "it is no address (in a password, / is written %2F, and @ %40)"
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
+    except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+
+
+def _check_sqlite(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):  # SQLite itself would say no more than that it cannot open the file
+        raise PermissionError(f"nothing can be written to {path.parent}")
+    if path.exists():
+        # By SQLite itself: opening and closing the file in any other way would drop the locks that this process holds
+        # on it (sqlite.org/howtocorrupt.html, section 2.2), and another process could then corrupt the database.
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
+
+
+def _check_tables(uri: str) -> None:
+    """See that an SQLite file is MLflow's, or new: MLflow would add its tables to any other, and make lost ones anew.
+
+    MLflow names its schema's version when its first tables are there; a file without one may be a store whose making
+    was interrupted, which MLflow goes on with.
+    """
+    if not uri.startswith(SQLITE):
+        return
+    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
+        lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
+        raise StoreError(f"{redact(uri)} is no tracking store, or has lost these tables: {lost}; it was left as it is")
+
+
+def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
+        return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
+    if experiment.lifecycle_stage != "active":
+        raise StoreError(
+            f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
+            f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _use_wal(uri: str) -> None:
+    """Let SQLite's readers and its writer work side by side; the database remembers it."""
+    if uri.startswith(SQLITE):
+        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()

@@ -1,0 +1,166 @@
+"""Which run a training, a grid or an import is: a new one, or an earlier one taken up again; and how it ends, whatever
+happens. Trainings are children of the run of their grid."""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from mlflow.entities import Run as StoredRun
+from mlflow.entities import RunTag
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
+
+from aepretrain.config import SCHEMA, TrainingSpec, canonical_json
+from aepretrain.tracking.provenance import git_state, user
+from aepretrain.tracking.retry import Unavailable
+from aepretrain.tracking.run_writer import DatasetReference, Run, our_tags, run_link
+from aepretrain.tracking.store import TAG, Store
+
+
+def open_training(
+    store: Store,
+    spec: TrainingSpec,
+    key: str,
+    dataset: DatasetReference,
+    *,
+    parent_run_id: str | None,
+    run_id: str | None,
+    **tags: object,
+) -> Run:
+    """The run of a training, begun: `run_id`, which ``mlflow run`` opened, or else a new one.
+
+    The caller holds the key's lock. So a run of the same key that this host left RUNNING has lost its process, and is
+    ended here as KILLED; and so has one of the same parent, whatever its host, for a grid has each key trained by one
+    worker at a time, but for one of a cluster that is about to stop.
+    """
+    earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
+    for one in earlier:
+        is_of_parent = parent_run_id is not None and one.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent_run_id
+        if one.info.status == "RUNNING" and (is_of_parent or has_locks_here(store, one)):
+            end_orphan(store, one)
+    identity = spec.identity()
+    ours = identity | {
+        "kind": "training",
+        "key": key,
+        "spec": canonical_json(identity),
+        "dataset_digest": dataset.digest,
+        "schema": SCHEMA,
+        "attempt": 1 + max((_attempt(one) for one in earlier), default=0),
+    }
+    run = _open(store, spec.name, parent_run_id, run_id, ours | tags)
+    run.log_params(identity)
+    run.log_dataset(dataset)
+    return run
+
+
+def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool, kind: str = "grid") -> Run:
+    """The parent run of a grid or a study (its `kind`): `run_id`, which ``mlflow run`` opened, or the run of an earlier
+    start of the same, or (where there is none, or `again` is set) a new one. The caller holds the lock of its key."""
+    earlier = [] if run_id or again else list(store.search({"grid": key, "kind": kind}))
+    if earlier:
+        return _reopen(store, earlier[-1])
+    return _open(store, name, None, run_id, {"kind": kind, "grid": key})
+
+
+def open_import(store: Store, name: str, digest: str) -> Run:
+    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one.
+
+    What an earlier import, whose process was killed, left RUNNING is ended. (Its tags are those of another host, so
+    `recover` leaves it alone.) The caller holds the import's lock.
+    """
+    earlier = list(store.search({"bundle": digest, "kind": "import"}))
+    if not earlier:
+        return _open(store, name, None, None, {"kind": "import", "bundle": digest})
+    run = _reopen(store, earlier[-1])
+    for one in list(
+        store.search({}, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'", "attributes.status = 'RUNNING'")
+    ):
+        end_orphan(store, one)
+    return run
+
+
+def has_locks_here(store: Store, run: StoredRun) -> bool:
+    """Whether the process of a run holds its locks where this one does: same host, same folder for them."""
+    host, folder = (run.data.tags.get(TAG + name) for name in ("host", "locks"))
+    return bool(host == socket.gethostname() and folder == str(store.folder))
+
+
+def end_orphan(store: Store, orphan: StoredRun) -> None:
+    """End as KILLED a run that no process is at any more."""
+    run = Run(store, orphan.info.run_id)
+    run.tag(error="its process ended without ending the run")
+    run.end("KILLED")
+
+
+@contextmanager
+def ending(*runs: Run) -> Iterator[list[Run]]:
+    """See that these runs, and those added to the list it gives, are ended whatever happens.
+
+    An exception ends those in the list as FAILED, with the error as a tag; being told to stop ends them as KILLED.
+    A run is opened and added as a `whole`, or it would stay RUNNING if it is told to stop between. What the caller has
+    ended itself, it takes out. What cannot be ended, for the store or the disk takes nothing, the next start ends.
+    """
+    open_runs = list(runs)
+    try:
+        yield open_runs
+    except Unavailable:
+        raise
+    except Exception as error:
+        for run in open_runs:
+            with suppress(Exception):
+                run.fail(error)
+        raise
+    except BaseException:
+        for run in open_runs:
+            with suppress(Exception):
+                run.end("KILLED")
+        raise
+
+
+def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float]) -> None:
+    """Make the run that ``mlflow run`` opened a pointer to the finished one; it never counts as a training itself."""
+    run = Run(store, run_id)
+    run.tag(kind="pointer", reused=reused)
+    run.log_metrics(metrics)
+    run.describe(f"Already done: see {run_link(f'run {reused}', reused)}.")
+    run.end("FINISHED")
+
+
+def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None, ours: Mapping[str, object]) -> Run:
+    tags = our_tags({**ours, **_circumstances(store)})
+    if parent_run_id is not None:
+        tags[MLFLOW_PARENT_RUN_ID] = parent_run_id
+    if run_id is not None:
+        store.client.update_run(run_id, status="RUNNING", name=name)
+        store.client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
+        return Run(store, run_id)
+    tags |= {MLFLOW_USER: user(), MLFLOW_SOURCE_NAME: "aepretrain", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    if (commit := tags[f"{TAG}commit"]) != "unknown":
+        tags[MLFLOW_GIT_COMMIT] = commit
+    return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def _reopen(store: Store, earlier: StoredRun) -> Run:
+    """A parent run of an earlier start, RUNNING again, and now this process's."""
+    run = Run(store, earlier.info.run_id)
+    run.tag(**_circumstances(store))  # first: what is RUNNING belongs to whom its tags name
+    store.client.update_run(run.run_id, status="RUNNING")
+    if f"{TAG}error" in earlier.data.tags:
+        store.client.delete_tag(run.run_id, f"{TAG}error")
+    return run
+
+
+def _circumstances(store: Store) -> dict[str, object]:
+    """Whose a run is, by the tags that `recover` asks for, and the code it is made by."""
+    commit, dirty = git_state()
+    return {"host": socket.gethostname(), "locks": store.folder, "pid": os.getpid(), "commit": commit, "dirty": dirty}
+
+
+def _attempt(run: StoredRun) -> int:
+    return int(run.data.tags.get(f"{TAG}attempt", 0))

@@ -1,0 +1,185 @@
+"""A run as it is written: numbers, tags, files and its end, at once or through a journal."""
+
+import hashlib
+import io
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
+
+from aepretrain.config import canonical_json
+from aepretrain.records import EpochResult
+from aepretrain.stopping import whole
+from aepretrain.tracking.journal import Journal, Sender
+from aepretrain.tracking.operations import Operation
+from aepretrain.tracking.retry import one_line
+from aepretrain.tracking.store import TAG, Store
+
+MAX_TAG_LENGTH = 5000
+"""What every version of MLflow's stores holds; longer values are cut or refused, depending on the store."""
+
+DESCRIBED = f"{TAG}described"
+"""Tag of an experiment: the SHA-256 of the description that it was last given here."""
+
+Number = tuple[str, float, int, int]
+"""A logged number: its name, its value, when (ms) and at which step."""
+
+
+@dataclass(frozen=True)
+class DatasetReference:
+    """What a run says of its data: name, digest (SHA-256 of all values) and where it was read."""
+
+    name: str
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run while it is written: at once, or through a journal that a sender takes to the store."""
+
+    store: Store
+    run_id: str
+    journal: Journal | None = None
+    sender: Sender | None = None
+
+    def journaled(self, key: str, sender: Sender) -> "Run":
+        """The same run, the training of this key, written through a journal from now on."""
+        journal = Journal.begin(self.store, key, self.run_id)
+        sender.add(journal)
+        return replace(self, journal=journal, sender=sender)
+
+    @whole()
+    def _write(self, kind: str, body: Any, content: bytes | None = None) -> None:
+        operation = Operation(kind, body)
+        if self.journal is not None and self.sender is not None:
+            self.journal.append(operation, content)
+            self.sender.wake()
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            if content is not None:
+                path = Path(folder, body)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            operation.apply(self.store.client, self.run_id, Path(folder))
+
+    def log_numbers(self, rows: Sequence[Number]) -> None:
+        """Numbers of any steps: name, value, time in ms and step of each."""
+        self._write("metrics", rows)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Numbers of one step, in one request."""
+        now_ms = time.time_ns() // 1_000_000
+        self.log_numbers([(name, float(value), now_ms, step) for name, value in metrics.items()])
+
+    def log_history(self, history: Sequence[EpochResult]) -> None:
+        """The numbers of these epochs."""
+        now_ms = time.time_ns() // 1_000_000
+        self.log_numbers([(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()])
+
+    @whole()
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Parameters, except those that ``mlflow run`` has written already, as text of its own."""
+        known = self.store.client.get_run(self.run_id).data.params
+        rows = [Param(name, _text(value)) for name, value in params.items() if name not in known]
+        self.store.client.log_batch(self.run_id, params=rows)
+
+    def log_bytes(self, path: str, content: bytes) -> None:
+        """An artifact of this content at a path of any depth."""
+        self._write("artifact", path, content)
+
+    def log_files(self, files: Mapping[str, bytes]) -> None:
+        """Artifacts by name, under ``results``."""
+        for name, content in files.items():
+            self.log_bytes(f"results/{name}", content)
+
+    def log_weights(self, content: bytes) -> None:
+        """The checkpoint, with its SHA-256 as a tag."""
+        self.log_bytes("weights.pt", content)
+        self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
+
+    def log_figure(self, path: str, figure: Figure) -> None:
+        """A figure as an image artifact."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        self.log_bytes(path, buffer.getvalue())
+
+    @whole()
+    def log_dataset(self, dataset: DatasetReference) -> None:
+        """The dataset as an input of the run, as MLflow shows it."""
+        entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
+        inputs = [DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
+        try:
+            self.store.client.log_inputs(self.run_id, inputs)
+        except MlflowException:  # it looks first and inserts then: of two first-comers one fails, who now finds the row
+            self.store.client.log_inputs(self.run_id, inputs)
+
+    def tag(self, **values: object) -> None:
+        """Tags of ours, in one request."""
+        self._write("tags", our_tags(values))
+
+    def describe(self, note: str) -> None:
+        """The description that the UI shows above the run, in Markdown."""
+        self._write("tags", {MLFLOW_RUN_NOTE: note})
+
+    @whole()
+    def describe_experiment(self, note: str) -> None:
+        """The description that the UI shows above the runs of the experiment that this one is in, in Markdown.
+
+        What a person has written there is left as it is.
+        """
+        client = self.store.client
+        experiment = client.get_experiment(client.get_run(self.run_id).info.experiment_id)
+        there, ours = (experiment.tags.get(name, "") for name in (MLFLOW_RUN_NOTE, DESCRIBED))
+        if there and _digest(there) != ours:
+            return
+        note = note[:MAX_TAG_LENGTH]
+        client.set_experiment_tag(experiment.experiment_id, DESCRIBED, _digest(note))  # first: ours until proved other
+        client.set_experiment_tag(experiment.experiment_id, MLFLOW_RUN_NOTE, note)
+
+    def finish(self) -> None:
+        """Mark the run as done, then end it: in this order, and after everything else."""
+        self.tag(done="true")
+        self.end("FINISHED")
+
+    @whole()
+    def fail(self, error: BaseException) -> None:
+        """End the run as FAILED, with the error as a tag."""
+        self.tag(error=one_line(error))
+        self.end("FAILED")
+
+    def end(self, status: str, time_ms: int | None = None) -> None:
+        """End the run with one of MLflow's final states, FINISHED, FAILED or KILLED; now, or at a time in the past."""
+        self._write("end", (status, time_ms or time.time_ns() // 1_000_000))
+
+
+def our_tags(values: Mapping[str, object]) -> dict[str, str]:
+    """Tags of ours as MLflow has them: under our prefix, as text, and no longer than every store holds."""
+    return {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in values.items()}
+
+
+def run_link(name: str, run_id: str) -> str:
+    """A run as a link in the Markdown of a description, which leads there wherever the UI is served."""
+    return f"[{name}](#/runs/{run_id})"
+
+
+def listing(run_ids: Sequence[str]) -> str:
+    """Run ids as the value of a tag, or how many there are, where they are more than a tag holds."""
+    text = ",".join(run_ids)
+    return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; results/grid.json names those of the cells"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(value: object) -> str:
+    """Text as the command line takes it: ``0.1,0.15`` for a pair."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,112 @@
+"""Batches of images for the engine: scaled to [0, 1], augmented, normalised, in this order.
+
+Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, H rows, W columns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from aepretrain.augment import AUGMENTATIONS, Augmentation, NoAugmentation
+from aepretrain.config import Settings, TrainingSpec, derive_seed
+from aepretrain.data import IMAGE_SIZE, PIXEL_SCALES
+from aepretrain.engine import Examples, Select
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an augmentation has drawn for every image of each seed, on the device."""
+
+    augmentation: Augmentation
+    drawn_SN: Tensor
+    """A row for each image, [S, N, …]."""
+
+    def apply(self, images_P1HW: Tensor, index_SB: Tensor) -> Tensor:
+        """New images from these, which are the seeds' batches that the index names, [P, 1, H, W]."""
+        seed_S1 = torch.arange(len(index_SB), device=index_SB.device).unsqueeze(1)
+        return self.augmentation.apply(images_P1HW, self.drawn_SN[seed_S1, index_SB].flatten(0, 1))
+
+
+DrawAt = Callable[[int, Sequence[int]], Draw]
+"""From an epoch and seeds of a stack, what is drawn for their images in that epoch."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images, uint8 [N, 1, 28, 28], and classes, int64 [N], on the device that trains.
+
+    The seeds of a stack share the images; `rows_SM` are the rows that each seed uses.
+    """
+
+    images_N1HW: Tensor
+    labels_N: Tensor
+    rows_SM: Tensor
+    settings: Settings
+
+    @classmethod
+    def on_device(
+        cls, images_NHW: Tensor, labels_N: Tensor, rows: Sequence[Tensor], settings: Settings, device: torch.device
+    ) -> "Images":
+        """From a dataset's images [N, 28, 28] and classes [N], and each seed's rows [M]."""
+        return cls(
+            images_NHW.unsqueeze(1).to(device), labels_N.to(device), torch.stack(list(rows)).to(device), settings
+        )
+
+    def of(self, place: int) -> "Images":
+        """The images of one seed of the stack."""
+        return replace(self, rows_SM=self.rows_SM[place : place + 1])
+
+    def examples(self, target: str, draw_at: DrawAt | None = None) -> Examples:
+        """Batches of images, augmented by what `draw_at` draws, with a target.
+
+        The target is their ``label``, the ``input`` itself, or the ``clean`` image.
+        """
+
+        def at_epoch(epoch: int, members: Sequence[int]) -> Select:
+            draw = draw_at(epoch, members) if draw_at else None
+            rows_SM = self.rows_SM[list(members)]
+
+            def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
+                rows_P = rows_SM.gather(1, index_SB).flatten()
+                clean_P1HW = self.images_N1HW.index_select(0, rows_P).float().div_(255)
+                seen_P1HW = clean_P1HW
+                if draw is not None:
+                    seen_P1HW = draw.apply(clean_P1HW, index_SB)
+                inputs_SB1HW = normalize(seen_P1HW, self.settings).unflatten(0, index_SB.shape)
+                if target == "label":
+                    return inputs_SB1HW, self.labels_N.index_select(0, rows_P).view_as(index_SB)
+                if target == "input":
+                    return inputs_SB1HW, inputs_SB1HW
+                return inputs_SB1HW, normalize(clean_P1HW, self.settings).unflatten(0, index_SB.shape)
+
+            return select
+
+        return Examples(self.rows_SM.shape[1], at_epoch, self.labels_N.device)
+
+
+def normalize(pixels_B1HW: Tensor, settings: Settings) -> Tensor:
+    """Pixels in [0, 1] on the scale that a network sees."""
+    mean, std = PIXEL_SCALES[settings.normalize]
+    return pixels_B1HW if (mean, std) == (0.0, 1.0) else (pixels_B1HW - mean) / std
+
+
+def augmentation_draws(specs: Sequence[TrainingSpec], images: Images, purpose: str) -> DrawAt | None:
+    """How the augmentation of a stack's trainings is drawn in each epoch; None where images stay as they are.
+
+    `purpose` names the random stream.
+    """
+    augmentation = AUGMENTATIONS.look_up(specs[0].augmentation)(specs[0].settings)
+    if isinstance(augmentation, NoAugmentation):
+        return None
+    num, device = images.rows_SM.shape[1], images.labels_N.device
+
+    def draw_at(epoch: int, members: Sequence[int]) -> Draw:
+        generators = [
+            torch.Generator().manual_seed(derive_seed(specs[member].seed, purpose, epoch)) for member in members
+        ]
+        drawn = [augmentation.draw(num, IMAGE_SIZE, generator) for generator in generators]
+        return Draw(augmentation, torch.stack(drawn).to(device))
+
+    return draw_at
