@@ -186,14 +186,26 @@ def run_command(reader: Reader, step: Step, has_mnist: bool) -> None:
         pattern = "\n".join(re.escape(line).replace("…", ".*") for line in step.shown)
         assert re.search(f"^{pattern}$", done.stdout, re.MULTILINE), done.stdout
     if step.text.startswith("./run_all.sh"):
-        rows = re.findall(r"│ (\w+, \w+) +(?:│ 0\.\d{4} / 0\.\d{4} ){3}│", done.stdout)
-        assert rows == ["fc, none", "fc, erasing", "conv, none", "conv, erasing"], done.stdout
-        assert ("MNIST CANNOT BE HAD. TRAINING ON DIGITS INSTEAD" in done.stderr) == (not has_mnist), done.stderr
-        table = json.loads((reader.clone / "results" / "grid.json").read_text())
-        assert table["dataset"] == ("mnist" if has_mnist else "digits")
+        check_table(reader, done, has_mnist)
     if step.text.startswith("./run_tests.sh"):
         assert re.search(r"\b\d+ passed", done.stdout), done.stdout
         assert ("skipped" in done.stdout) == (not has_mnist), done.stdout
+
+
+def check_table(reader: Reader, done: subprocess.CompletedProcess[str], has_mnist: bool) -> None:
+    """The grid has printed and written its table and named the data; `compare` makes the same table from the store."""
+    rows = re.findall(r"│ (\w+, \w+) +(?:│ 0\.\d{4} / 0\.\d{4} ){3}│", done.stdout)
+    assert rows == ["fc, none", "fc, erasing", "conv, none", "conv, erasing"], done.stdout
+    assert ("MNIST CANNOT BE HAD. TRAINING ON DIGITS INSTEAD" in done.stderr) == (not has_mnist), done.stderr
+    dataset = "mnist" if has_mnist else "digits"
+    compared = reader.run(f".venv/bin/aepretrain compare --dataset {dataset} --out compared")
+    assert compared.returncode == 0, compared
+    tables = [json.loads((reader.clone / folder / "grid.json").read_text()) for folder in ("results", "compared")]
+    assert tables[0] == tables[1]
+    assert tables[0]["dataset"] == dataset
+    cells = tables[0]["cells"]
+    assert [cell["num_seeds"] for cell in cells] == [1] * 12
+    assert not has_mnist or all(0.5 < cell["accuracy"] < 1 for cell in cells), cells
 
 
 def test_the_notebook_trains_shows_and_draws_where_it_lies(reader: Reader) -> None:
