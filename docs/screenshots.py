@@ -61,7 +61,7 @@ def run_command(command: list[str], uri: str, folder: Path) -> str:
     return subprocess.run(
         [sys.executable, "-m", "aepretrain", *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, **size},
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, **size},
         check=True,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,6 +1,5 @@
 """What ``import aepretrain`` offers: quick, complete, and the same grid as the command line's."""
 
-import os
 import subprocess
 import sys
 from functools import partial
@@ -86,7 +85,6 @@ def test_a_script_without_a_guard_ends_and_says_what_it_lacks(tmp_path: Path, ur
     done = subprocess.run(
         [sys.executable, "script.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -63,6 +63,23 @@ def test_help_imports_nothing_slow_and_shows_defaults(name: str) -> None:
     assert ("[default: " in done.stdout) == bool(name)
 
 
+@pytest.mark.parametrize(
+    "program", [[Path(sys.executable).parent / "aepretrain"], [sys.executable, "-m", "aepretrain"]]
+)
+def test_this_checkout_is_what_runs_from_every_folder(program: list[str | Path], tmp_path: Path) -> None:
+    def printed(*command: str | Path, **environment: str) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert printed(sys.executable, "-c", "import aepretrain; print(aepretrain.__path__[0])").strip() == str(
+        ROOT / "aepretrain"
+    ), "this environment belongs to another checkout: source ./environment.sh"
+    assert printed(*program, "--help").startswith("Usage: aepretrain [OPTIONS] COMMAND")
+    assert "_AEPRETRAIN_COMPLETE=bash_complete" in printed(*program, _AEPRETRAIN_COMPLETE="bash_source")
+
+
 BAD = [
     (["grid", "--network", "lenet"], 2, "network='lenet' is not known: it must be one of fc, conv"),
     (["grid", "--augmentation", "flip"], 2, "augmentation='flip'"),
@@ -229,7 +246,7 @@ def wait_for(condition: object, timeout_s: float = 60) -> None:
 def start_grid(uri: str, folder: Path) -> "subprocess.Popen[str]":
     """A grid of long trainings in a session of its own, when two of its runs have begun."""
     options = ["--dataset", "digits", "--network", "fc", "--epochs", "4000", "--patience", "0", "--jobs", "2"]
-    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(
         [sys.executable, "-m", "aepretrain", "grid", *options],
         cwd=folder,

@@ -16,7 +16,7 @@ import torchvision
 from aepretrain import data
 from aepretrain.data import Dataset, mnist
 from aepretrain.errors import Failure, UsageError
-from tests.conftest import SHARED, needs_mnist
+from tests.conftest import MNIST_DIR, needs_mnist
 
 VALUES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 CONTENT = struct.pack(">IIII", 0x803, 2, 3, 4) + VALUES.tobytes()
@@ -374,7 +374,7 @@ def test_kmnist_is_checked_by_the_published_md5s(
 
 @needs_mnist
 def test_real_mnist_is_accepted() -> None:
-    found = data.load("mnist", str(SHARED))
+    found = data.load("mnist", str(MNIST_DIR))
     assert found.digest == "fe6e7e7cdeb4d5d54a6c575fba84d27cde9d050fcc1794807ceaad3c268c7c42"
     assert found.images_NHW.shape == (60_000, 28, 28)
     assert found.test_images_NHW.shape == (10_000, 28, 28)
@@ -382,12 +382,12 @@ def test_real_mnist_is_accepted() -> None:
     assert torch.bincount(found.test_labels_N).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
-@pytest.mark.skipif(not mnist.FASHION_MNIST.lies_in(str(SHARED)), reason="Fashion-MNIST's files are not at hand")
+@pytest.mark.skipif(not mnist.FASHION_MNIST.lies_in(str(MNIST_DIR)), reason="Fashion-MNIST's files are not at hand")
 def test_the_published_files_of_fashion_mnist_are_accepted() -> None:
     for name, md5 in torchvision.datasets.FashionMNIST.resources:
-        content = (SHARED / "FashionMNIST/raw" / name).read_bytes()
+        content = (MNIST_DIR / "FashionMNIST/raw" / name).read_bytes()
         assert hashlib.md5(content).hexdigest() == md5  # noqa: S324  # torchvision's choice
-    found = data.load("fashion-mnist", str(SHARED))
+    found = data.load("fashion-mnist", str(MNIST_DIR))
     assert found.digest == "33eef921b3a6518844aa8bd3892de3cc020ec5af9ea99701b6ce314889461c8b"
     assert torch.bincount(found.labels_N).tolist() == [6_000] * 10
 

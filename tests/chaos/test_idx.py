@@ -18,7 +18,7 @@ from aepretrain.data import mnist
 from aepretrain.errors import Failure
 from tests.chaos.damage import Mutation, cut, flip, splice
 from tests.commands import LONGEST_S, Done, aepretrain, anew, start
-from tests.conftest import ROOT, SHARED, needs_mnist
+from tests.conftest import MNIST_DIR, ROOT, needs_mnist
 
 pytestmark = pytest.mark.chaos
 
@@ -146,7 +146,7 @@ def test_a_file_of_a_terabyte_is_not_read_to_its_end(tmp_path: Path, dataset: st
 @needs_mnist
 def test_the_command_warns_once_of_a_damaged_file_with_a_good_copy(tmp_path: Path) -> None:
     folder = folder_of_mnist(tmp_path, "train-labels-idx1-ubyte.gz", b"damaged")
-    (folder / "train-labels-idx1-ubyte.gz").symlink_to(SHARED / "MNIST" / "raw" / "train-labels-idx1-ubyte.gz")
+    (folder / "train-labels-idx1-ubyte.gz").symlink_to(MNIST_DIR / "MNIST" / "raw" / "train-labels-idx1-ubyte.gz")
     command = start(partial(anew, *options(folder)), folder, PYTHONPATH=str(ROOT))  # pytest takes what a fork logs
     done = command.wait(LONGEST_S)
     assert done is not None
@@ -161,7 +161,7 @@ def folder_of_mnist(folder: Path, name: str, content: bytes) -> Path:
     """A folder with MNIST's files, of which one has another content."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for real in (SHARED / "MNIST" / "raw").iterdir():
+    for real in (MNIST_DIR / "MNIST" / "raw").iterdir():
         if real.name != name:
             (raw / real.name).symlink_to(real)
     (raw / name).write_bytes(content)
@@ -180,8 +180,8 @@ def load(folder: Path, *further: str) -> Done:
 
 @needs_mnist
 def test_damaged_files_of_real_mnist_by_command_line(tmp_path: Path, full_length: bool) -> None:
-    names = sorted(path.name for path in (SHARED / "MNIST" / "raw").iterdir())
-    contents = {name: (SHARED / "MNIST" / "raw" / name).read_bytes() for name in names}
+    names = sorted(path.name for path in (MNIST_DIR / "MNIST" / "raw").iterdir())
+    contents = {name: (MNIST_DIR / "MNIST" / "raw" / name).read_bytes() for name in names}
     lines, peak_mib, longest_s = [], 0.0, 0.0
     for number in range(50 if full_length else 4):
         name = names[number % len(names)]
