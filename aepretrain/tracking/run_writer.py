@@ -18,6 +18,7 @@ from aepretrain.config import canonical_json
 from aepretrain.records import EpochResult
 from aepretrain.stopping import whole
 from aepretrain.tracking.journal import Journal, Sender
+from aepretrain.tracking.metric_names import stored_name
 from aepretrain.tracking.operations import Operation
 from aepretrain.tracking.retry import one_line
 from aepretrain.tracking.store import TAG, Store
@@ -72,7 +73,7 @@ class Run:
 
     def log_numbers(self, rows: Sequence[Number]) -> None:
         """Numbers of any steps: name, value, time in ms and step of each."""
-        self._write("metrics", rows)
+        self._write("metrics", [(stored_name(name), *rest) for name, *rest in rows])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers of one step, in one request."""

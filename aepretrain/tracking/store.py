@@ -26,8 +26,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
 from aepretrain.errors import UsageError
-from aepretrain.records import PREDICTIONS, Outcomes, Predictions, Record, curve_of
+from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.redaction import redact
+from aepretrain.tracking.metric_names import our_name, stored_name
 from aepretrain.tracking.retry import StoreError, one_line, patient
 
 TAG = "aepretrain."
@@ -174,15 +175,18 @@ class Store:
         return path in (one.path for one in self.client.list_artifacts(record.run_id, path.rpartition("/")[0]))
 
     def outcomes(self, record: Record) -> Outcomes:
-        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
+        """A classifier's outcomes on the test images. Raises `Failure` where they are missing or damaged."""
+        if "imported_run" in record.tags and self.has_artifact(record, OUTCOMES):
+            return Outcomes.from_bytes(self.artifact(record, OUTCOMES))
         return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
         numbers: dict[str, list[tuple[int, float]]] = {record.run_id: [] for record in records}
-        run_ids = [record.run_id for record in records if metric in record.metrics]
-        for run_id, one in self._logged(run_ids, metric):
-            numbers[run_id].append((one.step, one.value))
+        for name in dict.fromkeys((stored_name(metric), metric)):  # runs of version 1 have our names
+            run_ids = [one.run_id for one in records if metric in one.metrics and not numbers[one.run_id]]
+            for run_id, number in self._logged(run_ids, name):
+                numbers[run_id].append((number.step, number.value))
         return [curve_of(record.run_id, numbers[record.run_id]) for record in records]
 
     def _logged(self, run_ids: Sequence[str], name: str) -> Iterator[tuple[str, Metric]]:
@@ -262,7 +266,7 @@ def _record(run: Run) -> Record:
             key=tags["key"],
             attempt=int(tags["attempt"]),
             identity=json.loads(tags["spec"]),
-            metrics=run.data.metrics,
+            metrics={our_name(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             artifact_uri=run.info.artifact_uri,
         ).checked()
