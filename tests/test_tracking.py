@@ -49,7 +49,7 @@ def test_epochs_are_metrics_with_their_step(store: Store) -> None:
     run = begin(store)
     for epoch in (1, 2, 3):
         run.log_metrics({"val_loss": 1 / epoch}, epoch)
-    history = store.client.get_metric_history(run.run_id, "val_loss")
+    history = store.client.get_metric_history(run.run_id, "loss/validation")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
@@ -184,7 +184,7 @@ def test_a_pointer_is_not_a_training(store: Store) -> None:
     found = stored(store, opened)
     assert found.info.status == "FINISHED"
     assert found.data.tags["aepretrain.reused"] == done
-    assert found.data.metrics == {"test_accuracy": 0.5}
+    assert found.data.metrics == {"accuracy/test": 0.5}
     assert [record.run_id for record in store.records().values()] == [done]
 
 

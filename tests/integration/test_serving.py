@@ -102,8 +102,8 @@ def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
 
 
 def test_the_readmes_example_is_what_predict_prints(store: tracking.Store) -> None:
-    """With the classifiers of docs/bundle, as the README says; what has no weights there cannot be chosen."""
-    bundle = tracking.read_bundle(ROOT / "docs" / "bundle")
+    """With the classifiers of evidence/, as the README says; what has no weights there cannot be chosen."""
+    bundle = tracking.read_bundle(ROOT / "evidence")
     with_weights = {run_id: one for run_id, one in bundle.trainings.items() if one.record.has_weights}
     assert tracking.restore(store, replace(bundle, trainings=with_weights)) == len(with_weights)
     pictures = (f"docs/pictures/{one}" for one in PICTURES)
