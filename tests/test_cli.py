@@ -110,7 +110,7 @@ BAD = [
     (["onnx", "--out", "nowhere/model.onnx"], 2, "out='nowhere/model.onnx'"),
     (["promote"], 1, "no finished classifier"),
     (["promote", "--name", "a/b"], 2, "name='a/b'"),
-    (["promote", "--run", "last"], 2, "run='last' is no id of a run"),
+    (["promote", "--run", "last"], 2, "run='last' is not a run id"),
 ]
 
 
