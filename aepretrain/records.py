@@ -154,7 +154,9 @@ class Predictions:
         """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects. Raises `Failure`."""
         found = _arrays(data, cls.__dataclass_fields__, "predictions")
         shape = (found["labels_N"].size,)
-        if any((one.dtype, one.shape) != (KINDS[name], shape) for name, one in found.items()) or shape == (0,):
+        if any((one.dtype, one.shape) != (np.dtype(KINDS[name]), shape) for name, one in found.items()) or shape == (
+            0,
+        ):
             raise Failure("predictions are damaged: they are not one class and one probability for each image")
         if not all((found[name] >= 0).all() for name in ("nll_label_N", "nll_predicted_N")):
             raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
@@ -192,9 +194,9 @@ class Outcomes:
     def from_bytes(cls, data: bytes) -> "Outcomes":
         """The outcomes that `to_bytes` wrote. Never reads pickled objects. Raises `Failure`."""
         arrays = _arrays(data, ("correct", "num_images", "nll", "ece"), "outcomes")
-        types = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
-        number = (np.dtype(np.float64), 0)
-        if types != {"correct": (np.uint8, 1), "num_images": (np.int64, 0), "nll": number, "ece": number}:
+        types = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+        number = ("float64", 0)
+        if types != {"correct": ("uint8", 1), "num_images": ("int64", 0), "nll": number, "ece": number}:
             raise Failure("outcomes are damaged: they are not bits and three numbers")
         num, nll, ece = int(arrays["num_images"]), float(arrays["nll"]), float(arrays["ece"])
         if num < 1 or len(arrays["correct"]) != (num + 7) // 8 or not (nll >= 0 and 0 <= ece <= 1):

@@ -25,9 +25,8 @@ from aepretrain.errors import Failure
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, PER_CLASS, PREDICTIONS, Predictions, Record
 from aepretrain.report.answer import draw_for
 from aepretrain.report.numbers import ends_text, interval_text, p_text
-from aepretrain.tracking import old_bundle, transfer
+from aepretrain.tracking import old_bundle, tables, transfer
 from aepretrain.tracking.metric_names import stored_name
-from aepretrain.tracking.tables import FILE_COLUMNS
 from aepretrain.tracking.transfer import Part
 from tests.chaos.damage import rewrite, seal
 from tests.conftest import ROOT
@@ -91,9 +90,9 @@ def test_a_bundle_restores_records_histories_and_evidence(
         if record.cell[2] == "finetune":
             assert not store.has_artifact(record, PREDICTIONS)
             assert store.artifact(record, PER_CLASS) == filled.artifact(there, PER_CLASS)
-            ours, theirs = (vars(one.outcomes(each)) for one, each in ((store, record), (filled, there)))
-            assert np.array_equal(ours.pop("correct_N"), theirs.pop("correct_N"))
-            assert ours == theirs
+            restored, original = store.outcomes(record), filled.outcomes(there)
+            assert np.array_equal(restored.correct_N, original.correct_N)
+            assert (restored.nll, restored.ece) == (original.nll, original.ece)
             assert after[record.tags["pretraining_key"]].run_id == record.tags["pretraining_run"]
         assert record.has_weights == (record.seed == 0 and record.cell[2] == "finetune")
         if record.has_weights:
@@ -279,10 +278,10 @@ def test_two_exports_at_once_write_two_parts(
     filled: tracking.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = {seed: [one for one in filled.records().values() if one.seed == seed] for seed in (0, 1)}
-    write = transfer.write_tables
+    write = tables.write_tables
 
-    def write_while_another_exports(folder: Path, tables: Any) -> None:
-        write(folder, tables)
+    def write_while_another_exports(folder: Path, content: tables.Tables) -> None:
+        write(folder, content)
         monkeypatch.setattr(transfer, "write_tables", write)
         assert tracking.export(filled, seeds[1], set(), tmp_path) == Part(tmp_path / "0001", 2)
 
@@ -327,7 +326,7 @@ def write_old(store: tracking.Store, folder: Path) -> None:
     for name, rows, kinds in (
         ("records.parquet", trainings, columns),
         ("histories.parquet", epochs, old_bundle.OLD_EPOCH_COLUMNS),
-        ("artifacts.parquet", files, FILE_COLUMNS),
+        ("artifacts.parquet", files, tables.FILE_COLUMNS),
     ):
         pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(kinds.items()))), folder / name)
     seal(folder, "artifacts.parquet", "histories.parquet", "records.parquet")

@@ -175,6 +175,8 @@ def _trainings(tables: Tables) -> Iterator[Training]:
     for row in tables.files:
         if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", row["path"]):
             raise ValueError(f"{row['path']!r} is not the path of an artifact")
+        if row["path"] in files[row["key"]]:
+            raise ValueError(f"training {row['key'][:12]} has several files {row['path']}")
         files[row["key"]][row["path"]] = row["content"]
     for row in tables.trainings:
         yield Training(row, epochs[row["key"]], files[row["key"]]).checked()
