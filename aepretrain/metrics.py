@@ -34,6 +34,11 @@ def recall(confusion_KK: NDArray[np.int64]) -> NDArray[np.float64]:
     return _share(np.diag(confusion_KK), confusion_KK.sum(axis=1))
 
 
+def per_class(confusion_KK: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Precision and recall of each class, by their names."""
+    return {"precision": precision(confusion_KK).tolist(), "recall": recall(confusion_KK).tolist()}
+
+
 def macro_f1(confusion_KK: NDArray[np.int64]) -> float:
     """The mean over classes of the harmonic mean of precision and recall.
 

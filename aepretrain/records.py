@@ -150,16 +150,11 @@ class Predictions:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
         """The predictions that `to_bytes` wrote. Reads no pickled objects. Raises `Failure` for damaged data."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                size = sum(part.file_size for part in archive.zip.infolist())
-                if size > MAX_PREDICTIONS_BYTES:
-                    raise ValueError(f"they would unpack to {size:,} bytes")
-                found = {name: archive[name] for name in cls.__dataclass_fields__}
-        except Exception as error:  # noqa: BLE001  # numpy documents no class for what a damaged archive raises
-            raise Failure(f"predictions are damaged: {' '.join(str(error).split())[:200]}") from None
+        found = _arrays(data, cls.__dataclass_fields__, "predictions")
         shape = (found["labels_N"].size,)
-        if any((one.dtype, one.shape) != (KINDS[name], shape) for name, one in found.items()) or shape == (0,):
+        if any((one.dtype, one.shape) != (np.dtype(KINDS[name]), shape) for name, one in found.items()) or shape == (
+            0,
+        ):
             raise Failure("predictions are damaged: they are not one class and one probability for each image")
         if not all((found[name] >= 0).all() for name in ("nll_label_N", "nll_predicted_N")):
             raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
@@ -185,6 +180,38 @@ class Outcomes:
     """Mean negative log-likelihood of the true class, in nats."""
     ece: float
     """Expected calibration error with 15 bins (`metrics.expected_calibration_error`)."""
+
+    def to_bytes(self) -> bytes:
+        """A NumPy archive with one bit for each image; about 2 KB for 10,000 images."""
+        buffer = io.BytesIO()
+        num = len(self.correct_N)
+        np.savez(buffer, correct=np.packbits(self.correct_N), num_images=num, nll=self.nll, ece=self.ece)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Outcomes":
+        """The outcomes that `to_bytes` wrote. Never reads pickled objects. Raises `Failure`."""
+        arrays = _arrays(data, ("correct", "num_images", "nll", "ece"), "outcomes")
+        types = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+        number = ("float64", 0)
+        if types != {"correct": ("uint8", 1), "num_images": ("int64", 0), "nll": number, "ece": number}:
+            raise Failure("outcomes are damaged: they are not bits and three numbers")
+        num, nll, ece = int(arrays["num_images"]), float(arrays["nll"]), float(arrays["ece"])
+        if num < 1 or len(arrays["correct"]) != (num + 7) // 8 or not (nll >= 0 and 0 <= ece <= 1):
+            raise Failure(f"outcomes are damaged: {num} images, nll {nll}, ece {ece}")
+        return cls(np.unpackbits(arrays["correct"], count=num).astype(np.bool_), nll, ece)
+
+
+def _arrays(data: bytes, names: Iterable[str], what: str) -> dict[str, NDArray[Any]]:
+    """Arrays of a NumPy archive by name, never pickled objects. Raises `Failure`, which says `what` is damaged."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            size = sum(part.file_size for part in archive.zip.infolist())
+            if size > MAX_PREDICTIONS_BYTES:
+                raise ValueError(f"they would unpack to {size:,} bytes")
+            return {name: archive[name] for name in names}
+    except Exception as error:  # noqa: BLE001  # numpy documents no class for what a damaged archive raises
+        raise Failure(f"{what} are damaged: {' '.join(str(error).split())[:200]}") from None
 
 
 @dataclass(frozen=True)
@@ -218,6 +245,12 @@ class Evidence:
 
 PREDICTIONS = "evidence/predictions.npz"
 """Path of the artifact that holds a classifier's `Predictions`."""
+
+OUTCOMES = "evidence/outcomes.npz"
+"""Path of the artifact that holds a classifier's `Outcomes`, where its predictions were not kept."""
+
+PER_CLASS = "evidence/per_class.json"
+"""Path of the artifact that holds a classifier's precision and recall on the test images of each class."""
 
 
 class Archive(Protocol):

@@ -128,7 +128,7 @@ BAD = [
     (["onnx", "--out", "nowhere/model.onnx"], 2, "out='nowhere/model.onnx'"),
     (["promote"], 1, "no finished classifier"),
     (["promote", "--name", "a/b"], 2, "name='a/b'"),
-    (["promote", "--run", "last"], 2, "run='last' is no id of a run"),
+    (["promote", "--run", "last"], 2, "run='last' is not a run id"),
 ]
 
 
@@ -377,10 +377,10 @@ def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
 
 
 @pytest.mark.project
-def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) -> None:
+def test_the_committed_report_is_that_of_the_committed_evidence(tmp_path: Path) -> None:
     planned = re.search("--planned-seeds [^ ]+", (ROOT / "docs" / "update.sh").read_text())
     assert planned
-    given = ["report", "--bundle", str(ROOT / "docs" / "bundle"), *planned[0].split(), "--out", str(tmp_path)]
+    given = ["report", "--bundle", str(ROOT / "evidence"), *planned[0].split(), "--out", str(tmp_path)]
     done = CliRunner().invoke(cli, given)
     assert done.exit_code == 0, done.output
     for name in ("answer.md", "report.md"):

@@ -49,10 +49,11 @@ bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_
 @setting_options(None, as_filter=True)
 @store_option
 def export(folder: Path, **options: Any) -> None:
-    """Write what is finished in the store into FOLDER as a bundle: compact Parquet files that `import` reads.
+    """Add the finished trainings of the store to the bundle in FOLDER, which `import` and `report --bundle` read.
 
-    The seed that is shown of each cell is kept with its weights and figures, the others with their numbers and
-    predictions, and the trainings of studies with their numbers alone.
+    A new part, a folder of Parquet files, is written with those trainings that the bundle does not hold yet. Each
+    training is kept with its settings, figures and epochs, and a classifier with which test images it got right. The
+    seed that is shown of each cell is kept with its pictures and the classifier's weights.
     """
     from aepretrain import report, tracking
 
@@ -61,17 +62,20 @@ def export(folder: Path, **options: Any) -> None:
     records = [record for record in store.records(wanted).values() if report.belongs(record, wanted)]
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
-    whole = {record.run_id for record in _shown(report.choose(records, {}), records, store)}
-    tracking.export(store, records, whole, folder)
-    size = sum(file.stat().st_size for file in folder.glob("*.parquet"))
-    click.echo(f"{len(records)} trainings, {len(whole)} of them whole, written to {folder} ({size / 1e6:.1f} MB)")
+    selected = {record.run_id for record in _shown(report.choose(records, {}), records, store)}
+    part = tracking.export(store, records, selected, folder)
+    if part is None:
+        click.echo(f"nothing new: {folder} holds all {len(records)} trainings")
+        return
+    size = sum(file.stat().st_size for file in part.folder.iterdir())
+    click.echo(f"{part.num_trainings} trainings written to {part.folder} ({size / 1e6:.1f} MB)")
 
 
 @click.command("import")
 @bundle_argument
 @store_option
 def import_(folder: Path, **options: Any) -> None:
-    """Fill the store with the trainings of the bundle in FOLDER; what it has already is left alone."""
+    """Write the trainings of the bundle in FOLDER into the store; trainings that it has already stay as they are."""
     from aepretrain import tracking
 
     if not os.path.isdir(folder):

@@ -1,8 +1,7 @@
-"""The only place that knows MLflow: find, open, log and finish runs, and read them back as records.
+"""The only package that uses MLflow: open, write, find and finish runs, read them as records, export and import them.
 
-MLflow's client is always called with a run id; its notion of an active run is never used, so that neither threads
-nor environment variables decide where a number goes. Importing MLflow takes seconds, so this package is imported
-late by whoever must answer quickly.
+MLflow's client is always called with a run id and never with the active run, which depends on threads and environment
+variables. Importing MLflow takes seconds, so commands import this package only when they need it.
 """
 
 from aepretrain.tracking.bundle import Bundle, read_bundle

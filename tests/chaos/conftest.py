@@ -157,7 +157,7 @@ def wait_for_workers_to_end(group: int) -> float:
 
 def begun(store: tracking.Store, num: int = 1) -> bool:
     """Whether so many trainings have logged an epoch."""
-    return len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) >= num
+    return len(list(store.search({"kind": "training"}, "metrics.`loss/validation` > 0"))) >= num
 
 
 def stored(store: tracking.Store) -> dict[str, Any]:
@@ -185,11 +185,11 @@ def check_store(store: tracking.Store, expected: dict[str, Any]) -> None:
     assert len(keys) == len(set(keys)), "no cell was trained twice to its end"
     assert stored(store) == expected
     for run in done:
-        for name in ("train_loss", "val_loss", "elapsed_s"):
+        for name in ("loss/train", "loss/validation", "training/seconds_per_epoch"):
             points = store.bare_client.get_metric_history(run.info.run_id, name)
             steps = [point.step for point in points]
             assert steps == sorted(set(steps)), "no number is there twice"
-            assert len(steps) == run.data.metrics["num_epochs"]
+            assert len(steps) == run.data.metrics["training/num_epochs"]
     left = [one for name in ("*.snapshot", "*.partial", "journals/*") for one in store.folder.glob(name)]
     assert not left
 
