@@ -70,7 +70,7 @@ def workers(asked: Asked, store: "tracking.Store") -> "Iterator[tuple[runner.Mak
     from aepretrain import runner
 
     if asked.cluster is None:
-        yield runner.local_pool, runner.num_jobs(asked.execution)
+        yield runner.local_pool, runner.num_workers(asked.execution)
         return
     try:
         from aepretrain.runner import dask

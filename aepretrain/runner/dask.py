@@ -24,7 +24,8 @@ from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.redaction import redact
-from aepretrain.runner.jobs import Event, Work, perform
+from aepretrain.runner.jobs import Event, perform
+from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool
 
@@ -92,7 +93,7 @@ class Cluster:
         """The names of the hosts of its workers."""
         return set(self._client.run(socket.gethostname).values())
 
-    def _jobs(self, execution: Execution) -> int:
+    def _num_used(self, execution: Execution) -> int:
         num_workers = max(1, self.num_workers())  # while there is none, a cell waits for one
         return min(num_workers, execution.jobs) if execution.jobs else num_workers
 
@@ -108,7 +109,7 @@ class Cluster:
         self._client.subscribe_topic(token, news.take)
         executor = self._client.get_executor(pure=False, resources=dict(self._resources) or None)
         try:
-            yield Pool(executor, partial(self._jobs, execution), news.read, partial(_train, token))
+            yield Pool(executor, partial(self._num_used, execution), news.read, partial(_train, token))
         except BaseException:
             with suppress(Exception):  # where the scheduler is lost, there is nobody to tell
                 executor.shutdown(wait=False)
@@ -213,14 +214,14 @@ def _is_wanted() -> bool:
     return task is not None and task.state != "cancelled" and worker.status not in CLOSING
 
 
-def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
+def _train(token: str, jobs: Sequence[Job]) -> list[Record | Failure]:
     """`perform` in a worker's thread, with its news sent to whoever made the pool of this token.
 
     When nobody waits for it any more, it stops at the end of the epoch, and its runs end as KILLED.
     """
     if get_worker().state.nthreads != 1:  # which has joined since the workers were looked at
         raise Failure(THREADS)
-    training.prepare_process(works[0].execution.threads)
+    training.prepare_process(jobs[0].execution.threads)
     told_s = -EPOCH_INTERVAL_S
 
     def report(event: Event) -> None:
@@ -234,7 +235,7 @@ def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
         get_worker().log_event(token, pickle.dumps(event))
 
     try:
-        return perform(works, report)
+        return perform(jobs, report)
     except KeyboardInterrupt:  # which Dask would take for its own
         raise Failure("stopped") from None
 

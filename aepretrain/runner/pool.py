@@ -23,7 +23,8 @@ from aepretrain.config import Execution
 from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, Work, perform
+from aepretrain.runner.jobs import Event, perform
+from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.stopping import stop_if_told, stop_on
 
@@ -34,7 +35,7 @@ PRELOADED = ["aepretrain.runner"]
 """What that server imports."""
 
 MAX_STACK = 100
-"""The most seeds that an accelerator carries at once unless told otherwise."""
+"""The largest default number of seeds in a stack on an accelerator."""
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that SIGTERM has ended."""
@@ -43,7 +44,7 @@ UNWIND_S = 4
 """How long a worker that is told to stop, or whose parent has died, may take to end its run."""
 
 
-def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
+def train_in_worker(jobs: Sequence[Job]) -> list[Record | Failure]:
     """`perform`, with its news sent to whoever made this worker's pool.
 
     A worker that is told to stop ends its runs and then itself: the pool's own loop would take any exception for a
@@ -52,7 +53,7 @@ def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
     global _at_work
     _at_work = True
     try:
-        results = perform(works, _report)
+        results = perform(jobs, _report)
         _at_work = False
         stop_if_told()  # Python has lost the exception if it came in a finalizer at the end of all
         return results
@@ -64,31 +65,30 @@ def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
 
 @dataclass(frozen=True)
 class Pool:
-    """Somewhere to train: any executor, how many stacks it takes at once now, and the news of its workers.
+    """An executor, the number of stacks that it can train at once now, and the news of its workers.
 
-    `news` gives the events that have come since it was last asked; an executor without a way back gives none. `train`
-    is what a worker is told to do with a stack.
+    `news` gives the events since its last call. `train` is the function that a worker calls with a stack.
     """
 
     executor: Executor
-    jobs: Callable[[], int]
+    num_workers: Callable[[], int]
     news: Callable[[], list[Event]] = list
-    train: Callable[[Sequence[Work]], list[Record | Failure]] = train_in_worker
+    train: Callable[[Sequence[Job]], list[Record | Failure]] = train_in_worker
 
 
-def num_jobs(execution: Execution) -> int:
-    """How many stacks are trained at once: as many as asked for, or as there are physical cores.
+def num_workers(execution: Execution) -> int:
+    """The number of worker processes: ``--jobs``, or that of physical cores.
 
-    On an accelerator two, so that one computes while the other writes what it has computed.
+    On an accelerator 2 by default: one worker computes while the other writes its results.
     """
     on_cpu = training.resolve_device(execution.device).type == "cpu"
     return execution.jobs or (int(joblib.cpu_count(only_physical_cores=True)) if on_cpu else 2)
 
 
 def stack_size(execution: Execution) -> int:
-    """How many seeds are trained as one stack: as many as asked for, or one on a CPU, where more gain nothing.
+    """The number of seeds trained as one stack: ``--stack``, or 1 on a CPU, where more are no faster.
 
-    On an accelerator as many as a grid has, up to a number at which what is lost by a crash stays small.
+    On an accelerator all seeds of a cell by default, up to a number that limits what a crash can lose.
     """
     on_cpu = training.resolve_device(execution.device).type == "cpu"
     return execution.stack or (1 if on_cpu else MAX_STACK)
@@ -103,10 +103,10 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
     context = multiprocessing.get_context(START_METHOD)
     context.set_forkserver_preload(PRELOADED)  # without effect where the server runs already
     events: Queue[Event] = context.Queue()
-    jobs = num_jobs(execution)
-    executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
+    num = num_workers(execution)
+    executor = ProcessPoolExecutor(num, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
     try:
-        yield Pool(executor, lambda: jobs, lambda: list(_drain(events)))
+        yield Pool(executor, lambda: num, lambda: list(_drain(events)))
         executor.shutdown()
     except BaseException:
         workers = multiprocessing.active_children()
