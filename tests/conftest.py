@@ -1,11 +1,9 @@
 """What tests share: a store of their own, small settings, images, where MNIST lies, a signal that stops."""
 
 import os
-import signal
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from filelock import FileLock
 from aepretrain import augment, config, data, networks, tracking
 from aepretrain.config import Settings
 from aepretrain.data import Dataset, mnist
-from aepretrain.stopping import _state, stop_on
 from aepretrain.training import custom
 
 ROOT = Path(__file__).parent.parent
@@ -63,20 +60,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def stopping() -> Iterator[None]:
-    """SIGTERM as a command takes it: at once, or after what must be whole; it raises `SystemExit`."""
-
-    def stop() -> NoReturn:
-        raise SystemExit
-
-    before = signal.getsignal(signal.SIGTERM)
-    stop_on(signal.SIGTERM, stop)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    _state.pending = None
 
 
 @pytest.fixture

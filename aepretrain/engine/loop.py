@@ -31,16 +31,20 @@ WARM_UP_STEPS = 3
 
 
 def train(
-    task: Task, on_epoch: Callable[[int, EpochResult], None], snapshots: Snapshots | None = None
+    task: Task,
+    on_epoch: Callable[[int, EpochResult], None],
+    snapshots: Snapshots | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[Trained | Failure]:
     """Train each seed until its epochs or its patience are used up, and put its best epoch's weights into its model.
 
-    `on_epoch` gets each epoch's numbers with the seed's place in the stack. A seed whose loss is not finite fails, with
+    `on_epoch` gets each epoch's numbers with the seed's place in the stack. `on_step` is called after each step and
+    may raise, to stop the training. A seed whose loss is not finite fails, with
     the epoch in the message; the others go on as if it had never been there. From a snapshot it goes on with the same
     bits (whatever is drawn is drawn from seed and epoch, so there is no generator to be kept), and `on_epoch` gets the
     epochs before it too.
     """
-    run = _Run(task)
+    run = _Run(task, on_step)
     state = snapshots.load() if snapshots else None
     if state is not None:
         run.restore(state)
@@ -63,8 +67,9 @@ def train(
 class _Run:
     """A stack on its way: its weights and optimizer, and the progress of each seed."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, on_step: Callable[[], None]) -> None:
         self.task = task
+        self.on_step = on_step
         self.members = list(range(len(task.models)))
         self.progress = [Progress() for _ in task.models]
         self.stack: One | Many = One(task.models[0]) if len(task.models) == 1 else Many(task.models)
@@ -183,6 +188,7 @@ class _Run:
             for loss_S, size in self._pass(number):
                 losses.append(loss_S)
                 sizes.append(size)
+                self.on_step()
         return _mean(losses, sizes), sum(sizes)
 
     def _pass(self, number: int) -> Iterator[tuple[Tensor, int]]:

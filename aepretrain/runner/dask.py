@@ -5,6 +5,7 @@ cell of a worker that dies to another one, up to four times (``distributed.sched
 """
 
 import logging
+import math
 import os
 import pickle
 import queue
@@ -37,7 +38,10 @@ COUNT_INTERVAL_S = 5.0
 """Workers that join later get work after so long at most."""
 
 EPOCH_INTERVAL_S = 1.0
-"""A worker tells of its epochs no more often than this, for all that is told goes through the scheduler."""
+"""A worker reports epochs no more often than this, as all reports go through the scheduler."""
+
+CHECK_INTERVAL_S = 0.5
+"""How often a worker checks whether its job is still wanted."""
 
 PASSED_ON = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_HTTP_REQUEST_")
 """How variables begin that a worker is told, where it has no value of its own. Credentials are never sent."""
@@ -215,28 +219,33 @@ def _is_wanted() -> bool:
 
 
 def _train(token: str, jobs: Sequence[Job]) -> list[Record | Failure]:
-    """`perform` in a worker's thread, with its news sent to whoever made the pool of this token.
+    """`perform` in a worker's thread, with its news sent to the command that made the pool of this token.
 
-    When nobody waits for it any more, it stops at the end of the epoch, and its runs end as KILLED.
+    When no command waits for it any more, it stops, and its runs end as KILLED.
     """
     if get_worker().state.nthreads != 1:  # which has joined since the workers were looked at
         raise Failure(THREADS)
     training.prepare_process(jobs[0].execution.threads)
-    told_s = -EPOCH_INTERVAL_S
+    sent_s = checked_s = -math.inf
 
     def report(event: Event) -> None:
-        nonlocal told_s
-        if not _is_wanted():
-            raise KeyboardInterrupt
+        nonlocal sent_s
         if event.kind == "epoch":
-            if time.monotonic() - told_s < EPOCH_INTERVAL_S:
+            if time.monotonic() - sent_s < EPOCH_INTERVAL_S:
                 return
-            told_s = time.monotonic()
+            sent_s = time.monotonic()
         get_worker().log_event(token, pickle.dumps(event))
 
+    def check_stop() -> None:
+        nonlocal checked_s
+        if time.monotonic() - checked_s >= CHECK_INTERVAL_S:
+            checked_s = time.monotonic()
+            if not _is_wanted():
+                raise KeyboardInterrupt
+
     try:
-        return perform(jobs, report)
-    except KeyboardInterrupt:  # which Dask would take for its own
+        return perform(jobs, report, check_stop)
+    except KeyboardInterrupt:  # Dask would take it for a signal to itself
         raise Failure("stopped") from None
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
-from aepretrain import tracking
+from aepretrain import stopping, tracking
 from aepretrain.config import CLASSIFIERS, Execution, TrainingSpec, canonical_json, grid_key, grid_options
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
@@ -14,7 +15,6 @@ from aepretrain.runner.plan import Job, make_job, plan
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
-from aepretrain.stopping import whole
 
 Finished = Mapping[TrainingSpec, Record]
 """Finished trainings by their specs."""
@@ -68,14 +68,15 @@ def run_grid(
     dataset = load(specs[0].settings.dataset, execution.data_dir)
     of_grid = execution if study is None else replace(execution, force=False)
     jobs = _jobs(specs, dataset, store, of_grid)
-    tracking.recover(store)
     key = grid_key(tuple(jobs), study.name if study else None)
     kind = "study" if study else "grid"
     name = f"{study.name if study else kind} {dataset.name}, seeds {grid_options(specs)['seeds']}"
-    with store.lock(f"grid-{key}", lambda: listen(Event("waiting", specs[0]))), tracking.ending() as open_runs:
-        with whole():
-            parent = tracking.open_grid(store, name, key, kind=kind, run_id=run_id, again=execution.force)
-            open_runs.append(parent)
+    on_wait = partial(listen, Event("waiting", specs[0]))
+    with stopping.deferred():
+        tracking.recover(store)
+    with stopping.deferred(), store.lock(f"grid-{key}", on_wait), tracking.ending() as open_runs:
+        parent = tracking.open_grid(store, name, key, kind=kind, run_id=run_id, again=execution.force)
+        open_runs.append(parent)
         parent.log_params(grid_options(specs))
         trainer = _Trainer(store, dataset, listen, make_pool, parent)
         finished = trainer.train(jobs, of_grid)
@@ -166,5 +167,6 @@ def select(records: Iterable[Record]) -> list[Record]:
 
 def _present_selected(dataset: Dataset, jobs: Mapping[str, Job], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
+        stopping.check()
         with tracking.where_allowed():
             present(jobs[record.key], record, dataset)

@@ -8,14 +8,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from aepretrain import figures, tracking, training
+from aepretrain import figures, stopping, tracking, training
 from aepretrain.config import CLASSIFIERS, EVALUATIONS, Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.records import PREDICTIONS, EpochResult, Predictions, Record
 from aepretrain.runner.plan import Job, all_sources, make_job, plan
 from aepretrain.runner.snapshots import SnapshotFiles
-from aepretrain.stopping import whole
 
 
 @dataclass(frozen=True)
@@ -68,20 +67,22 @@ def run_single(
     dataset = load(spec.settings.dataset, execution.data_dir)
     job = replace(make_job(spec, dataset, store, execution), run_id=run_id)
     sources = [make_job(one, dataset, store, replace(execution, force=False)) for one in all_sources(spec)]
-    tracking.recover(store)
-    finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
-    planned = plan({job.key: job}, finished, {source.key: source for source in sources})
-    record = planned.done.get(job.key)
-    for one in planned.jobs.values():
-        if one.key != job.key:
-            listen(Event("needed", one.spec))
-        record = _perform_one(one, listen)
-    assert record is not None, "the job is done or planned"
-    reused = job.key in planned.done or run_id not in (None, record.run_id)  # or finished by another process meanwhile
-    if not reused:
-        present(job, record, dataset)
-    elif run_id is not None:
-        tracking.point_to(store, run_id, record.run_id, record.metrics)
+    with stopping.deferred():
+        tracking.recover(store)
+        finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
+        planned = plan({job.key: job}, finished, {source.key: source for source in sources})
+        record = planned.done.get(job.key)
+        for one in planned.jobs.values():
+            if one.key != job.key:
+                listen(Event("needed", one.spec))
+            record = _perform_one(one, listen)
+            stopping.check()
+        assert record is not None, "the job is done or planned"
+        reused = job.key in planned.done or run_id not in (None, record.run_id)  # the latter: by another process
+        if not reused:
+            present(job, record, dataset)
+        elif run_id is not None:
+            tracking.point_to(store, run_id, record.run_id, record.metrics)
     return SingleResult(record, reused)
 
 
@@ -93,11 +94,13 @@ def _perform_one(job: Job, listen: Listener) -> Record:
     return result
 
 
-def perform(jobs: Sequence[Job], listen: Listener) -> list[Record | Failure]:
+def perform(
+    jobs: Sequence[Job], listen: Listener, check_stop: Callable[[], None] = stopping.check
+) -> list[Record | Failure]:
     """Train a stack of jobs that differ only in their seeds, and write their runs; each may fail alone.
 
-    Gives the record of a job that another process has finished meanwhile. Raises `Failure` if a checkpoint does not
-    fit or the store fails.
+    Gives the record of a job that another process has finished meanwhile. `check_stop` is called where the work can
+    stop, and then raises. Raises `Failure` if a checkpoint does not fit or the store fails.
     """
     store = jobs[0].store
     dataset = load(jobs[0].spec.settings.dataset, jobs[0].execution.data_dir)
@@ -114,7 +117,7 @@ def perform(jobs: Sequence[Job], listen: Listener) -> list[Record | Failure]:
         for job in jobs:
             tracking.upload_kept(store, job.key)  # or what another process could not upload would be trained twice
         missing = [job for job in jobs if not job.is_done_by(store.done(job.key))]
-        failures = _train(missing, dataset, listen) if missing else {}
+        failures = _train(missing, dataset, listen, check_stop) if missing else {}
         return [failures.get(job.key) or _finished(job) for job in jobs]
 
 
@@ -125,7 +128,9 @@ def _finished(job: Job) -> Record:
     return record
 
 
-def _train(jobs: Sequence[Job], dataset: Dataset, listen: Listener) -> dict[str, Failure]:
+def _train(
+    jobs: Sequence[Job], dataset: Dataset, listen: Listener, check_stop: Callable[[], None]
+) -> dict[str, Failure]:
     """Train and write the runs of jobs whose locks are held; gives the failures by key."""
     store = jobs[0].store
     device = training.resolve_device(jobs[0].execution.device)
@@ -133,10 +138,10 @@ def _train(jobs: Sequence[Job], dataset: Dataset, listen: Listener) -> dict[str,
     with tracking.Sender(store) as sender, tracking.ending() as open_runs:
         runs = []
         for job, of_job in zip(jobs, sources, strict=True):
-            with whole():
-                open_runs.append(_open_run(job, dataset, device, len(jobs), of_job))
-                open_runs[-1] = open_runs[-1].journaled(job.key, sender)
-                runs.append(open_runs[-1])
+            check_stop()
+            open_runs.append(_open_run(job, dataset, device, len(jobs), of_job))
+            open_runs[-1] = open_runs[-1].journaled(job.key, sender)
+            runs.append(open_runs[-1])
 
         def log_epoch(place: int, result: EpochResult) -> None:
             runs[place].log_history([result])
@@ -149,19 +154,19 @@ def _train(jobs: Sequence[Job], dataset: Dataset, listen: Listener) -> dict[str,
         keys = {job.spec: job.key for job in jobs}
         circumstances = {"device": str(device), "threads": jobs[0].execution.threads}
         snapshots = SnapshotFiles(store.folder, keys, circumstances)
-        outcomes = training.run([job.spec for job in jobs], dataset, device, weights, log_epoch, snapshots)
+        outcomes = training.run([job.spec for job in jobs], dataset, device, weights, log_epoch, snapshots, check_stop)
         for job, run, of_job, outcome in zip(jobs, runs, sources, outcomes, strict=True):
+            check_stop()
             if not isinstance(outcome, Failure):
                 _log_outcome(job, run, outcome, of_job)
         failures = {job.key: one for job, one in zip(jobs, outcomes, strict=True) if isinstance(one, Failure)}
-        with whole():
-            snapshots.remove()  # first: a crash after the ends would leave the files for ever
-            for job, run in zip(jobs, runs, strict=True):
-                if job.key in failures:
-                    run.fail(failures[job.key])
-                else:
-                    run.finish()
-                open_runs.remove(run)
+        snapshots.remove()  # first: a crash after the ends would leave the files for ever
+        for job, run in zip(jobs, runs, strict=True):
+            if job.key in failures:
+                run.fail(failures[job.key])
+            else:
+                run.finish()
+            open_runs.remove(run)
     return failures
 
 

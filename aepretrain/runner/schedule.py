@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import InitVar, dataclass, field
 from itertools import islice
 
-from aepretrain import tracking
+from aepretrain import stopping, tracking
 from aepretrain.config import TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.records import Record
@@ -99,6 +99,7 @@ class Schedule:
         self.num_silent += 1
         try:
             while self.waiting or self.running:
+                stopping.check()
                 while len(self.running) < pool.num_workers() and (jobs := self._next_stack()):
                     self.running[pool.executor.submit(pool.train, jobs)] = jobs  # raises if the pool is dead
                     self._note_begun(jobs)

@@ -12,9 +12,9 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from aepretrain import stopping
 from aepretrain.errors import Failure
 from aepretrain.redaction import redact
-from aepretrain.stopping import is_stopping, stop_if_told
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 5.0
@@ -131,10 +131,9 @@ class _Patient:
             except Exception as error:
                 if not may_pass(error):
                     raise
-                if is_stopping() or time.monotonic() + delay_s > until_s:
+                if stopping.is_requested() or time.monotonic() + delay_s > until_s:
                     raise Unavailable(
                         f"the tracking server does not answer ({one_line(error)}); what is finished is kept, and the "
                         "same command goes on from there when it does"
                     ) from error
-            time.sleep(delay_s)
-            stop_if_told()
+            stopping.sleep(delay_s)

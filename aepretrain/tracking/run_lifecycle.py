@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from aepretrain import stopping
 from aepretrain.config import SCHEMA, TrainingSpec, canonical_json
 from aepretrain.tracking.provenance import git_state, user
 from aepretrain.tracking.retry import Unavailable
@@ -100,26 +101,24 @@ def end_orphan(store: Store, orphan: StoredRun) -> None:
 
 @contextmanager
 def ending(*runs: Run) -> Iterator[list[Run]]:
-    """See that these runs, and those added to the list it gives, are ended whatever happens.
+    """End these runs, and those added to the list it gives, if the block raises; the caller ends them otherwise.
 
-    An exception ends those in the list as FAILED, with the error as a tag; being told to stop ends them as KILLED.
-    A run is opened and added as a `whole`, or it would stay RUNNING if it is told to stop between. What the caller has
-    ended itself, it takes out. What cannot be ended, for the store or the disk takes nothing, the next start ends.
+    They end as FAILED, with the error as a tag, or as KILLED if the work was asked to stop. The caller takes out of the
+    list what it has ended. What cannot be ended now, because the store or the disk takes nothing, the next start ends.
     """
     open_runs = list(runs)
     try:
         yield open_runs
     except Unavailable:
         raise
-    except Exception as error:
+    except BaseException as error:
+        is_killed = stopping.is_requested() or not isinstance(error, Exception)
         for run in open_runs:
             with suppress(Exception):
-                run.fail(error)
-        raise
-    except BaseException:
-        for run in open_runs:
-            with suppress(Exception):
-                run.end("KILLED")
+                if is_killed:
+                    run.end("KILLED")
+                else:
+                    run.fail(error)
         raise
 
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from aepretrain import stopping
 from aepretrain.config import SCHEMA, canonical_json
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.stopping import whole
 from aepretrain.tracking.bundle import (
     ARTIFACTS,
     FIXED,
@@ -116,6 +116,7 @@ def _artifact_rows(store: Store, record: Record, selected: bool) -> Iterator[Row
                 yield {"key": record.key, "path": file.path, "content": store.artifact(record, file.path)}
 
 
+@stopping.deferred()
 def restore(store: Store, bundle: Bundle) -> int:
     """Fill the store with the trainings of a bundle that it does not have; gives how many those were.
 
@@ -131,9 +132,8 @@ def restore(store: Store, bundle: Bundle) -> int:
         if bundle.records().keys() <= known.keys():
             return 0
         with ending() as open_runs:
-            with whole():
-                parent = open_import(store, f"import {bundle.name}", bundle.digest)
-                open_runs.append(parent)
+            parent = open_import(store, f"import {bundle.name}", bundle.digest)
+            open_runs.append(parent)
             num_new = _restore_missing(store, parent.run_id, bundle)
             parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
             parent.end("FINISHED")
@@ -146,6 +146,7 @@ def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
     run_ids: dict[str, str] = {}
     """Where each run of the bundle is in this store."""
     for run_id, one in bundle.trainings.items():
+        stopping.check()
         with store.lock(one.row["key"], lambda: None):
             there = store.done(one.row["key"])
             run_ids[run_id] = there.run_id if there else _write(store, parent_run_id, one, run_ids)
@@ -161,10 +162,9 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
     tags |= {name: _with_new_ids(tags[name], run_ids) for name in ("pretraining_run", "evaluated") if name in tags}
     of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
     with ending() as open_runs:
-        with whole():
-            stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
-            run = Run(store, stored.info.run_id)
-            open_runs.append(run)
+        stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
+        run = Run(store, stored.info.run_id)
+        open_runs.append(run)
         run.tag(**{"imported_run": row["run_id"]} | tags)  # of the store where it was trained, however often imported
         run.log_params(json.loads(row["params"]))
         run.log_dataset(DatasetReference(training.record.identity["dataset"], tags["dataset_digest"], "bundle"))

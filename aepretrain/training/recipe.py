@@ -59,19 +59,20 @@ def run(
     sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
     snapshots: SnapshotsOf | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[Outcome | Failure]:
     """Train a stack of specs that differ only in their seeds, then evaluate each once at its best weights.
 
     `sources` holds for each the weights that it needs, by the names of `TrainingSpec.sources`.
     `on_epoch` gets each epoch's numbers with the place of their spec. `snapshots` says where the state of a stack's
-    training is kept; it goes on from what is there. What fails, fails alone. Where the device's
-    memory does not hold the stack, its halves are trained one after the other. Raises `Failure` where pretrained
-    weights do not fit.
+    training is kept; it goes on from what is there. `on_step` is called after each step and may raise, to stop. What
+    fails, fails alone. Where the device's memory does not hold the stack, its halves are trained one after the other.
+    Raises `Failure` where pretrained weights do not fit.
     """
     if specs[0].variant in EVALUATIONS:
         return [_look(spec, given, dataset, device) for spec, given in zip(specs, sources, strict=True)]
     try:
-        return _run(specs, dataset, device, sources, on_epoch, snapshots)
+        return _run(specs, dataset, device, sources, on_epoch, snapshots, on_step)
     except torch.OutOfMemoryError:
         if len(specs) == 1:
             raise Failure(f"{device} has too little memory for {specs[0].name}") from None
@@ -80,8 +81,8 @@ def run(
     def on_later_epoch(place: int, result: EpochResult) -> None:
         on_epoch(half + place, result)
 
-    first = run(specs[:half], dataset, device, sources[:half], on_epoch, snapshots)
-    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch, snapshots)
+    first = run(specs[:half], dataset, device, sources[:half], on_epoch, snapshots, on_step)
+    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch, snapshots, on_step)
 
 
 def _look(
@@ -101,6 +102,7 @@ def _run(
     sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
     snapshots: SnapshotsOf | None,
+    on_step: Callable[[], None],
 ) -> list[Outcome | Failure]:
     settings = specs[0].settings
     halves = [split(dataset, settings.split, spec.seed) for spec in specs]
@@ -117,7 +119,7 @@ def _run(
     )
     make_task = reconstruction_task if specs[0].variant == "pretrain" else classification_task
     task = make_task(specs, networks, training, validation)
-    results = train(task, on_epoch, snapshots(specs) if snapshots else None)
+    results = train(task, on_epoch, snapshots(specs) if snapshots else None, on_step)
     test_rows = torch.arange(len(dataset.test_labels_N))
     test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [test_rows] * len(specs), settings, device)
     return [
