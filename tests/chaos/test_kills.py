@@ -186,7 +186,8 @@ def test_a_second_signal_ends_the_command_and_its_workers_at_once(
     """Its workers hang, so that at the first signal alone it would wait for them, and end its runs."""
     store = tracking.open_store(uri)
     command = commands.start("grid", *options, "--epochs", "5000")
-    wait_for(lambda: begun(store, 2))
+    wait_for(lambda: command.poll() or begun(store, 2))
+    assert command.poll() is None, command.poll()
     for worker in workers(command.pid):
         os.kill(worker, signal.SIGSTOP)
     os.kill(command.pid, signal.SIGTERM)
