@@ -95,7 +95,7 @@ def run_grid(
         raise UsageError("there is nothing to train: name at least one network, one augmentation and one seed")
     runner.check(specs, execution)
     store = _open_store(tracking_uri)
-    with Display(Console(quiet=not show), specs, runner.num_jobs(execution)) as display:
+    with Display(Console(quiet=not show), specs, runner.num_workers(execution)) as display:
         result = runner.run_grid(specs, store, execution, display.handle, log_grid)
     return Results(result.records, dict(result.failures), store.uri)
 

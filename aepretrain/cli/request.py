@@ -1,7 +1,6 @@
 """What the options of a grid ask for, checked, and the workers that train it."""
 
 import multiprocessing
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aepretrain import stopping
 from aepretrain.cli.options import cluster_from, execution_from, settings_from
 from aepretrain.cli.shared import adopted_run_id
 from aepretrain.config import Execution, Settings, TrainingSpec, grid_specs, parse_seeds
@@ -70,7 +70,7 @@ def workers(asked: Asked, store: "tracking.Store") -> "Iterator[tuple[runner.Mak
     from aepretrain import runner
 
     if asked.cluster is None:
-        yield runner.local_pool, runner.num_jobs(asked.execution)
+        yield runner.local_pool, runner.num_workers(asked.execution)
         return
     try:
         from aepretrain.runner import dask
@@ -108,6 +108,5 @@ def _warm_up_workers(networks: Sequence[str]) -> None:
 
         needed = ["aepretrain.runner"] + ["aepretrain.convolution.compiled"] * ("conv" in networks)
         multiprocessing.set_forkserver_preload(needed)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits that: Ctrl-C is ours to answer
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
+        with stopping.ignored():
+            forkserver.ensure_running()
