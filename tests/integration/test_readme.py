@@ -98,7 +98,7 @@ class Reader:
     def run(self, command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command, in the clone unless another folder is given."""
         return subprocess.run(
-            ["timeout", str(LONGEST_S), *self.shell(command)],  # ends what the shell has started, too
+            self.shell(command),
             cwd=folder or self.clone,
             env=environment(),
             capture_output=True,
@@ -107,10 +107,13 @@ class Reader:
         )
 
     def shell(self, command: str) -> list[str]:
-        """The command in bash, where the environment is active if an earlier command has activated it."""
+        """The command in bash, where the environment is active if an earlier command has activated it.
+
+        If it takes too long, it is ended together with all that it has started.
+        """
         self.activated |= command == "source .venv/bin/activate"
         activate = f"source '{self.clone}/.venv/bin/activate'\n" if self.activated else ""
-        return ["bash", "-ec", activate + command]
+        return ["timeout", str(LONGEST_S), "bash", "-ec", activate + command]
 
 
 def environment() -> dict[str, str]:
