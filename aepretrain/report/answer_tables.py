@@ -1,19 +1,20 @@
-"""The tables behind the verdict, and those of the grid."""
+"""The tables behind the answer, and those of the grid."""
 
 import numpy as np
 
 from aepretrain import stats
 from aepretrain.config import format_seeds
 from aepretrain.report.answer import Answer, sides
-from aepretrain.report.grid import DATASET_TITLES, METRIC_NAMES, Cell, Experiment, Score, title
+from aepretrain.report.grid import METRIC_NAMES, Cell, Experiment, Score, title
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed, spread_text
+from aepretrain.report.pairs import values_of
 from aepretrain.report.table import MISSING, Table
-from aepretrain.report.wording import verdict_words
-from aepretrain.stats import Comparison
+from aepretrain.report.wording import pooled_text, verdict_words
+from aepretrain.stats import Comparison, Estimate
 
 
 def answer_tables(answer: Answer) -> list[Table]:
-    """The tables behind the verdict, the primary comparison first. Differences are in percentage points."""
+    """The tables of finetune minus scratch, the primary comparison first. Differences are in percentage points."""
     return [
         ("Finetune − scratch, test accuracy, these images and new trainings (primary)", _primary_rows(answer)),
         ("What that means", _effect_rows(answer)),
@@ -28,26 +29,37 @@ def _primary_rows(answer: Answer) -> list[list[str]]:
         "seeds",
         "difference in points (95 % interval)",
         "90 % interval",
-        "deviation over seeds",
+        "standard deviation over seeds",
         "p",
         "p, Holm",
         "verdict",
         f"seeds to find ±{100 * answer.plan.smallest_effect:g} points",
     ]
-    return [heading] + [
-        [
-            title(experiment),
-            _seeds(answer, experiment),
-            interval_text(one.difference),
-            ends_text(one.narrow),
-            spread_text(one.deviation),
-            p_text(one.p_value),
-            p_text(one.adjusted_p),
-            verdict_words(one, is_interim=answer.is_interim),
-            _needed(one),
+    return (
+        [heading]
+        + [
+            [
+                title(experiment),
+                _seeds(answer, experiment),
+                interval_text(one.difference),
+                ends_text(one.narrow),
+                spread_text(one.std),
+                p_text(one.p_value),
+                p_text(one.adjusted_p),
+                verdict_words(one, is_interim=answer.is_interim),
+                _needed(one),
+            ]
+            for experiment, one in answer.primary.items()
         ]
-        for experiment, one in answer.primary.items()
-    ]
+        + _pooled_row(answer)
+    )
+
+
+def _pooled_row(answer: Answer) -> list[list[str]]:
+    mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
+    if mean is None or narrow is None:
+        return []
+    return [[pooled_text(answer), "", interval_text(mean), ends_text(narrow), "", "", "", "not judged", ""]]
 
 
 def _needed(comparison: Comparison) -> str:
@@ -58,7 +70,8 @@ def _needed(comparison: Comparison) -> str:
 
 def _seeds(answer: Answer, experiment: Experiment) -> str:
     """``13 of 40 planned (0-12)``."""
-    seeds = sorted(set.intersection(*(set(side) for side in sides(answer.grid, experiment))))
+    finetune, scratch = sides(answer.grid, experiment)
+    seeds = sorted(finetune.index.intersection(scratch.index).tolist())
     planned = answer.plan.num_seeds.get(experiment[0])
     return f"{len(seeds)}{f' of {planned} planned' if planned else ''} ({format_seeds(seeds)})"
 
@@ -74,15 +87,25 @@ def _effect_rows(answer: Answer) -> list[list[str]]:
     return [heading] + [
         [
             title(experiment),
-            f"{signed(one.difference.value * answer.num_images, 1)} of {answer.num_images:,}",
+            _images_text(answer, one),
             "undefined"
             if np.isnan(one.relative_error_reduction)
             else f"{signed(100 * one.relative_error_reduction, 1)} %",
-            f"{one.superiority.value:.2f} ({one.superiority.low:.2f} to {one.superiority.high:.2f})",
+            _probability_text(one.probability_of_improvement),
             "undefined" if np.isnan(one.correlation) else signed(one.correlation, 2),
         ]
         for experiment, one in answer.primary.items()
     ]
+
+
+def _probability_text(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _images_text(answer: Answer, comparison: Comparison) -> str:
+    if not answer.num_images:
+        return "unknown"
+    return f"{signed(comparison.difference.value * answer.num_images, 1)} of {answer.num_images:,}"
 
 
 def _new_images_rows(answer: Answer) -> list[list[str]]:
@@ -108,11 +131,11 @@ def _new_images_rows(answer: Answer) -> list[list[str]]:
 
 
 def _standard_errors(answer: Answer, experiment: Experiment) -> list[str]:
-    """How much trainings, test images, and what is particular to both move the mean difference."""
+    """The parts of the mean difference's standard error: from trainings, from test images, from the rest."""
     interval, num_seeds = answer.new_images[experiment].interval, answer.primary[experiment].num_seeds
-    deviations = interval.seed_deviation, interval.image_deviation, interval.rest_deviation
+    stds = interval.seed_std, interval.image_std, interval.rest_std
     numbers = num_seeds, answer.num_images, num_seeds * answer.num_images
-    return [spread_text(one / np.sqrt(num)) for one, num in zip(deviations, numbers, strict=True)]
+    return [spread_text(one / np.sqrt(num)) for one, num in zip(stds, numbers, strict=True)]
 
 
 def _secondary_rows(answer: Answer) -> list[list[str]]:
@@ -123,11 +146,11 @@ def _secondary_rows(answer: Answer) -> list[list[str]]:
 
 
 def grid_tables(answer: Answer) -> list[Table]:
-    """The grid's accuracies and macro-F1: means with their 95 % intervals, and what was published."""
+    """The grid's accuracies and macro-F1: means with their 95 % intervals, and the source's figures."""
     return [
         (
-            f"{name} on {DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)}: mean over seeds, its 95 % "
-            f"interval, number of seeds{', and the published figure' if answer.grid.has_published else ''}",
+            f"{name} on {answer.grid.dataset_title}: mean over seeds, its 95 % interval, number of seeds"
+            f"{', and the figure of the source' if answer.grid.has_source else ''}",
             [
                 ["experiment", *answer.grid.variants],
                 *(
@@ -141,35 +164,35 @@ def grid_tables(answer: Answer) -> list[Table]:
 
 
 def _mean_text(cell: Cell, place: int) -> str:
-    """``0.9766 (0.9757 to 0.9775), n = 13; published 0.9775``; of accuracy, or in the second place macro-F1."""
-    published = "" if cell.published is None else f"; published {cell.published[place]:.4f}"
-    if not cell.records:
-        return MISSING + published
-    metric = list(METRIC_NAMES)[place]
-    found = stats.mean_interval(np.array([record.metrics[metric] for record in cell.records]), 0.95)
-    spread = f" ({found.low:.4f} to {found.high:.4f})" if len(cell.records) > 1 else ""
-    return f"{found.value:.4f}{spread}, n = {len(cell.records)}{published}"
+    """``0.9766 (0.9757 to 0.9775), n = 13; source 0.9775``, of the metric in this place of `METRIC_NAMES`."""
+    source = "" if cell.source is None else f"; source {cell.source[place]:.4f}"
+    values_S = values_of(cell.trainings, list(METRIC_NAMES)[place])
+    if not len(values_S):
+        return MISSING + source
+    mean = stats.mean_interval(values_S, 0.95)
+    spread = f" ({mean.low:.4f} to {mean.high:.4f})" if len(values_S) > 1 else ""
+    return f"{mean.value:.4f}{spread}, n = {len(values_S)}{source}"
 
 
 def reproduction_table(answer: Answer) -> Table:
-    """Each published number against ours."""
+    """Each of the source's numbers with our interval."""
     rows = [
         [
             title((one.cell.network, one.cell.augmentation)),
             one.cell.variant,
             METRIC_NAMES[one.metric],
-            f"{one.published:.4f}",
+            f"{one.source:.4f}",
             f"{one.interval.low:.4f} to {one.interval.high:.4f}",
             "yes" if one.inside else "no",
         ]
         for one in answer.reproduced
     ]
-    heading = ["experiment", "variant", "metric", "published", "95 % of single runs", "inside"]
-    return "Published numbers against the 95 % prediction interval of one run", [heading, *rows]
+    heading = ["experiment", "variant", "metric", "source", "95 % of single runs", "inside"]
+    return "The source's numbers and the 95 % prediction interval of one run", [heading, *rows]
 
 
 def calibration_table(answer: Answer) -> Table:
-    """What each cell's classifiers think of their own predictions."""
+    """Negative log-likelihood and expected calibration error of each cell."""
     rows = [
         [
             title((network, augmentation)),

@@ -1,52 +1,74 @@
-"""The panel of few labels: accuracy against the number of labelled images."""
+"""Does pretraining help when labels are few?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from aepretrain import figures, stats
-from aepretrain.config import LABELS
-from aepretrain.records import Record
+from aepretrain.config import CLASSIFIERS, LABELS, TrainingSpec
+from aepretrain.data import Dataset, labelled, split
+from aepretrain.errors import UsageError
 from aepretrain.report.answer import Plan, draw_for
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.numbers import interval_text, p_text
-from aepretrain.report.pairs import BySeed, paired
-from aepretrain.report.panel import Panel, Picture, not_run
-from aepretrain.report.query import PROBE_NAMES, Found, score_of, values_of
+from aepretrain.report.pairs import BySeed, paired, values_of
+from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture, not_run
+from aepretrain.report.query import PROBE_NAMES, Query, score_of
 from aepretrain.report.table import MISSING, Table
 from aepretrain.report.wording import verdict_words
+from aepretrain.runner import Finished, Study
 from aepretrain.stats import Comparison
+from aepretrain.studies.specs import change, pretrainings
+
+UPDATES = 5_000
+"""Steps of every training, unless the settings have others: few labels are not to mean little training."""
 
 LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")
 
-LABELS_TEXT = (
-    "Classifiers that are given few labels, class-balanced and nested within a seed, while the autoencoder was "
-    "pretrained on all images. Each is trained for the same number of steps, whatever the number of labels, and "
-    "validated every 100 steps or as often as it has seen its images once, on a fifth as many further images, at least "
-    "10."
+TEXT = (
+    "Classifiers with few labels, while the autoencoder was pretrained on all images. Labelled images are "
+    "class-balanced; within a seed, the smaller sets are parts of the larger ones. Each classifier is trained for the "
+    "same number of steps, whatever the number of labels. It is validated every 100 steps, or once an epoch where an "
+    "epoch is longer, on a fifth as many further images, at least 10."
     "\n\n"
-    "Verdicts are about the weights with the best validation loss, and these may be the first that were validated "
-    "(the column best after has the share of all steps, a median): what is compared there was trained very "
-    "briefly. The last weights, with no verdict, stand beside them; where the two differ in sign, neither "
-    "says that pretraining helps or harms in general. The p-values of finetune − scratch are adjusted by Holm's method "
-    "over the planned numbers of labels of one experiment. The rule is that of the primary comparison, and as there a "
-    "verdict is worth what it says only at a number of seeds that was fixed beforehand. Differences are in percentage "
-    "points; beside a mean stands its standard deviation over seeds (±)."
+    "Verdicts are about the weights with the best validation loss. These may be the first that were validated, after "
+    "very little training: the column best after has their median share of all steps. The last weights are beside "
+    "them, without a verdict. Where the two differ in sign, neither says that pretraining helps or harms in general. "
+    "The p-values of finetune − scratch are adjusted by Holm's method over the planned numbers of labels of one "
+    "experiment. The rule is that of the primary comparison, and it too holds only for a number of seeds that was "
+    "fixed beforehand. Differences are in percentage points. Beside a mean is its standard deviation over seeds (±)."
 )
-LABELS_CAPTION = (
-    "Above, test accuracy at the best validation loss against labels, mean and its 95 % interval over seeds; marks are "
-    "moved apart sideways. Below, finetune − scratch, paired by seed; the grey band holds differences that count as "
-    "negligible. Axes of differences differ from experiment to experiment."
-)
+CAPTION = f"Above: test accuracy at the best validation loss, by the number of labels. {CURVES_CAPTION}"
 
 
-def labels_panel(found: Found, plan: Plan) -> Panel:
-    """A curve and a table for each experiment whose trainings with few labels are there."""
+def plan(finished: Finished, dataset: Dataset) -> Iterator[TrainingSpec]:
+    """Classifiers at each number of labels of which the dataset has enough images of each class."""
+    for pretraining, _ in pretrainings(finished):
+        updates = pretraining.settings.updates or UPDATES
+        for labels in LABELS:
+            if _are_there(dataset, pretraining, labels):
+                for variant in (*CLASSIFIERS, "pixels"):
+                    yield change(pretraining, variant, labels=labels, updates=updates)
+
+
+def _are_there(dataset: Dataset, spec: TrainingSpec, labels: int) -> bool:
+    """Whether every class has enough images."""
+    try:
+        return not labels or bool(labelled(dataset, split(dataset, spec.settings.split, spec.seed), labels, spec.seed))
+    except UsageError:
+        return False
+
+
+STUDY = Study("labels", ("pretrain",), plan)
+
+
+def panel(query: Query, plan: Plan) -> Panel:
+    """A curve and three tables for each experiment that has trainings with few labels."""
     curves = {
-        one: {labels: _of_labels(found, one, labels) for labels in found.labels(one)} for one in found.experiments
+        one: {labels: _of_labels(query, one, labels) for labels in query.labels(one)} for one in query.experiments
     }
     curves = {one: of_labels for one, of_labels in curves.items() if of_labels}
-    missing = not_run("labels", [one for one in found.experiments if one not in curves])
+    missing = not_run("labels", [one for one in query.experiments if one not in curves])
     if not curves:
         return Panel("Few labels", missing)
     compared = {one: _compared(one, of_labels, plan.smallest_effect) for one, of_labels in curves.items()}
@@ -59,9 +81,9 @@ def labels_panel(found: Found, plan: Plan) -> Panel:
         {
             title(one): {
                 variant: {
-                    _num_labels(by_seed): stats.mean_interval(values_of(by_seed), 0.95)
+                    _num_labels(trainings): stats.mean_interval(values_of(trainings), 0.95)
                     for of_variants in of_labels.values()
-                    if (by_seed := of_variants[variant])
+                    if len(trainings := of_variants[variant])
                 }
                 for variant in LABEL_VARIANTS
             }
@@ -79,27 +101,27 @@ def labels_panel(found: Found, plan: Plan) -> Panel:
         "labels to train on\n(and a fifth as many, at least 10, to validate)",
         in_decades=True,
     )
-    steps = ", ".join(f"{num:,}" for num in sorted({found.updates(one) for one in curves}))
-    text = f"{LABELS_TEXT}\n\nHere: {steps} steps.\n\n{missing}"
-    return Panel("Few labels", text, tables, [Picture.of("labels", drawn, LABELS_CAPTION)])
+    steps = ", ".join(f"{num:,}" for num in sorted({query.updates(one) for one in curves}))
+    text = f"{TEXT}\n\nHere: {steps} steps.\n\n{missing}"
+    return Panel("Few labels", text, tables, [Picture.of("labels", drawn, CAPTION)])
 
 
-def _of_labels(found: Found, experiment: Experiment, labels: int) -> dict[str, dict[int, Record]]:
+def _of_labels(query: Query, experiment: Experiment, labels: int) -> dict[str, BySeed]:
     return {
-        variant: found.of(experiment, variant, labels=labels, updates=found.updates(experiment))
+        variant: query.of(experiment, variant, labels=labels, updates=query.updates(experiment))
         for variant in LABEL_VARIANTS
     }
 
 
-def _num_labels(by_seed: BySeed) -> int:
+def _num_labels(trainings: BySeed) -> int:
     """The number of labelled training images, which is the same for all seeds."""
-    return round(next(iter(by_seed.values())).metrics["num_labels"])
+    return round(values_of(trainings, "num_labels")[0])
 
 
 def _compared(
     experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], smallest_effect: float
 ) -> dict[int, Comparison]:
-    """Finetune minus scratch at each number of labels, judged over all that are planned; a missing one has p = 1."""
+    """Finetune minus scratch by the number of labels, adjusted over all planned numbers; missing ones have p = 1."""
     compared = {}
     for labels, of_variants in curve.items():
         finetune_S, scratch_S = paired(of_variants["finetune"], of_variants["scratch"])
@@ -145,9 +167,9 @@ def _labels_table(
     return f"{title(experiment)}: finetune − scratch by the number of labels, in points", [heading, *rows]
 
 
-def _best_after(by_seed: BySeed) -> str:
-    """The share of its steps after which the median training had its best weights."""
-    return f"{100 * np.median(values_of(by_seed, 'best_epoch') / values_of(by_seed, 'num_epochs')):.0f} %"
+def _best_after(trainings: BySeed) -> str:
+    """The median share of its steps after which a training had its best weights."""
+    return f"{100 * np.median(values_of(trainings, 'best_epoch') / values_of(trainings, 'num_epochs')):.0f} %"
 
 
 def _accuracy_table(
