@@ -157,10 +157,7 @@ def _speed_table(grid: Grid, accuracies: Curves) -> Table:
         for cell, of_seeds in accuracies.items()
         if of_seeds
     ]
-    return "Learning speed: epochs until half of the seeds reach a validation accuracy", [
-        heading,
-        *rows,
-    ]
+    return "Learning speed: epochs until half of the seeds reach a validation accuracy", [heading, *rows]
 
 
 def _speed_text(of_seeds: Sequence[Sequence[float]], level: float) -> str:

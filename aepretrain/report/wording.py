@@ -38,7 +38,7 @@ def _sizes(answer: Answer) -> str:
     """How many mean differences are smaller than the smallest relevant one, and the pooled difference."""
     effect, judged = answer.plan.smallest_effect, [answer.primary[one] for one in answer.pooled_experiments]
     small = COUNTS[sum(abs(one.difference.value) < effect for one in judged)]
-    judged_text = "the four" if len(judged) == len(EXPERIMENTS) else f"the {COUNTS[len(judged)]} with a verdict"
+    judged_text = "the four" if len(judged) == len(EXPERIMENTS) else "the experiments with a verdict"
     images = f" ({round(effect * answer.num_images, 1):g} of {answer.num_images:,} images)" if answer.num_images else ""
     text = (
         f"The mean difference is smaller than {100 * effect:g} points of test accuracy in {small} of {judged_text}; "

@@ -18,6 +18,8 @@ from aepretrain.runner import Finished, Study
 from aepretrain.studies.specs import change, pretrainings
 
 TEXT = (
+    "Does the frozen column mean anything? Is it the pretraining, or just more training?"
+    "\n\n"
     "The first table compares the frozen column with the same head without the autoencoder: on the network's random "
     "encoder, on the raw pixels, and on principal components of the training images, as many as the code has features. "
     "The second table has the differences. The first table counts the heads that ended at the limit of epochs; they "

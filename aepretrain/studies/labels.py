@@ -26,10 +26,12 @@ UPDATES = 5_000
 LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")
 
 TEXT = (
+    "Does pretraining help when labels are few?"
+    "\n\n"
     "Classifiers with few labels, while the autoencoder was pretrained on all images. Labelled images are "
     "class-balanced; within a seed, the smaller sets are parts of the larger ones. Each classifier is trained for the "
-    "same number of steps, whatever the number of labels. It is validated every 100 steps, or once an epoch where an "
-    "epoch is longer, on a fifth as many further images, at least 10."
+    "same number of steps, whatever the number of labels. It is validated about every 100 steps, or once an epoch "
+    "where an epoch is longer, on a fifth as many further images, at least 10."
     "\n\n"
     "Verdicts are about the weights with the best validation loss. These may be the first that were validated, after "
     "very little training: the column best after has their median share of all steps. The last weights are beside "

@@ -1,4 +1,4 @@
-"""What do the classifiers make of test images of which a part is erased, and do they know it?"""
+"""How well do the classifiers recognise test images of which a part is erased, and is their confidence right?"""
 
 from collections.abc import Iterator, Mapping
 
@@ -19,6 +19,8 @@ from aepretrain.stats import Estimate
 from aepretrain.studies.specs import evaluations
 
 TEXT = (
+    "How well do the classifiers recognise test images of which a part is erased, and is their confidence right?"
+    "\n\n"
     "The classifiers of the grid on test images with an erased (black) rectangle, the same for every classifier and "
     "seed. NLL is the negative log-likelihood in nats, ECE the expected calibration error with 15 bins. Differences "
     "are in percentage points, paired by seed, with 95 % intervals, without adjustment and without a verdict. Beside a "

@@ -16,6 +16,8 @@ from aepretrain.studies.specs import evaluations
 
 HEADING = "Similarity of encoders"
 TEXT = (
+    "How alike are the encoders before and after training, layer by layer?"
+    "\n\n"
     "Linear centred kernel alignment (CKA) of two encoders on 2,000 validation images of the seed, after each ReLU. 1 "
     "means that they arrange images alike up to rotation and scale. Two trainings from scratch of different seeds "
     "share no initial weights; they are the reference for unrelated encoders. The other seed is the next one, so "
