@@ -164,22 +164,21 @@ def build_grid(table: pd.DataFrame) -> Grid:
     if classifiers.empty:
         raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
     settings = _common_settings(classifiers)
-    for cell, same in classifiers.groupby(CELL):
-        if same["seed"].duplicated().any():
-            raise UsageError(
-                f"several trainings of {'-'.join(cell)} have the same seed and the same options: they differ in the "
-                "dataset's values or in a plugin's source; keep them in stores of their own"
-            )
-    of_cells = dict(list(classifiers.groupby(CELL)))
-    others = sorted({cell[:2] for cell in of_cells} - set(EXPERIMENTS))
-    further = sorted({variant for _, _, variant in of_cells} - set(CLASSIFIERS))
-    cells = {
-        cell: Cell(
-            *cell,
-            trainings=by_seed(of_cells.get(cell, classifiers.head(0))),
-            source=SOURCE.get(cell) if settings["dataset"] == "mnist" else None,
+    for cell in classifiers.loc[classifiers.duplicated([*CELL, "seed"]), CELL].to_numpy().tolist():
+        raise UsageError(
+            f"several trainings of {'-'.join(cell)} have the same seed and the same options: they differ in the "
+            "dataset's values or in a plugin's source; keep them in stores of their own"
         )
-        for cell in ((*one, variant) for one in [*EXPERIMENTS, *others] for variant in [*CLASSIFIERS, *further])
+    of_cells = dict(list(classifiers.groupby(CELL)))
+    others: list[Experiment] = sorted({cell[:2] for cell in of_cells} - set(EXPERIMENTS))
+    further = sorted({variant for _, _, variant in of_cells} - set(CLASSIFIERS))
+    source = SOURCE if settings["dataset"] == "mnist" else {}
+    cells = {
+        (*one, name): Cell(
+            *one, name, by_seed(of_cells.get((*one, name), classifiers.head(0))), source.get((*one, name))
+        )
+        for one in [*EXPERIMENTS, *others]
+        for name in [*CLASSIFIERS, *further]
     }
     return Grid(settings["dataset"], settings, cells)
 

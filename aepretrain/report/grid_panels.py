@@ -13,7 +13,7 @@ from aepretrain.report.grid import Experiment, Grid, Score, title
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import Query, num_at_limit
-from aepretrain.report.table import Table, figure
+from aepretrain.report.table import Table, figure, table_of
 from aepretrain.report.wording import reproduction_sentence
 
 Curves = Mapping[tuple[str, str, str], Sequence[Sequence[float]]]
@@ -111,8 +111,8 @@ def _paired_pictures(answer: Answer) -> list[Picture]:
             if (source := _source_difference(answer, experiment)) is not None
         },
     )
-    source = " Hollow diamonds: the source's differences, one run each." if answer.grid.has_source else ""
-    return [Picture.of("paired", drawn, PAIRED_CAPTION + source)]
+    caption = PAIRED_CAPTION + (SOURCE_CAPTION if answer.grid.has_source else "")
+    return [Picture.of("paired", drawn, caption)]
 
 
 def _source_difference(answer: Answer, experiment: Experiment) -> float | None:
@@ -140,24 +140,14 @@ def _curves(answer: Answer, losses: Curves) -> Picture:
 
 
 def _speed_table(grid: Grid, accuracies: Curves) -> Table:
-    heading = [
-        "experiment",
-        "variant",
-        *(f"{100 * level:.0f} %" for level in SPEED_LEVELS),
-        "epochs (median)",
-        "at the limit",
-    ]
-    rows = [
-        [
-            title(cell[:2]),
-            cell[2],
-            *(_speed_text(of_seeds, level) for level in SPEED_LEVELS),
-            *_epochs_texts(grid.cells[cell].trainings, "cls_epochs"),
-        ]
+    rows = (
+        {"experiment": title(cell[:2]), "variant": cell[2]}
+        | {f"{100 * level:.0f} %": _speed_text(of_seeds, level) for level in SPEED_LEVELS}
+        | _epochs_texts(grid.cells[cell].trainings, "cls_epochs")
         for cell, of_seeds in accuracies.items()
         if of_seeds
-    ]
-    return "Learning speed: epochs until half of the seeds reach a validation accuracy", [heading, *rows]
+    )
+    return table_of("Learning speed: epochs until half of the seeds reach a validation accuracy", rows)
 
 
 def _speed_text(of_seeds: Sequence[Sequence[float]], level: float) -> str:
@@ -170,23 +160,26 @@ def _speed_text(of_seeds: Sequence[Sequence[float]], level: float) -> str:
     return f"{median:.0f} ({count})" if np.isfinite(median) else f"not by half ({count})"
 
 
-def _epochs_texts(trainings: BySeed, limit: str) -> list[str]:
+def _epochs_texts(trainings: BySeed, limit: str) -> dict[str, str]:
     """The median number of epochs, and how many trainings ended at the limit of that name."""
     median = np.median(values_of(trainings, "num_epochs"))
-    return [f"{median:.0f}", f"{num_at_limit(trainings, limit)} of {len(trainings)}"]
+    at_limit = f"{num_at_limit(trainings, limit)} of {len(trainings)}"
+    return {"epochs (median)": f"{median:.0f}", "at the limit": at_limit}
 
 
 def _pretraining_tables(query: Query) -> list[Table]:
     """The reconstruction losses, where the trainings of the autoencoders are there."""
-    heading = ["experiment", "seeds", "loss on test images", "best epoch (median)", "epochs (median)", "at the limit"]
-    rows = []
-    for experiment in query.experiments:
-        trainings = query.of(experiment, "pretrain")
-        if len(trainings):
-            loss = Score.of(values_of(trainings, "test_loss").tolist())
-            best = f"{np.median(values_of(trainings, 'best_epoch')):.0f}"
-            epochs = _epochs_texts(trainings, "ae_epochs")
-            rows.append([title(experiment), str(len(trainings)), loss.text(5), best, *epochs])
+    rows = [
+        {
+            "experiment": title(experiment),
+            "seeds": str(len(trainings)),
+            "loss on test images": Score.of(values_of(trainings, "test_loss").tolist()).text(5),
+            "best epoch (median)": f"{np.median(values_of(trainings, 'best_epoch')):.0f}",
+        }
+        | _epochs_texts(trainings, "ae_epochs")
+        for experiment in query.experiments
+        if len(trainings := query.of(experiment, "pretrain"))
+    ]
     measure = {"mse": "mean squared error, pixels from 0 to 1", "bce": "binary cross-entropy"}
     name = f"The autoencoders ({measure.get(query.grid.settings.get('ae_loss', ''), 'reconstruction loss')})"
-    return [(name, [heading, *rows])] if rows else []
+    return [table_of(name, rows)] if rows else []

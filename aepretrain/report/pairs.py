@@ -1,10 +1,12 @@
 """Figures of trainings, and pairs of trainings matched by seed. Shapes: S seeds."""
 
+from typing import TypeAlias
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-BySeed = pd.DataFrame
+BySeed: TypeAlias = pd.DataFrame
 """Trainings of one variant in one experiment: rows of the frame, with the seed as the index, in its order."""
 
 ACCURACIES = ("test_accuracy", "test_accuracy")

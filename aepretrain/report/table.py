@@ -1,12 +1,11 @@
 """Tables as text and Markdown; the grid as CSV, JSON and figure."""
 
-import csv
 import html
-import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from aepretrain import figures
@@ -19,8 +18,18 @@ MISSING = "missing"
 Table = tuple[str, list[list[str]]]
 """A title, and rows of text of which the first is the heading."""
 
+Row = Mapping[str, str]
+"""A row's texts by the heading of their column."""
+
 LONG_TABLE = 26
 """Tables of this many rows are folded."""
+
+
+def table_of(name: str, rows: Iterable[Row]) -> Table:
+    """A table with the headings of all rows; a text that a row lacks is empty."""
+    rows = list(rows)
+    heading = list(dict.fromkeys(column for row in rows for column in row)) or [MISSING]
+    return name, [heading, *([row.get(column, "") for column in heading] for row in rows)]
 
 
 def cell_text(cell: Cell) -> str:
@@ -47,18 +56,17 @@ def difference_text(cell: Cell) -> str:
 
 def tables(grid: Grid) -> list[Table]:
     """The tables of a grid: ours, and where the source has figures, the source's and the differences."""
-    heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(grid.variants, 1))]
     shown = [(grid.title, cell_text)]
     if grid.has_source:
         shown += [("The source, one run each", source_text), ("Ours minus the source", difference_text)]
     return [
-        (
+        table_of(
             name,
-            [heading]
-            + [
-                [str(number), title(experiment), *map(text, grid.row(experiment))]
-                for number, experiment in enumerate(grid.experiments, 1)
-            ],
+            (
+                {"#": str(number), "experiment": title(one)}
+                | {f"{place} {cell.variant}": text(cell) for place, cell in enumerate(grid.row(one), 1)}
+                for number, one in enumerate(grid.experiments, 1)
+            ),
         )
         for name, text in shown
     ]
@@ -117,14 +125,10 @@ def _flat(cell: Cell) -> dict[str, Any]:
 
 def files(grid: Grid) -> dict[str, bytes]:
     """The grid as files, by name: Markdown, CSV, JSON and a figure."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows(grid)[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows(grid))
     content = {"title": grid.title, "dataset": grid.dataset, "settings": dict(grid.settings), "cells": rows(grid)}
     return {
         "grid.md": markdown(grid).encode(),
-        "grid.csv": table.getvalue().encode(),
+        "grid.csv": pd.DataFrame(rows(grid)).to_csv(index=False).encode(),
         "grid.json": (json.dumps(content, indent=2) + "\n").encode(),
         "grid.png": figures.png(figure(grid)),
     }

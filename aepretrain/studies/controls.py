@@ -13,7 +13,7 @@ from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.query import PROBE_NAMES, Query, difference_of, num_at_limit, score_of
-from aepretrain.report.table import Table
+from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
 from aepretrain.studies.specs import change, pretrainings
 
@@ -86,55 +86,60 @@ def _trained(of_experiments: Mapping[Experiment, Mapping[str, BySeed]]) -> dict[
 
 
 def _probe_table(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
-    rows = [["experiment", "frozen", *PROBE_NAMES.values()]]
-    for experiment, of_probes in probes.items():
-        heads = query.of(experiment, "frozen"), *of_probes.values()
-        rows.append([title(experiment), *(f"{score_of(one)}{_at_limit(one)}" for one in heads)])
-    return "The same head with and without the autoencoder, test accuracy", rows
+    rows = (
+        {"experiment": title(one), "frozen": _score_text(query.of(one, "frozen"))}
+        | {PROBE_NAMES[probe]: _score_text(trainings) for probe, trainings in of_probes.items()}
+        for one, of_probes in probes.items()
+    )
+    return table_of("The same head with and without the autoencoder, test accuracy", rows)
 
 
-def _at_limit(trainings: BySeed) -> str:
-    """How many ended at the limit of epochs."""
+def _score_text(trainings: BySeed) -> str:
+    """Test accuracy, and how many trainings ended at the limit of epochs."""
     num = num_at_limit(trainings, "cls_epochs")
-    return f", {num} at the limit" if num else ""
+    return f"{score_of(trainings)}{f', {num} at the limit' if num else ''}"
 
 
 def _probe_differences(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
-    rows = [["experiment", *(f"frozen − {name}" for name in PROBE_NAMES.values())]]
-    for one, of_probes in probes.items():
-        frozen = query.of(one, "frozen")
-        rows.append([title(one), *(difference_of(frozen, probe) for probe in of_probes.values())])
-    return "Frozen minus each of them, test accuracy", rows
+    rows = (
+        {"experiment": title(one)}
+        | {f"frozen − {PROBE_NAMES[name]}": difference_of(query.of(one, "frozen"), of_probes[name]) for name in PROBES}
+        for one, of_probes in probes.items()
+    )
+    return table_of("Frozen minus each of them, test accuracy", rows)
 
 
 def _budget_table(query: Query, budgets: Mapping[Experiment, BySeed]) -> Table:
-    heading = [
-        "experiment",
-        "finetune",
-        "scratch as long, best validation",
-        "scratch as long, last weights",
-        "finetune − scratch as long, best validation",
-        "finetune − scratch as long, last weights",
-        "later best epoch",
-    ]
     rows = []
     for one, scratch in budgets.items():
-        finetune = query.of(one, "finetune")
-        scores = [score_of(finetune), score_of(scratch), score_of(scratch, "last_test_accuracy")]
-        differences = [difference_of(finetune, scratch), difference_of(finetune, scratch, "last_test_accuracy")]
-        longer, usual = paired(scratch, query.of(one, "scratch"), ("best_epoch", "best_epoch"))
-        rows.append([title(one), *scores, *differences, f"{np.count_nonzero(longer > usual)} of {len(longer)}"])
-    return "Scratch with the epochs of pretraining and finetuning together, test accuracy", [heading, *rows]
+        finetune, last = query.of(one, "finetune"), "last_test_accuracy"
+        longer_S, usual_S = paired(scratch, query.of(one, "scratch"), ("best_epoch", "best_epoch"))
+        row = {
+            "experiment": title(one),
+            "finetune": score_of(finetune),
+            "scratch as long, best validation": score_of(scratch),
+            "scratch as long, last weights": score_of(scratch, last),
+            "finetune − scratch as long, best validation": difference_of(finetune, scratch),
+            "finetune − scratch as long, last weights": difference_of(finetune, scratch, last),
+            "later best epoch": f"{np.count_nonzero(longer_S > usual_S)} of {len(longer_S)}",
+        }
+        rows.append(row)
+    return table_of("Scratch with the epochs of pretraining and finetuning together, test accuracy", rows)
 
 
 def _clean_table(query: Query, clean: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
-    heading = ["experiment", "variant", "target as erased", "target clean", "clean − as erased"]
-    rows = []
-    for one, of_variants in clean.items():
-        for variant, restored in of_variants.items():
-            erased = query.of(one, variant)
-            rows.append([title(one), variant, score_of(erased), score_of(restored), difference_of(restored, erased)])
-    return "The autoencoder's target under erasing, test accuracy", [heading, *rows]
+    rows = (
+        {
+            "experiment": title(one),
+            "variant": variant,
+            "target as erased": score_of(query.of(one, variant)),
+            "target clean": score_of(restored),
+            "clean − as erased": difference_of(restored, query.of(one, variant)),
+        }
+        for one, of_variants in clean.items()
+        for variant, restored in of_variants.items()
+    )
+    return table_of("The autoencoder's target under erasing, test accuracy", rows)
 
 
 def _probe_picture(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Picture:

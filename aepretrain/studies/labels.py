@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
 from aepretrain.config import CLASSIFIERS, LABELS, TrainingSpec
@@ -14,7 +15,7 @@ from aepretrain.report.numbers import interval_text, p_text
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture, not_run
 from aepretrain.report.query import PROBE_NAMES, Query, score_of
-from aepretrain.report.table import MISSING, Table
+from aepretrain.report.table import MISSING, Table, table_of
 from aepretrain.report.wording import verdict_words
 from aepretrain.runner import Finished, Study
 from aepretrain.stats import Comparison
@@ -22,6 +23,11 @@ from aepretrain.studies.specs import change, pretrainings
 
 UPDATES = 5_000
 """Steps of every training, unless the settings have others: few labels are not to mean little training."""
+
+Curve = Mapping[int, Mapping[str, BySeed]]
+"""Trainings by the number of labels and the variant."""
+
+Curves = Mapping[Experiment, Curve]
 
 LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")
 
@@ -79,7 +85,13 @@ def panel(query: Query, plan: Plan) -> Panel:
         tables.append(_labels_table(one, of_labels, compared[one], plan.num_label_seeds.get(one[0])))
         tables.append(_accuracy_table(one, of_labels, "best validation loss", "test_accuracy"))
         tables.append(_accuracy_table(one, of_labels, "last weights", "last_test_accuracy"))
-    drawn = figures.curves_and_differences(
+    steps = ", ".join(f"{num:,}" for num in sorted({query.updates(one) for one in curves}))
+    pictures = [Picture.of("labels", _figure(curves, compared, plan), CAPTION)]
+    return Panel("Few labels", f"{TEXT}\n\nHere: {steps} steps.\n\n{missing}", tables, pictures)
+
+
+def _figure(curves: Curves, compared: Mapping[Experiment, Mapping[int, Comparison]], plan: Plan) -> Figure:
+    return figures.curves_and_differences(
         {
             title(one): {
                 variant: {
@@ -103,9 +115,6 @@ def panel(query: Query, plan: Plan) -> Panel:
         "labels to train on\n(and a fifth as many, at least 10, to validate)",
         in_decades=True,
     )
-    steps = ", ".join(f"{num:,}" for num in sorted({query.updates(one) for one in curves}))
-    text = f"{TEXT}\n\nHere: {steps} steps.\n\n{missing}"
-    return Panel("Few labels", text, tables, [Picture.of("labels", drawn, CAPTION)])
 
 
 def _of_labels(query: Query, experiment: Experiment, labels: int) -> dict[str, BySeed]:
@@ -117,12 +126,10 @@ def _of_labels(query: Query, experiment: Experiment, labels: int) -> dict[str, B
 
 def _num_labels(trainings: BySeed) -> int:
     """The number of labelled training images, which is the same for all seeds."""
-    return round(values_of(trainings, "num_labels")[0])
+    return int(values_of(trainings, "num_labels")[0])
 
 
-def _compared(
-    experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], smallest_effect: float
-) -> dict[int, Comparison]:
+def _compared(experiment: Experiment, curve: Curve, smallest_effect: float) -> dict[int, Comparison]:
     """Finetune minus scratch by the number of labels, adjusted over all planned numbers; missing ones have p = 1."""
     compared = {}
     for labels, of_variants in curve.items():
@@ -135,38 +142,31 @@ def _compared(
 
 def _labels_table(
     experiment: Experiment,
-    curve: Mapping[int, Mapping[str, BySeed]],
+    curve: Curve,
     compared: Mapping[int, Comparison],
     planned: int | None,
 ) -> Table:
-    heading = [
-        "labels",
-        "seeds",
-        "best validation loss (95 % interval)",
-        "best after, finetune / scratch",
-        "p, Holm",
-        "verdict (best validation loss)",
-        "last weights (95 % interval)",
-    ]
     rows = []
     for labels, of_variants in curve.items():
-        finetune, scratch = of_variants["finetune"], of_variants["scratch"]
-        comparison = compared.get(labels)
-        last = paired(finetune, scratch, ("last_test_accuracy", "last_test_accuracy"))
+        if labels not in compared:
+            rows.append({"labels": _labels_text(labels), "seeds": MISSING})
+            continue
+        finetune, scratch, comparison = of_variants["finetune"], of_variants["scratch"], compared[labels]
+        first_S, second_S = paired(finetune, scratch, ("last_test_accuracy", "last_test_accuracy"))
         rows.append(
-            [_labels_text(labels), *[MISSING] * (len(heading) - 1)]
-            if comparison is None
-            else [
-                _labels_text(labels),
-                f"{comparison.num_seeds}{f' of {planned} planned' if planned else ''}",
-                interval_text(comparison.difference),
-                f"{_best_after(finetune)} / {_best_after(scratch)}",
-                p_text(comparison.adjusted_p),
-                verdict_words(comparison, is_interim=comparison.num_seeds < (planned or 0)),
-                interval_text(stats.mean_interval(last[0] - last[1], 0.95)),
-            ]
+            {
+                "labels": _labels_text(labels),
+                "seeds": f"{comparison.num_seeds}{f' of {planned} planned' if planned else ''}",
+                "best validation loss (95 % interval)": interval_text(comparison.difference),
+                "best after, finetune / scratch": f"{_best_after(finetune)} / {_best_after(scratch)}",
+                "p, Holm": p_text(comparison.adjusted_p),
+                "verdict (best validation loss)": verdict_words(
+                    comparison, is_interim=comparison.num_seeds < (planned or 0)
+                ),
+                "last weights (95 % interval)": interval_text(stats.mean_interval(first_S - second_S, 0.95)),
+            }
         )
-    return f"{title(experiment)}: finetune − scratch by the number of labels, in points", [heading, *rows]
+    return table_of(f"{title(experiment)}: finetune − scratch by the number of labels, in points", rows)
 
 
 def _best_after(trainings: BySeed) -> str:
@@ -174,15 +174,13 @@ def _best_after(trainings: BySeed) -> str:
     return f"{100 * np.median(values_of(trainings, 'best_epoch') / values_of(trainings, 'num_epochs')):.0f} %"
 
 
-def _accuracy_table(
-    experiment: Experiment, curve: Mapping[int, Mapping[str, BySeed]], weights: str, metric: str
-) -> Table:
-    heading = ["labels", *(PROBE_NAMES.get(variant, variant) for variant in LABEL_VARIANTS)]
-    rows = [
-        [_labels_text(labels), *(score_of(of_variants[variant], metric) for variant in LABEL_VARIANTS)]
+def _accuracy_table(experiment: Experiment, curve: Curve, weights: str, metric: str) -> Table:
+    rows = (
+        {"labels": _labels_text(labels)}
+        | {PROBE_NAMES.get(variant, variant): score_of(of_variants[variant], metric) for variant in LABEL_VARIANTS}
         for labels, of_variants in curve.items()
-    ]
-    return f"{title(experiment)}: test accuracy by the number of labels, {weights}", [heading, *rows]
+    )
+    return table_of(f"{title(experiment)}: test accuracy by the number of labels, {weights}", rows)
 
 
 def _labels_text(labels: int) -> str:

@@ -13,7 +13,7 @@ from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture, not_run
 from aepretrain.report.query import Query
-from aepretrain.report.table import Table
+from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
 from aepretrain.stats import Estimate
 from aepretrain.studies.specs import evaluations
@@ -96,21 +96,24 @@ def _percents(runs: BySeed) -> list[int]:
 
 
 def _accuracy_table(experiment: Experiment, runs: BySeed) -> Table:
-    rows = [["erased", *CLASSIFIERS, "finetune − scratch (points)"]]
-    for percent in _percents(runs):
-        rows.append([f"{percent} %", *_scores(runs, "accuracy", percent), interval_text(_difference(runs, percent))])
-    return f"{title(experiment)}: accuracy on erased test images (n = {len(runs)})", rows
+    rows = (
+        {"erased": f"{percent} %"}
+        | {variant: _score(runs, variant, "accuracy", percent) for variant in CLASSIFIERS}
+        | {"finetune − scratch (points)": interval_text(_difference(runs, percent))}
+        for percent in _percents(runs)
+    )
+    return table_of(f"{title(experiment)}: accuracy on erased test images (n = {len(runs)})", rows)
 
 
 def _calibration_table(experiment: Experiment, runs: BySeed) -> Table:
-    heading = ["erased", *(f"{variant}, {name.upper()}" for name in CALIBRATION_LABELS for variant in CLASSIFIERS)]
-    rows = [
-        [f"{percent} %", *(score for name in CALIBRATION_LABELS for score in _scores(runs, name, percent))]
+    columns = [(variant, name) for name in CALIBRATION_LABELS for variant in CLASSIFIERS]
+    rows = (
+        {"erased": f"{percent} %"}
+        | {f"{variant}, {name.upper()}": _score(runs, variant, name, percent) for variant, name in columns}
         for percent in _percents(runs)
-    ]
-    return f"{title(experiment)}: calibration on erased test images (n = {len(runs)})", [heading, *rows]
+    )
+    return table_of(f"{title(experiment)}: calibration on erased test images (n = {len(runs)})", rows)
 
 
-def _scores(runs: BySeed, name: str, percent: int) -> list[str]:
-    """A figure of each classifier."""
-    return [str(Score.of(values_of(runs, f"{variant}_{name}_at_{percent}").tolist())) for variant in CLASSIFIERS]
+def _score(runs: BySeed, variant: str, name: str, percent: int) -> str:
+    return str(Score.of(values_of(runs, f"{variant}_{name}_at_{percent}").tolist()))

@@ -10,7 +10,7 @@ from aepretrain.report.grid import Score, title
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.query import Query
-from aepretrain.report.table import Table
+from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
 from aepretrain.studies.specs import evaluations
 
@@ -67,7 +67,8 @@ def _cka(runs: BySeed) -> dict[str, list[list[float]]]:
 
 
 def _table(name: str, values: Mapping[str, Sequence[Sequence[float]]], num: int) -> Table:
-    num_layers = max(map(len, values.values()))
-    heading = ["encoders", *(f"layer {layer}" for layer in range(1, num_layers + 1))]
-    rows = [[pair, *(str(Score.of(of_seeds)) for of_seeds in layers)] for pair, layers in values.items()]
-    return f"{name}: linear CKA (n = {num})", [heading, *rows]
+    rows = (
+        {"encoders": pair} | {f"layer {layer}": str(Score.of(of_seeds)) for layer, of_seeds in enumerate(layers, 1)}
+        for pair, layers in values.items()
+    )
+    return table_of(f"{name}: linear CKA (n = {num})", rows)
