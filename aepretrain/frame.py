@@ -23,8 +23,8 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row a training, in the order given.
 
     The columns are `FIXED`, every field of `Settings`, and every figure of any training. A setting is missing (NA)
-    where the training does not depend on it; pairs are tuples. A figure is missing (NaN) where a training lacks it.
-    `study` is missing for trainings of a grid.
+    where the training does not depend on it; pairs are tuples. A figure is missing (NaN) where a training lacks it;
+    one with the name of another column is left out. `study` is missing for trainings of a grid.
     """
     records = list(records)
     rows = [
@@ -36,8 +36,9 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         }
         for record in records
     ]
+    columns = [*FIXED, *SETTINGS]
     figures = pd.DataFrame([dict(record.metrics) for record in records], index=range(len(rows)), dtype="float64")
-    return tidy(pd.DataFrame(rows, columns=[*FIXED, *SETTINGS]).join(figures))
+    return tidy(pd.DataFrame(rows, columns=columns).join(figures.drop(columns=columns, errors="ignore")))
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:

@@ -42,6 +42,12 @@ def test_pairs_are_compared_as_values() -> None:
     assert found["erase_scale"].nunique() == 2
 
 
+def test_a_figure_never_takes_the_place_of_another_column() -> None:
+    """MLflow lets anybody log a metric of any name into a run."""
+    (row,) = frame([record_of(PRETRAIN, 0.5, lr=7.0, run_id=3.0)]).to_dict("records")
+    assert (row["lr"], row["run_id"]) == (0.001, f"run-{PRETRAIN.name}")
+
+
 def test_no_training_is_an_empty_frame_with_the_same_columns() -> None:
     assert list(frame([])) == [*FIXED, *SETTINGS]
     assert len(frame([])) == 0
