@@ -36,8 +36,9 @@ class Results:
         Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
         """
         from aepretrain import report
+        from aepretrain.frame import frame
 
-        return report.build_grid(self.records)
+        return report.build_grid(frame(self.records))
 
     def figure(self) -> "Figure":
         """Every seed's test accuracy, experiment by experiment; a notebook shows it after ``%matplotlib inline``."""
@@ -111,9 +112,12 @@ def read_results(tracking_uri: str | None = None, **settings: Any) -> Results:
         raise UsageError(f"{', '.join(sorted(unknown))}: no such setting")
     _prepare()
     from aepretrain import report
+    from aepretrain.frame import frame
 
     store = _open_store(tracking_uri)
-    return Results(tuple(report.choose(store.records(settings).values(), settings)), {}, store.uri)
+    records = store.records(settings)
+    chosen = report.choose(frame(records.values()), settings)
+    return Results(tuple(records[key] for key in chosen["key"]), {}, store.uri)
 
 
 def _prepare() -> None:

@@ -49,12 +49,12 @@ class Share:
         return f"{100 * self.value:.1f} % ± {100 * self.error:.1f}"
 
 
-def simulated_pairs(num_seeds: int, effect: float, deviation: float, draw: np.random.Generator) -> Pairs:
-    """Four experiments of paired accuracies, as whole test images, whose difference has this mean and deviation."""
+def simulated_pairs(num_seeds: int, effect: float, std: float, draw: np.random.Generator) -> Pairs:
+    """Four experiments of paired accuracies, in whole test images; `effect` and `std` are those of the differences."""
     pairs = []
     for _ in range(4):
         shared_S = draw.normal(0.98, 0.001, num_seeds)
-        own_2S = draw.normal(0, deviation / math.sqrt(2), (2, num_seeds))
+        own_2S = draw.normal(0, std / math.sqrt(2), (2, num_seeds))
         pairs.append(np.round((shared_S + own_2S + [[effect], [0]]) * NUM_IMAGES) / NUM_IMAGES)
     return pairs
 
@@ -73,10 +73,10 @@ def has_claim(pairs: Pairs, draw: np.random.Generator) -> bool:
     return any(one.verdict in (Verdict.GAIN, Verdict.LOSS) for one in judged(pairs, draw))
 
 
-def any_claim(num_seeds: int, num_stores: int, deviation: float = 0.004) -> Share:
+def any_claim(num_seeds: int, num_stores: int, std: float = 0.004) -> Share:
     """How often a gain or a loss is found in any experiment although there is no effect."""
     draw = np.random.default_rng(num_seeds)
-    claims = (has_claim(simulated_pairs(num_seeds, 0.0, deviation, draw), draw) for _ in range(num_stores))
+    claims = (has_claim(simulated_pairs(num_seeds, 0.0, std, draw), draw) for _ in range(num_stores))
     return Share(sum(claims), num_stores)
 
 
@@ -100,13 +100,13 @@ def false_equivalence(num_seeds: int, num: int) -> Share:
     return Share(sum(found), num)
 
 
-def gains(num_seeds: int, effect: float, deviation: float, num_stores: int) -> Share:
+def gains(num_seeds: int, effect: float, std: float, num_stores: int) -> Share:
     """How often a true effect is called a gain, over all experiments."""
     draw = np.random.default_rng(1_000 + num_seeds)
     found = [
         one.verdict is Verdict.GAIN
         for _ in range(num_stores)
-        for one in judged(simulated_pairs(num_seeds, effect, deviation, draw), draw)
+        for one in judged(simulated_pairs(num_seeds, effect, std, draw), draw)
     ]
     return Share(sum(found), len(found))
 
@@ -133,11 +133,12 @@ def prediction_coverage(num_seeds: int, num: int) -> Share:
     return Share(held, num)
 
 
-def superiority_coverage(num_seeds: int, probability: float, num: int) -> Share:
+def probability_of_improvement_coverage(num_seeds: int, probability: float, num: int) -> Share:
     """How often the Wilson interval holds the true probability of being better."""
     draw = np.random.default_rng(4_000 + num_seeds)
     shift = float(distributions.norm.ppf(probability))
-    return _holding(probability, (stats.superiority(draw.normal(shift, 1, num_seeds), LEVEL) for _ in range(num)))
+    differences = (draw.normal(shift, 1, num_seeds) for _ in range(num))
+    return _holding(probability, (stats.probability_of_improvement(one, LEVEL) for one in differences))
 
 
 def crossed_coverage(estimate: Estimator, num_seeds: int, num_images: int, num: int) -> Share:
@@ -145,7 +146,7 @@ def crossed_coverage(estimate: Estimator, num_seeds: int, num_images: int, num: 
 
     A classifier is right where its level + its training's luck + the image's ease + the image's ease for this variant
     + the rest, all normal, is above 0; the level of the first is a little higher. So its true accuracy is the normal
-    distribution function of its level divided by the deviation of the sum.
+    distribution function of its level divided by the standard deviation of the sum.
     """
     draw = np.random.default_rng(5_000 + num_seeds)
     level, gain, luck, ease, own_ease, rest = 4.3, 0.2, 0.1, 2.0, 0.3, 0.5
@@ -173,6 +174,19 @@ def _holds(interval: Estimate, truth: float) -> bool:
 def _holding(truth: float, intervals: Iterator[Estimate]) -> Share:
     held = [_holds(interval, truth) for interval in intervals]
     return Share(sum(held), len(held))
+
+
+def pooled_coverage(num_experiments: int, num_seeds: int, between: float, num: int) -> Share:
+    """How often the pooled interval holds the mean effect, with effects that differ between experiments."""
+    draw = np.random.default_rng(7_000 + num_seeds)
+
+    def interval() -> Estimate:
+        effects_K = draw.normal(0.001, between, (num_experiments, 1))
+        differences_KS = draw.normal(effects_K, 0.002, (num_experiments, num_seeds))
+        errors_K = differences_KS.std(1, ddof=1) / math.sqrt(num_seeds)
+        return stats.pooled_effect(differences_KS.mean(1), errors_K, LEVEL)
+
+    return _holding(0.001, (interval() for _ in range(num)))
 
 
 def two_way(differences_SN: NDArray[np.int8], _draw: np.random.Generator) -> Estimate:
@@ -210,7 +224,11 @@ def rows(scale: float) -> Iterator[tuple[str, str, Share]]:
     for num in (8, 20, 40):
         yield f"t interval of the mean difference, {num} seeds", "95 %", mean_coverage(num, 5 * many)
         yield f"prediction interval of one run, {num} seeds", "95 %", prediction_coverage(num, 5 * many)
-        yield f"Wilson interval of P(better) = 0.7, {num} seeds", "95 %", superiority_coverage(num, 0.7, 5 * many)
+        wilson = probability_of_improvement_coverage(num, 0.7, 5 * many)
+        yield f"Wilson interval of P(better) = 0.7, {num} seeds", "95 %", wilson
+    for between in (0.0, 0.0005):
+        what = f"pooled over 4 experiments of 20 seeds, deviation between experiments {between:g}"
+        yield what, "95 %", pooled_coverage(4, 20, between, 5 * many)
     for num in (8, 20):
         yield f"90 % t interval, which decides on equivalence, {num} seeds", "90 %", narrow_coverage(num, 5 * many)
     for num in (8, 20):

@@ -1,8 +1,11 @@
-"""Make the pictures of the README, docs/images/*.png, from the committed evidence: ``python -m docs.screenshots``.
+"""Make the pictures of README and docs, docs/images/*.png, from the committed evidence: ``python -m docs.screenshots``.
 
-Needs Chromium (Debian's package) and takes some minutes, for the bundle is imported into a new store first.
+docs/update.sh calls this, with the options of ``aepretrain report``. It needs Chromium (Debian's package) and takes
+some minutes, because the evidence is imported into a new store first. docs/images/answer.sha256 has the digest of the
+answer that the pictures show.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -41,18 +44,24 @@ SETTLING_MS = 3000
 
 TERMINAL_WIDTH = 110
 
+ANSWER = ROOT / "docs" / "answer.md"
+STAMP = IMAGES / "answer.sha256"
+
 
 def main() -> None:
-    """Fill a store from the bundle, and take the pictures."""
+    """Fill a store from the bundle, take the pictures, and stamp them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         uri = f"sqlite:///{folder}/mlflow.db"
-        for command in (["import", str(ROOT / "evidence")], ["report"]):
+        for command in (["import", str(ROOT / "evidence")], ["report", *sys.argv[1:]]):
             run_command(command, uri, folder)
+        if (folder / "results" / "answer.md").read_bytes() != ANSWER.read_bytes():
+            sys.exit("the answer of this report is not docs/answer.md: make all with docs/update.sh")
         with mlflow_ui(uri, folder) as address, chromium() as browser:
             take(browser, address, tracking.open_store(uri))
             for picture, command in TERMINALS.items():
                 take_terminal(browser, picture, command, uri)
+    STAMP.write_text(hashlib.sha256(ANSWER.read_bytes()).hexdigest() + "\n")
 
 
 def run_command(command: list[str], uri: str, folder: Path) -> str:

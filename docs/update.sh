@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Make the committed report, and the README's answer, from the committed evidence.
+# Make everything that shows the answer from the committed evidence: the report, the README's answer and the pictures.
+# The pictures need Chromium (Debian's package).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+planned=(--planned-seeds fc=40,conv=20,labels:fc=20) # why conv has none with few labels: statistics.md
 rm -rf docs/report
-# why conv has no planned seeds with few labels: statistics.md
-.venv/bin/python -m aepretrain report --bundle evidence --planned-seeds fc=40,conv=20,labels:fc=20 --out docs
+.venv/bin/python -m aepretrain report --bundle evidence "${planned[@]}" --out docs
 .venv/bin/python - <<'SPLICE'
 from pathlib import Path
 readme, answer = Path("README.md"), Path("docs/answer.md").read_text()
@@ -12,3 +13,4 @@ before, begin, rest = readme.read_text().partition("<!-- answer: made by docs/up
 _, end, after = rest.partition("<!-- end of answer -->\n")
 readme.write_text(f"{before}{begin}\n{answer}\n{end}{after}")
 SPLICE
+.venv/bin/python -m docs.screenshots "${planned[@]}"

@@ -67,6 +67,9 @@ class Archive:
     def link(self, record: Record) -> str:
         return f"http://127.0.0.1:5000/#/runs/{record.run_id}"
 
+    def outcomes_of(self, key: str) -> Outcomes:
+        return self.outcomes(self.found[key])
+
     def outcomes(self, record: Record) -> Outcomes:
         return Predictions.from_bytes(self.artifact(record, "evidence/predictions.npz")).outcomes()
 

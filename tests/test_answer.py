@@ -1,5 +1,6 @@
 """The answer and its page, from records and predictions made by hand."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,9 +8,11 @@ from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from aepretrain import report
+from aepretrain import report, stats
+from aepretrain.frame import frame
 from aepretrain.records import Predictions, Record
 from aepretrain.report import Plan
 from aepretrain.report.answer_tables import answer_tables
@@ -22,7 +25,11 @@ from tests.answers import NUM_IMAGES, Archive, archive
 
 
 def answer_of(source: Archive) -> report.Answer:
-    return report.build_answer(report.build_grid(source.records().values()), source.outcomes, Plan(0.001))
+    return report.build_answer(grid_of(source), source.outcomes_of, Plan(0.001))
+
+
+def grid_of(source: Archive) -> report.Grid:
+    return report.build_grid(frame(source.records().values()))
 
 
 @pytest.fixture(scope="module")
@@ -72,26 +79,29 @@ def test_what_is_said_of_single_images_is_of_the_predictions() -> None:
 
 def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
     text = report.sentences(answer_of(ten))
-    assert "shows a gain in one of the four experiments and a loss in one" in text
-    assert "finetune − scratch in percentage points of test accuracy: fc without erasing " in text
+    assert "better than training from scratch in one of the four experiments, and worse in one. " in text
+    assert "Finetune − scratch in percentage points of test accuracy: fc without erasing " in text
     assert "fc with erasing +2.050 (gain, 10 seeds)" in text
     assert "conv without erasing −1.950 (loss, 10 seeds)" in text
-    assert "these 1,000 test images and new trainings" in text
-    assert "±0.1 points (1 of 1,000 images)" in text
+    assert "these 1,000 test images, and about new trainings" in text
+    assert "smaller than 0.1 points of test accuracy in two of the four; 0.1 points (1 of 1,000 images)" in text
+    assert (
+        "limited to a plain autoencoder, the two small networks fc and conv, the learning rate 0.001 and MNIST." in text
+    )
 
 
 def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
-    grid = report.build_grid(ten.records().values())
+    grid = grid_of(ten)
     texts = {}
     for planned in ({}, {"fc": 10, "conv": 10}, {"fc": 10, "conv": 20}):
-        answer = report.build_answer(grid, ten.outcomes, Plan(0.001, planned))
+        answer = report.build_answer(grid, ten.outcomes_of, Plan(0.001, planned))
         words, rows = report.sentences(answer), dict(answer_tables(answer)[:1])[answer_tables(answer)[0][0]]
         texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
-    assert "chance of at most 5 %, provided that the number of seeds was fixed before looking" in texts[0][0]
-    assert "chance of at most 5 %; differences" in texts[10][0]
+    assert "is at most 5 %, provided that the number of seeds was fixed before looking." in texts[0][0]
+    assert texts[10][0].endswith("is at most 5 %.")
     assert "interim look, at fewer seeds than the planned 20 (conv): " in texts[20][0]
     assert "only at the planned seeds" in texts[20][0]
-    assert [texts[num][0].startswith("So far, against ") for num in (0, 10, 20)] == [False, False, True]
+    assert [texts[num][0].startswith("So far, on ") for num in (0, 10, 20)] == [False, False, True]
     assert texts[0][1]["conv, none"] == ("10 (0-9)", "loss")
     assert texts[20][1]["conv, none"] == ("10 of 20 planned (0-9)", "interim: loss")
     assert texts[20][1]["fc, erasing"] == ("10 of 10 planned (0-9)", "interim: gain"), "its p may change with conv's"
@@ -104,23 +114,23 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     ids=["conv not", "more", "all more", "none"],
 )
 def test_what_is_not_just_as_planned_is_promised_under_a_condition(ten: Archive, planned: dict[str, int]) -> None:
-    grid = report.build_grid(ten.records().values())
-    assert "provided that" in report.sentences(report.build_answer(grid, ten.outcomes, Plan(0.001, planned)))
+    grid = grid_of(ten)
+    assert "provided that" in report.sentences(report.build_answer(grid, ten.outcomes_of, Plan(0.001, planned)))
 
 
 def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None:
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
     plan = Plan(0.001, {"fc": 10, "conv": 20})
-    answer = report.build_answer(report.build_grid(alone.records().values()), alone.outcomes, plan)
+    answer = report.build_answer(grid_of(alone), alone.outcomes_of, plan)
     assert "interim look" in report.sentences(answer)
-    assert all(row[-2].startswith("interim: ") for row in answer_tables(answer)[0][1][1:])
+    assert [row[-2].partition(" ")[0] for row in answer_tables(answer)[0][1][1:]] == ["interim:", "interim:", "not"]
 
 
 def test_too_few_seeds_have_no_verdict_anywhere() -> None:
     answer = answer_of(archive(3))
-    assert report.sentences(answer).startswith("So far there is no verdict on MNIST; ")
+    assert report.sentences(answer).startswith("So far there is no verdict on MNIST.")
     assert report.sentences(answer).count("no verdict: 3 seeds, at least 8 needed") == 4
-    words = report.page_files(answer, report.build_page(answer, archive(3).found.values(), archive(3), []))[
+    words = report.page_files(answer, report.build_page(answer, archive(3).found, archive(3), []))[
         "report.html"
     ].decode()
     assert not re.search(r"<td>(gain|loss|equivalent|inconclusive)", words)
@@ -136,7 +146,7 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     words = report.sentences(answer_of(alone))
     assert words.count("missing") == 2
     assert "conv without erasing missing" in words
-    report.build_page(answer_of(alone), alone.found.values(), alone, [])  # draws what there is, without a warning
+    report.build_page(answer_of(alone), alone.found, alone, [])  # draws what there is, without a warning
     kept = answer_of(ten)
     for experiment, one in answer_of(alone).primary.items():  # what is drawn does not depend on the others
         assert one.p_value == kept.primary[experiment].p_value
@@ -145,9 +155,68 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     assert answer_of(alone).primary["fc", "erasing"].adjusted_p == pytest.approx(4 * 2 / 2**10)  # of four, two missing
 
 
+def test_the_pooled_difference_stands_below_the_four(ten: Archive) -> None:
+    answer = answer_of(ten)
+    four = list(answer.primary.values())
+    errors = [one.std / np.sqrt(one.num_seeds) for one in four]
+    expected = stats.pooled_effect(np.array([one.difference.value for one in four]), np.array(errors), 0.95)
+    (*_, last) = answer_tables(answer)[0][1]
+    assert last[0] == "pooled over the four experiments"
+    assert last[2] == interval_text(expected)
+    assert last[-2] == "not judged"
+    assert f"Pooled over the four experiments, it is {100 * expected.value:+.2f} points (95 %" in report.sentences(
+        answer
+    )
+
+
+def test_one_experiment_alone_is_not_pooled(ten: Archive) -> None:
+    few = {name: one for name, one in ten.found.items() if one.cell[:2] == ("fc", "none") or one.seed < 3}
+    answer = answer_of(Archive(few, ten.files))
+    assert answer.pooled(0.95) is None, "the others have too few seeds for a verdict"
+    assert len(answer_tables(answer)[0][1]) == 5
+    assert "ooled" not in report.sentences(answer)
+    assert "in one of the experiments with a verdict" in report.sentences(answer)
+
+
+def test_the_limits_are_those_of_what_was_run(ten: Archive) -> None:
+    changed = {
+        name: replace(one, identity={**one.identity, "lr": 0.01, "ae_target": "clean", "dataset": "kmnist"})
+        for name, one in ten.found.items()
+        if one.cell[0] == "fc"
+    }
+    text = report.sentences(answer_of(Archive(changed, ten.files)))
+    assert (
+        "limited to an autoencoder that restores what was erased, the network fc, the learning rate 0.01 and KM" in text
+    )
+
+
+def test_the_comparisons_of_a_csv_file_are_the_same(ten: Archive) -> None:
+    """Without run ids and artifacts: there are no figures of single images then, and no calibration."""
+    ours = answer_of(ten)
+    columns = frame(ten.found.values()).drop(columns=["key", "run_id", "parent_run_id", "attempt"])
+    read = pd.read_csv(io.StringIO(columns.to_csv(index=False)))
+    theirs = report.build_answer(report.build_grid(read), None, Plan(0.001))
+    for experiment, one in ours.primary.items():
+        found = theirs.primary[experiment]
+        assert (found.num_seeds, found.verdict, found.p_value) == (one.num_seeds, one.verdict, one.p_value)
+        assert found.difference.value == pytest.approx(one.difference.value, abs=1e-12)
+    assert answer_tables(theirs)[0] == answer_tables(ours)[0]
+    assert answer_tables(theirs)[3] == answer_tables(ours)[3]
+    assert (dict(theirs.new_images), dict(theirs.calibration)) == ({}, {})
+    text = report.sentences(theirs)
+    assert (
+        report.sentences(ours)
+        .replace(" (1 of 1,000 images)", "")
+        .replace("these 1,000 test images", "the test images that were used")
+        == text
+    )
+
+
 def test_another_network_is_compared_but_not_judged(ten: Archive) -> None:
     wide = {
-        name.replace("fc", "wide"): replace(one, key="wide" + name, identity={**one.identity, "network": "wide"})
+        name.replace("fc", "wide"): replace(
+            one, key=name.replace("fc", "wide"), identity={**one.identity, "network": "wide"}
+        )
         for name, one in ten.found.items()
         if one.cell[0] == "fc"
     }
@@ -163,21 +232,21 @@ def test_another_network_is_compared_but_not_judged(ten: Archive) -> None:
 def test_one_seed_says_nothing_of_the_spread() -> None:
     answer = answer_of(archive(1))
     rows = dict(answer_tables(answer))["Finetune − scratch, test accuracy, these images and new trainings (primary)"]
-    assert {row[-1] for row in rows[1:]} == {"unknown"}
+    assert [row[-1] for row in rows[1:]] == ["unknown"] * 4
     assert all(not np.isfinite(one.bootstrap.low) for one in answer.new_images.values())
 
 
-def test_published_numbers_are_held_against_single_runs(ten: Archive) -> None:
+def test_the_sources_numbers_are_compared_with_single_runs(ten: Archive) -> None:
     answer = answer_of(ten)
     assert len(answer.reproduced) == 24
     one = next(one for one in answer.reproduced if one.cell.variant == "scratch" and one.metric == "test_accuracy")
-    assert (one.published, one.inside) == (0.9780, False)
+    assert (one.source, one.inside) == (0.9780, False)
     inside = sum(one.inside for one in answer.reproduced)
     words = reproduction_sentence(answer)
-    assert f"95 %: {inside} of 24 published numbers; outside: " in words
+    assert f"Of the source's 24 numbers, {inside} lie inside these intervals. Outside: " in words
     outside = [one for one in answer.reproduced if not one.inside]
     assert words.count("above") + words.count("below") == len(outside)
-    side = "above" if one.published > one.interval.high else "below"
+    side = "above" if one.source > one.interval.high else "below"
     assert f"fc without erasing, scratch (accuracy {side}" in words
 
 
@@ -199,7 +268,7 @@ def test_the_page_needs_nothing_else_and_says_the_same_as_its_markdown(ten: Arch
     answer = answer_of(ten)
     ten.files["run-fc-none-pretrain-s0", "figures/reconstructions.png"] = b"\x89PNG picture"
     panels = report.build_page(
-        answer, ten.found.values(), ten, [ten.found["fc-none-pretrain-s0"], ten.found["fc-none-scratch-s1"]]
+        answer, ten.found, ten, [ten.found["fc-none-pretrain-s0"], ten.found["fc-none-scratch-s1"]]
     )
     files = report.page_files(answer, panels)
     html, text = files["report.html"].decode(), files["report.md"].decode()
@@ -231,9 +300,7 @@ def test_text_from_runs_is_escaped() -> None:
             dict(one.tags) | {"host": "<script>alert(1)</script>"},
         )
     answer = answer_of(source)
-    html = report.page_files(answer, report.build_page(answer, source.found.values(), source, []))[
-        "report.html"
-    ].decode()
+    html = report.page_files(answer, report.build_page(answer, source.found, source, []))["report.html"].decode()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
@@ -245,7 +312,7 @@ def table_of(panels: Sequence[Panel], heading: str, title: str) -> dict[str, lis
 
 
 def test_how_long_trainings_took_and_how_the_autoencoders_did_is_told(ten: Archive) -> None:
-    panels = report.build_page(answer_of(ten), ten.found.values(), ten, [])
+    panels = report.build_page(answer_of(ten), ten.found, ten, [])
     assert table_of(panels, "Training", "autoencoders (mean squared error")["conv, none"] == [
         *("10", "0.00700 ± 0.00000", "10", "24", "0 of 10")  # num_epochs are 20 to 29, of at most 50
     ]
@@ -254,7 +321,7 @@ def test_how_long_trainings_took_and_how_the_autoencoders_did_is_told(ten: Archi
         name: replace(one, metrics={**one.metrics, "num_epochs": 50}) if one.seed < 3 else one
         for name, one in ten.found.items()
     }
-    panels = report.build_page(answer_of(ten), late.values(), ten, [])
+    panels = report.build_page(answer_of(ten), late, ten, [])
     assert table_of(panels, "Training", "autoencoders")["conv, none"][-1] == "3 of 10"
 
 
@@ -265,11 +332,9 @@ def test_what_is_not_recorded_of_a_run_is_counted() -> None:
     for name, one in source.found.items():
         told = processors.get(name, "the usual")
         source.found[name] = replace(one, tags=dict(one.tags) | ({"processor": told} if told else {}))
-    rows = table_of(
-        report.build_page(answer_of(source), source.found.values(), source, []), "How this was made", "Runs"
-    )
+    rows = table_of(report.build_page(answer_of(source), source.found, source, []), "How this was made", "Runs")
     assert rows["processor"] == ["another; the usual; not recorded in 1 of 160 runs"]
-    assert rows["finetune and scratch of a seed on processors that differ or are not recorded"] == ["2 of 40"]
+    assert rows["pairs of finetune and scratch on processors that differ or are not recorded"] == ["2 of 40"]
     assert rows["finished pretrainings"] == ["40 (seeds 0-9)"]
 
 

@@ -1,5 +1,6 @@
 """The command as people type it: help, bad input, the whole way, and what an interruption leaves."""
 
+import hashlib
 import json
 import multiprocessing.process
 import os
@@ -375,7 +376,7 @@ def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
 
 @pytest.mark.project
 def test_the_committed_report_is_that_of_the_committed_evidence(tmp_path: Path) -> None:
-    planned = re.search("--planned-seeds [^ ]+", (ROOT / "docs" / "update.sh").read_text())
+    planned = re.search("--planned-seeds [^ )]+", (ROOT / "docs" / "update.sh").read_text())
     assert planned
     given = ["report", "--bundle", str(ROOT / "evidence"), *planned[0].split(), "--out", str(tmp_path)]
     done = CliRunner().invoke(cli, given)
@@ -384,6 +385,23 @@ def test_the_committed_report_is_that_of_the_committed_evidence(tmp_path: Path) 
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text()
     pictures = [{one.name for one in (folder / "report").iterdir()} for folder in (tmp_path, ROOT / "docs")]
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.project
+def test_pictures_with_the_answer_are_not_older_than_the_answer() -> None:
+    stamp = (ROOT / "docs" / "images" / "answer.sha256").read_text().strip()
+    assert stamp == hashlib.sha256((ROOT / "docs" / "answer.md").read_bytes()).hexdigest(), "run docs/update.sh"
+
+
+def test_the_answer_stands_only_where_it_is_made() -> None:
+    """Whatever says a verdict is made by docs/update.sh; the statistics and the changelog explain the words."""
+    made = {"report.md", "answer.md", "statistics.md", "CHANGELOG.md"}
+    words = re.compile("inconclusive|detectable but negligible|finetune − scratch [+−]?0", re.IGNORECASE)
+    readme, _, rest = (ROOT / "README.md").read_text().partition("<!-- answer")
+    texts = {"README.md": readme + rest.partition("<!-- end of answer")[2]}
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]:
+        texts.setdefault(path.name, path.read_text())
+    assert {name for name, text in texts.items() if words.search(text)} <= made
 
 
 ODD = "a b; 'c' \"d\" $(e) `f` & g\nh"

@@ -22,7 +22,7 @@ def marks(axes: Axes, marker: str) -> list[tuple[float, float]]:
     return [(x, y) for line in lines for x, y in points(line.get_xydata())]
 
 
-def test_paired_differences_are_in_points_with_the_published_one_as_a_hollow_mark() -> None:
+def test_paired_differences_are_in_points_with_the_sources_as_a_hollow_mark() -> None:
     means = {"a": Estimate(0.002, 0.001, 0.003), "b": Estimate(-0.004, -math.inf, math.inf)}
     differences = {"a": np.array([0.001, 0.003]), "b": np.array([-0.004])}
     figure = figures.paired_differences("of two", differences, means, 0.001, {"a": -0.0005})
@@ -50,7 +50,7 @@ def test_a_learning_curve_is_the_median_of_those_still_training_and_ends_where_m
     assert sorted({y for x, y in band if x == 1}) == pytest.approx([1.5, 3.0]), "quarters of 1, 2 and 4"
 
 
-def test_the_grid_has_a_dot_for_each_seed_and_published_numbers_as_hollow_marks() -> None:
+def test_the_grid_has_a_dot_for_each_seed_and_the_sources_numbers_as_hollow_marks() -> None:
     accuracies = {"a": {"frozen": [0.9], "finetune": [0.97, 0.98], "scratch": [0.96, 0.95, 0.97]}}
     figure = figures.grid_accuracy("all", accuracies, {"a": {"frozen": 0.91, "scratch": 0.955}})
     frozen, whole = figure.axes

@@ -3,15 +3,18 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import Failure, UsageError
+from aepretrain.frame import frame
 from aepretrain.records import Record
-from aepretrain.report import PUBLISHED, belongs, build_grid, choose, table
+from aepretrain.report import SOURCE, Grid, belongs, build_grid, choose, table
 from aepretrain.report.grid import EXPERIMENTS
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
@@ -22,13 +25,21 @@ def record(spec: TrainingSpec, accuracy: float, macro_f1: float) -> Record:
     return Record(f"run-{spec.name}", "parent", spec.name, 1, identity, metrics, {})
 
 
+def chosen(found: Iterable[Record], **wanted: Any) -> pd.DataFrame:
+    return choose(frame(found), wanted)
+
+
+def grid_of(found: Iterable[Record]) -> Grid:
+    return build_grid(frame(found))
+
+
 def records(seeds: tuple[int, ...] = (0,), networks: tuple[str, ...] = ("fc", "conv"), **settings: Any) -> list[Record]:
     specs = grid_specs(networks, ("none", "erasing"), seeds, Settings(**settings))
     return [record(spec, 0.9 + 0.01 * spec.seed, 0.8 + 0.01 * spec.seed) for spec in specs]
 
 
 def test_one_seed_fills_twelve_cells() -> None:
-    grid = build_grid(records())
+    grid = grid_of(records())
     assert len(grid.cells) == 12
     assert grid.title == "Test accuracy / macro-F1 on MNIST (n = 1 seed per cell)"
     assert {table.cell_text(cell) for cell in grid.cells.values()} == {"0.9000 / 0.8000"}
@@ -37,17 +48,17 @@ def test_one_seed_fills_twelve_cells() -> None:
 
 
 def test_several_seeds_give_mean_and_deviation() -> None:
-    cell = build_grid(records((0, 1, 2))).cells["fc", "none", "finetune"]
+    cell = grid_of(records((0, 1, 2))).cells["fc", "none", "finetune"]
     assert table.cell_text(cell) == "0.9100 ± 0.0100 / 0.8100 ± 0.0100 (n = 3)"
     assert cell.differences == pytest.approx((0.91 - 0.9775, 0.81 - 0.9773))
     assert table.difference_text(cell) == "−0.0675 / −0.1673"
-    assert table.published_text(cell) == "0.9775 / 0.9773"
+    assert table.source_text(cell) == "0.9775 / 0.9773"
 
 
 def test_missing_cells_are_shown_as_missing() -> None:
     some = [one for one in records((0, 1)) if one.cell != ("conv", "none", "scratch") and one.cell[0] == "conv"]
     some += [one for one in records((0, 1)) if one.cell == ("fc", "none", "frozen") and one.seed == 1]
-    grid = build_grid(some)
+    grid = grid_of(some)
     assert table.cell_text(grid.cells["conv", "none", "scratch"]) == "missing"
     assert table.difference_text(grid.cells["conv", "none", "scratch"]) == "missing"
     assert table.cell_text(grid.cells["fc", "none", "frozen"]) == "0.9100 / 0.8100"
@@ -56,15 +67,15 @@ def test_missing_cells_are_shown_as_missing() -> None:
     assert table.files(grid)["grid.png"].startswith(b"\x89PNG")
 
 
-def test_published_figures_are_those_of_the_source() -> None:
-    assert PUBLISHED["fc", "erasing", "finetune"] == (0.9824, 0.9823)
-    assert {cell[:2] for cell in PUBLISHED} == set(EXPERIMENTS)
-    gains = [PUBLISHED[*e, "finetune"][0] - PUBLISHED[*e, "scratch"][0] for e in EXPERIMENTS]
+def test_figures_of_the_source() -> None:
+    assert SOURCE["fc", "erasing", "finetune"] == (0.9824, 0.9823)
+    assert {cell[:2] for cell in SOURCE} == set(EXPERIMENTS)
+    gains = [SOURCE[*e, "finetune"][0] - SOURCE[*e, "scratch"][0] for e in EXPERIMENTS]
     assert gains == pytest.approx([-0.0005, 0.0039, 0.0009, 0.0001])
 
 
 def test_another_dataset_is_said_and_not_compared() -> None:
-    grid = build_grid(records(dataset="digits"))
+    grid = grid_of(records(dataset="digits"))
     assert "NOT MNIST" in grid.title
     assert [title for title, _ in table.tables(grid)] == [grid.title]
     assert "0.9775" not in table.markdown(grid)
@@ -72,62 +83,83 @@ def test_another_dataset_is_said_and_not_compared() -> None:
 
 
 def test_other_networks_have_rows_of_their_own() -> None:
-    grid = build_grid(records() + records(networks=("wide",)))
+    grid = grid_of(records() + records(networks=("wide",)))
     assert grid.experiments[4:] == [("wide", "erasing"), ("wide", "none")]
-    assert grid.cells["wide", "none", "scratch"].published is None
-    assert table.published_text(grid.cells["wide", "none", "scratch"]) == "none"
+    assert grid.cells["wide", "none", "scratch"].source is None
+    assert table.source_text(grid.cells["wide", "none", "scratch"]) == "none"
 
 
 def test_settings_are_never_mixed() -> None:
     mixed = records() + records(cls_epochs=3, ae_epochs=3)
     with pytest.raises(UsageError, match=r"ae_epochs: 50, 3; cls_epochs: 50, 3.*--ae-epochs, --cls-epochs"):
-        build_grid(mixed)
-    chosen = choose(mixed, {"ae_epochs": 3, "cls_epochs": 3})
-    assert build_grid(chosen).settings["cls_epochs"] == 3
-    assert len(chosen) == len(mixed) / 2
+        grid_of(mixed)
+    short = chosen(mixed, ae_epochs=3, cls_epochs=3)
+    assert build_grid(short).settings["cls_epochs"] == 3
+    assert len(short) == len(mixed) / 2
     with pytest.raises(UsageError, match="dataset: mnist, digits"):
-        build_grid(records() + records(dataset="digits"))
+        grid_of(records() + records(dataset="digits"))
     with pytest.raises(UsageError, match="erase_scale"):
-        build_grid(records() + records(erase_scale=(0.2, 0.3)))
+        grid_of(records() + records(erase_scale=(0.2, 0.3)))
 
 
 def test_scratch_fits_every_pretraining_but_not_two_at_once() -> None:
     both = {(one.cell, json.dumps(one.identity)): one for one in records() + records(ae_target="clean")}
     with pytest.raises(UsageError, match="ae_target: input, clean"):
-        build_grid(both.values())
-    clean = build_grid(choose(both.values(), {"ae_target": "clean"}))
-    assert all(len(cell.records) == 1 for cell in clean.cells.values())
+        grid_of(both.values())
+    clean = build_grid(chosen(both.values(), ae_target="clean"))
+    assert all(len(cell.trainings) == 1 for cell in clean.cells.values())
 
 
 def test_two_trainings_of_one_seed_are_refused() -> None:
     with pytest.raises(UsageError, match="same seed and the same options"):
-        build_grid(records() + records())
+        grid_of(records() + records())
 
 
 def test_studies_belong_to_the_grid_that_they_are_about_though_they_vary_some_settings() -> None:
-    grid = build_grid(records())
+    grid = grid_of(records())
     fair_budget = TrainingSpec(variant="scratch", network="fc", settings=Settings(patience=0, cls_epochs=70))
     other_rate = TrainingSpec(variant="random", network="fc", settings=Settings(lr=0.01))
     of_study = [replace(record(spec, 0.9, 0.9), tags={"study": "controls"}) for spec in (fair_budget, other_rate)]
-    assert [belongs(one, grid.settings) for one in of_study] == [True, False]
-    assert not belongs(record(fair_budget, 0.9, 0.9), grid.settings), "by itself it is of another grid"
-    assert all(belongs(one, grid.settings) for one in records())
+    assert belongs(frame(of_study), grid.settings)["variant"].tolist() == ["scratch"]
+    alone = frame([record(fair_budget, 0.9, 0.9)])
+    assert belongs(alone, grid.settings).empty, "by itself it is of another grid"
+    assert len(belongs(frame(records()), grid.settings)) == len(records())
 
 
 def test_choosing_compares_pairs_as_stored() -> None:
     both = records() + records(erase_scale=(0.2, 0.3))
-    chosen = choose(both, {"erase_scale": (0.2, 0.3)})
-    erasing = [one for one in chosen if one.cell[1] == "erasing"]
-    assert {tuple(one.identity["erase_scale"]) for one in erasing} == {(0.2, 0.3)}
+    for pair in ((0.2, 0.3), [0.2, 0.3]):
+        found = chosen(both, erase_scale=pair)
+        assert set(found.loc[found["augmentation"] == "erasing", "erase_scale"]) == {(0.2, 0.3)}
+
+
+def test_a_grid_from_a_csv_file_is_the_same() -> None:
+    found = frame(records((0, 1)))
+    read = pd.read_csv(io.StringIO(found.to_csv(index=False)))
+    ours, theirs = build_grid(found), build_grid(read)
+    assert theirs.settings == ours.settings
+    assert table.markdown(theirs) == table.markdown(ours)
+    assert table.files(theirs)["grid.csv"] == table.files(ours)["grid.csv"]
+
+
+def test_a_grid_of_somebody_elses_figures_needs_few_columns() -> None:
+    columns = ["network", "augmentation", "variant", "seed", "dataset", "test_accuracy"]
+    read = pd.read_csv(io.StringIO(frame(records((0, 1)))[columns].to_csv(index=False)))
+    grid = build_grid(read)
+    assert dict(grid.settings) == {"dataset": "mnist"}
+    cell = grid.cells["fc", "none", "finetune"]
+    assert table.cell_text(cell) == "0.9050 ± 0.0071 / missing (n = 2)"
+    assert table.difference_text(cell) == "−0.0725 / missing"
+    assert table.rows(grid)[0]["run_ids"] == ""
 
 
 def test_nothing_to_compare_is_a_failure() -> None:
     with pytest.raises(Failure, match="aepretrain grid"):
-        build_grid([one for one in records() if one.cell[2] == GRID_VARIANTS[0]])
+        grid_of([one for one in records() if one.cell[2] == GRID_VARIANTS[0]])
 
 
 def test_files_agree_with_the_grid() -> None:
-    grid = build_grid(records((0, 1)))
+    grid = grid_of(records((0, 1)))
     files = table.files(grid)
     assert set(files) == {"grid.md", "grid.csv", "grid.json", "grid.png"}
     rows = list(csv.DictReader(io.StringIO(files["grid.csv"].decode())))

@@ -15,7 +15,7 @@ import pytest
 import torch
 from distributed.scheduler import KilledWorker
 
-from aepretrain import data, figures, runner, studies, tracking, training
+from aepretrain import data, figures, runner, tracking, training
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
@@ -494,7 +494,7 @@ def test_controls_are_planned_from_what_the_grid_found(store: Store) -> None:
 
 def test_the_study_of_labels_takes_as_many_as_there_are(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And asks the store for what is done a few times, not once for each of its trainings."""
-    monkeypatch.setattr(studies, "LABELS", (10, 300, 1_000, 3_000, 0))
+    monkeypatch.setattr("aepretrain.studies.labels.LABELS", (10, 300, 1_000, 3_000, 0))
     with patch.object(Store, "records", autospec=True, side_effect=Store.records) as records:
         result, _ = run_study("labels", store)
     assert records.call_count < 10
@@ -509,7 +509,7 @@ def test_the_study_of_labels_takes_as_many_as_there_are(store: Store, monkeypatc
 
 
 def test_a_studys_stacks_hold_one_number_of_labels_each(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "LABELS", (10, 30))
+    monkeypatch.setattr("aepretrain.studies.labels.LABELS", (10, 30))
     result, events = run_study("labels", store, execution=replace(EXECUTION, stack=5))
     assert kinds(events)["failed"] == 0
     assert {record.tags["stack"] for record in result.records} == {"2"}
@@ -533,7 +533,7 @@ def test_evaluations_are_runs_of_their_own(name: str, store: Store) -> None:
 def test_weights_that_a_study_needs_are_trained_again_where_a_bundle_left_them_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studies, "LABELS", (10,))
+    monkeypatch.setattr("aepretrain.studies.labels.LABELS", (10,))
     first, _ = run_study("labels", store)
     for record in first.records:
         store.client.delete_tag(record.run_id, "aepretrain.weights_sha256")

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+from statsmodels.stats.meta_analysis import combine_effects  # type: ignore[import-untyped]
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
 from statsmodels.stats.weightstats import DescrStatsW  # type: ignore[import-untyped]
@@ -81,11 +82,11 @@ def test_random_flips_come_near_the_exact_p_value_and_depend_on_the_generator(mo
     assert drawn == pytest.approx([exact] * 3, abs=4 * math.sqrt(exact / 100_000))
 
 
-def test_superiority_is_scipys_wilson_interval_and_counts_ties_half() -> None:
-    found = stats.superiority(np.array([1.0, 2.0, -1.0, 3.0, 1.0]), 0.95)
+def test_probability_of_improvement_is_scipys_wilson_interval_and_counts_ties_half() -> None:
+    found = stats.probability_of_improvement(np.array([1.0, 2.0, -1.0, 3.0, 1.0]), 0.95)
     expected = scipy_stats.binomtest(4, 5).proportion_ci(0.95, method="wilson")
     assert (found.value, found.low, found.high) == pytest.approx((0.8, expected.low, expected.high), abs=1e-12)
-    assert stats.superiority(np.array([1.0, -1.0, 0.0, 0.0]), 0.95).value == 0.5
+    assert stats.probability_of_improvement(np.array([1.0, -1.0, 0.0, 0.0]), 0.95).value == 0.5
 
 
 def test_effect_sizes_by_hand() -> None:
@@ -112,8 +113,8 @@ def test_a_comparison_by_hand() -> None:
     # Differences: 0.01, 0.03 and 0.02 up, 0.01 down; mean 0.0125, squares about it 0.000875.
     assert found.num_seeds == 4
     assert found.difference.value == pytest.approx(0.0125)
-    assert found.deviation == pytest.approx(math.sqrt(0.000875 / 3))
-    assert found.superiority.value == 3 / 4
+    assert found.std == pytest.approx(math.sqrt(0.000875 / 3))
+    assert found.probability_of_improvement.value == 3 / 4
     assert found.relative_error_reduction == pytest.approx(1 - 0.02 / 0.0325)
     assert found.p_value == 6 / 16, "as far from 0 are ±0.05, in two ways each, and ±0.07"
 
@@ -182,8 +183,8 @@ def test_two_way_interval_by_hand() -> None:
     freedom = (seeds + images - rest) ** 2 / (seeds**2 / 1 + images**2 / 2 + rest**2 / 2)
     half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt((seeds + images - rest) / 6)
     assert (found.value, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half))
-    assert (found.seed_deviation, found.image_deviation) == pytest.approx((math.sqrt((seeds - rest) / 3), 0))
-    assert found.rest_deviation == pytest.approx(math.sqrt(rest))
+    assert (found.seed_std, found.image_std) == pytest.approx((math.sqrt((seeds - rest) / 3), 0))
+    assert found.rest_std == pytest.approx(math.sqrt(rest))
 
 
 def test_two_way_interval_is_the_t_interval_of_seeds_where_images_do_not_matter() -> None:
@@ -296,7 +297,42 @@ def test_further_simulations_hold() -> None:
     assert abs(coverage.narrow_coverage(20, 2000).value - 0.9) < 3 * 0.0067
     # The Wilson interval of a share k of 20 holds 0.7 for k = 10 … 18: by the binomial distribution in 97.5 %.
     holding = scipy_stats.binom.cdf(18, 20, 0.7) - scipy_stats.binom.cdf(9, 20, 0.7)
-    assert abs(coverage.superiority_coverage(20, 0.7, 2000).value - holding) < 3 * 0.0035
+    assert abs(coverage.probability_of_improvement_coverage(20, 0.7, 2000).value - holding) < 3 * 0.0035
     assert coverage.false_equivalence(20, 1000).value < 0.05 + 3 * 0.0069
     once, often = coverage.any_claim(16, 100), coverage.claim_at_any_look((8, 12, 16), 100)
     assert often.value > once.value, "who looks often claims more often"
+
+
+def test_a_pooled_effect_by_hand() -> None:
+    """Effects 1 and 3, standard errors 1: Q = 2, variance between = (2 − 1) / 1 = 1, weights 1/2, mean 2, spread 1."""
+    found = stats.pooled_effect(np.array([1.0, 3.0]), np.array([1.0, 1.0]), 0.95)
+    half = 12.7062047 * math.sqrt(1 / (1 / 2 + 1 / 2))  # t(0.975; 1)
+    assert (found.value, found.high, found.low) == pytest.approx((2, 2 + half, 2 - half), abs=1e-6)
+    one_sided = stats.pooled_effect(np.array([1.0, 1.5]), np.array([1.0, 0.5]), 0.95)
+    assert one_sided.value == pytest.approx((1 * 1 + 4 * 1.5) / 5), "Q below 1: no variance between experiments"
+
+
+@pytest.mark.parametrize(("spread", "interval"), [(3.0, 3), (1.2, 2)], ids=["different", "alike"])
+def test_a_pooled_effect_is_statsmodels(spread: float, interval: int) -> None:
+    """statsmodels lets the variance between experiments be negative: alike experiments are its fixed effects."""
+    draw = generator(6)
+    errors_K = draw.uniform(0.5, 1.5, 5)
+    effects_K = draw.normal(0, spread, 5)
+    expected = combine_effects(effects_K, errors_K**2, method_re="dl", use_t=True)
+    assert (expected.tau2 > 0) == (spread == 3)
+    found = stats.pooled_effect(effects_K, errors_K, 0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.conf_int()[interval]), abs=1e-9)
+    narrow = stats.pooled_effect(effects_K, errors_K, 0.9)
+    assert (narrow.low, narrow.high) == pytest.approx(tuple(expected.conf_int(alpha=0.1)[interval]), abs=1e-9)
+
+
+def test_pooling_needs_two_experiments_and_bears_one_without_spread() -> None:
+    with pytest.raises(ValueError, match="two experiments"):
+        stats.pooled_effect(np.array([1.0]), np.array([1.0]), 0.95)
+    found = stats.pooled_effect(np.array([0.0, 2.0]), np.array([0.0, 0.0]), 0.95)
+    assert found.value == pytest.approx(1)
+
+
+def test_the_pooled_interval_holds_the_truth() -> None:
+    for between in (0.0, 0.0005):
+        assert abs(coverage.pooled_coverage(4, 20, between, 2000).value - 0.95) < 0.02

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
-from aepretrain import report
+from aepretrain import config, report
 from aepretrain.cli.results import look_at
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import UsageError
+from aepretrain.frame import frame
 from aepretrain.records import Record
-from aepretrain.report.evaluations import PAIR_NAMES
-from aepretrain.report.labels import LABEL_VARIANTS
 from aepretrain.report.panel import Panel
+from aepretrain.studies import PANELS, STUDIES
+from aepretrain.studies.labels import LABEL_VARIANTS
+from aepretrain.studies.similarity import PAIR_NAMES
 from aepretrain.training.similarity import PAIRS
 from aepretrain.variants import CLASSIFIERS, PROBES
 from tests.answers import archive, record_of
@@ -86,13 +88,20 @@ def evaluations() -> list[Record]:
 
 def panels(*further: Record, plan: report.Plan = PLAN) -> list[Panel]:
     base = list(archive(len(SEEDS), ("fc",)).records().values())
-    return report.study_panels(report.Found(report.build_grid(base), [*base, *further]), plan)
+    records = {f"{place}": one for place, one in enumerate([*base, *further])}
+    query = report.Query(report.build_grid(frame(base)), records)
+    return [make_panel(query, plan) for make_panel in PANELS]
 
 
 def rows(panel: Panel, title: str) -> dict[str, dict[str, str]]:
     """A table's rows by their first column, each by the columns' names."""
     ((heading, *found),) = (table for name, table in panel.tables if title in name)
     return {row[0]: dict(zip(heading, row, strict=True)) for row in found}
+
+
+def test_each_study_has_a_module_of_its_name_and_a_panel() -> None:
+    assert list(STUDIES) == list(config.STUDIES)
+    assert len(PANELS) == len(STUDIES)
 
 
 def test_what_was_not_run_is_told_with_the_command() -> None:
@@ -170,8 +179,9 @@ def test_other_numbers_of_steps_and_other_settings_do_not_mix_in() -> None:
 def test_studies_stay_out_of_the_grid() -> None:
     base = list(archive(2, ("fc",)).records().values())
     with pytest.raises(UsageError, match="different settings"):
-        report.build_grid([*base, *controls()])
-    assert report.choose([*base, *controls(), *labels()], {}) == base
+        report.build_grid(frame([*base, *controls()]))
+    chosen = report.choose(frame([*base, *controls(), *labels()]), {})
+    assert chosen["key"].tolist() == [one.key for one in base]
 
 
 def test_erased_test_images_have_their_table() -> None:

@@ -60,6 +60,7 @@ def grid(**options: Any) -> None:
 
     from aepretrain import report, runner
     from aepretrain.cli.display import Display
+    from aepretrain.frame import frame
 
     if os.path.isfile(options["out"]):
         raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
@@ -73,7 +74,7 @@ def grid(**options: Any) -> None:
             asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id, make_pool=make_pool
         )
     if any(is_in_table(record.cell[2]) for record in result.records):
-        show(report.build_grid(result.records), Path(options["out"]))
+        show(report.build_grid(frame(result.records)), Path(options["out"]))
     say_where(store)
     _complain_of_missing(result)
 
@@ -154,9 +155,10 @@ def _complain_of_missing(*results: "runner.GridResult") -> None:
 def log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
     """Give a grid's parent run its table, and its experiment too."""
     from aepretrain import report, tracking
+    from aepretrain.frame import frame
 
     if any(is_in_table(record.cell[2]) for record in records):
-        table = report.build_grid(records)
+        table = report.build_grid(frame(records))
         parent.log_files(report.files(table))
         parent.describe(report.markdown(table))
         link = tracking.run_link("this grid", parent.run_id)

@@ -30,11 +30,12 @@ def compare(**options: Any) -> None:
     Runs of different settings never share a table: where the store holds several, the options choose.
     """
     from aepretrain import report
+    from aepretrain.frame import frame
 
     run_id = adopted_run_id()
     store = open_store(options, run_id)
     wanted = given_settings(options)
-    table = report.build_grid(report.choose(store.records(wanted).values(), wanted))
+    table = report.build_grid(report.choose(frame(store.records(wanted).values()), wanted))
     show(table, Path(options["out"]))
     if run_id is not None:
         _log_comparison(store, run_id, table)
@@ -56,13 +57,16 @@ def export(folder: Path, **options: Any) -> None:
     seed that is shown of each cell is kept with its pictures and the classifier's weights.
     """
     from aepretrain import report, tracking
+    from aepretrain.frame import frame
 
     store = open_store(options, None)
     wanted = given_settings(options)
-    records = [record for record in store.records(wanted).values() if report.belongs(record, wanted)]
+    found = store.records(wanted)
+    table = report.belongs(frame(found.values()), wanted)
+    records, of_grids = ([found[key] for key in part["key"]] for part in (table, report.choose(table, {})))
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
-    selected = {record.run_id for record in _shown(report.choose(records, {}), records, store)}
+    selected = {record.run_id for record in _shown(of_grids, records, store)}
     part = tracking.export(store, records, selected, folder)
     if part is None:
         click.echo(f"nothing new: {folder} holds all {len(records)} trainings")
@@ -158,16 +162,17 @@ def _page(
 ) -> "tuple[report.Answer, dict[str, bytes]]":
     """The answer of those trainings of an archive that have the wanted settings, and its page as files."""
     from aepretrain import report
+    from aepretrain.frame import frame
+    from aepretrain.studies import PANELS
 
-    records = report.choose(found.values(), wanted)
-    grid = report.build_grid(records)
+    chosen = report.choose(frame(found.values()), wanted)
+    grid = report.build_grid(chosen)
     planned = plan.num_seeds.keys() | plan.num_label_seeds.keys()
     if unknown := planned - {network for network, _ in grid.experiments} - set(NETWORKS):
         raise UsageError(f"planned_seeds has network {sorted(unknown)[0]!r}, of which nothing is finished")
-    answer = report.build_answer(grid, archive.outcomes, plan)
-    everything = found.values()
-    shown = _shown(records, everything, archive)
-    return answer, report.page_files(answer, report.build_page(answer, everything, archive, shown))
+    answer = report.build_answer(grid, lambda key: archive.outcomes(found[key]), plan)
+    shown = _shown([found[key] for key in chosen["key"]], found.values(), archive)
+    return answer, report.page_files(answer, report.build_page(answer, found, archive, shown, PANELS))
 
 
 def _shown(records: "Sequence[Record]", everything: "Iterable[Record]", archive: "Archive") -> "list[Record]":
@@ -207,8 +212,7 @@ def _log_page(store: "tracking.Store", run_id: str | None, answer: "report.Answe
             run.describe(report.sentences(answer))
             run.end("FINISHED")
         return
-    records = [record for cell in answer.grid.cells.values() for record in cell.records]
-    parents = Counter(record.parent_run_id for record in records if record.parent_run_id is not None)
+    parents = Counter(answer.grid.trainings["parent_run_id"].dropna())
     if parents:
         parent = tracking.Run(store, parents.most_common(1)[0][0])
         with tracking.where_allowed():

@@ -1,4 +1,4 @@
-"""The figures of many trainings: every seed of every variant, their means, intervals and differences."""
+"""Figures over seeds: every training, means with intervals, and differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,13 +23,12 @@ if TYPE_CHECKING:  # SciPy takes a second to import, which those who draw a trai
 def grid_accuracy(
     title: str,
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
-    published: Mapping[str, Mapping[str, float]],
+    source: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Test accuracy by experiment and variant: a dot for each seed, their mean's interval, a hollow mark as published.
+    """Test accuracy by experiment and variant: a dot a seed, their mean's interval, a hollow mark for the source.
 
-    `accuracies` maps experiment and variant to one accuracy for each seed, `published` likewise to one number. The
-    frozen variants have a panel of their own, for on one axis they would press the others together; users' variants
-    stand beside those that are trained whole.
+    `accuracies` maps experiment and variant to one accuracy a seed, `source` to one number. The frozen variant has a
+    panel of its own, because its accuracies are far below the others. Plugins' variants are in the other panel.
     """
     further = [name for name in dict.fromkeys(one for of in accuracies.values() for one in of) if name not in COLOURS]
     figure = Figure(figsize=(8.2, 4.6), layout="constrained")
@@ -40,12 +39,13 @@ def grid_accuracy(
             shift = (index - (len(variants) - 1) / 2) * min(0.36, 0.8 / len(variants))
             for place, experiment in enumerate(accuracies):
                 _draw_cell(axes, place + shift, variant, accuracies[experiment][variant])
-                if variant in published[experiment]:
-                    source = published[experiment][variant]
-                    axes.plot(place + shift + 0.16, source, "D", ms=5, mfc="none", mec=colour_of(variant))
+                if variant in source[experiment]:
+                    axes.plot(
+                        place + shift + 0.16, source[experiment][variant], "D", ms=5, mfc="none", mec=colour_of(variant)
+                    )
             axes.plot([], [], "o", color=colour_of(variant), label=variant)
-        if any(published.values()):
-            axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="published")
+        if any(source.values()):
+            axes.plot([], [], "D", ms=5, mfc="none", mec=INK, label="source, one run")
         axes.set_xticks(range(len(accuracies)), list(accuracies), parse_math=False)
         axes.set_xlim(-0.5, len(accuracies) - 0.5)
         axes.grid(axis="y", color="#dddddd", lw=0.6)
@@ -213,7 +213,7 @@ def paired_differences(
     differences: Mapping[str, NDArray[np.float64]],
     means: "Mapping[str, Estimate]",
     negligible: float,
-    published: Mapping[str, float],
+    source: Mapping[str, float],
 ) -> Figure:
     """An estimation plot (Ho et al. 2019): each seed's difference as a dot, its mean with the interval beside them.
 
@@ -229,12 +229,12 @@ def paired_differences(
         if np.isfinite(mean.low):
             axes.plot([100 * mean.low, 100 * mean.high], [place + 0.12] * 2, color=INK, lw=2)
         axes.plot(100 * mean.value, place + 0.12, "s", ms=6, color=INK)
-        if experiment in published:
-            axes.plot(100 * published[experiment], place + 0.32, "D", ms=6, mfc="none", mec=INK, mew=1.5)
+        if experiment in source:
+            axes.plot(100 * source[experiment], place + 0.32, "D", ms=6, mfc="none", mec=INK, mew=1.5)
     axes.plot([], [], "o", ms=4, color=DIFFERENCE, label="one seed")
     axes.plot([], [], "s-", color=INK, label="mean, 95 % interval")
-    if published:
-        axes.plot([], [], "D", mfc="none", mec=INK, label="published")
+    if source:
+        axes.plot([], [], "D", mfc="none", mec=INK, label="source, one run")
     labels = [f"{experiment}\nn = {len(differences_S)}" for experiment, differences_S in differences.items()]
     axes.set_yticks(range(len(differences)), labels, parse_math=False)
     axes.set_ylim(len(differences) - 0.5, -0.5)

@@ -1,22 +1,23 @@
-"""Records and evidence in; tables, verdicts and pages out, as values and texts. Nothing is written here."""
+"""From a frame of finished trainings to tables, the answer and its page, as values; nothing is written."""
 
 from aepretrain.report.answer import Answer, Plan, build_answer
-from aepretrain.report.grid import PUBLISHED, Cell, Grid, Score, belongs, build_grid, choose
-from aepretrain.report.page import build_page, page_files, study_panels
+from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose
+from aepretrain.report.page import MakePanel, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
-from aepretrain.report.query import Found
+from aepretrain.report.query import Query
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.wording import sentences
 
 __all__ = [
-    "PUBLISHED",
+    "SOURCE",
     "Answer",
     "Cell",
-    "Found",
     "Grid",
+    "MakePanel",
     "Panel",
     "Picture",
     "Plan",
+    "Query",
     "Score",
     "belongs",
     "build_answer",
@@ -28,6 +29,5 @@ __all__ = [
     "markdown",
     "page_files",
     "sentences",
-    "study_panels",
     "tables",
 ]

@@ -1,9 +1,9 @@
-"""Does pretraining help? The grid's records and predictions in, comparisons with their verdicts out.
+"""The answer: all comparisons of a grid, with their verdicts.
 
 Shapes: S seeds, N test images.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from aepretrain import stats
 from aepretrain.config import derive_seed
-from aepretrain.records import Outcomes, Record
+from aepretrain.records import Outcomes
 from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Cell, Experiment, Grid
-from aepretrain.report.pairs import BySeed, paired, pairs
-from aepretrain.stats import Comparison, CrossedInterval, Estimate
+from aepretrain.report.pairs import BySeed, paired, paired_keys, values_of
+from aepretrain.stats import Comparison, CrossedInterval, Estimate, Verdict
 
 RANDOM_STATE = 20_240_229
-"""Of all that is drawn for a report: random flips and resamples. Fixed, so that a report can be made again."""
+"""The state of all random flips and resamples of a report; fixed, so that a report can be made again."""
 
-ReadOutcomes = Callable[[Record], Outcomes]
+ReadOutcomes = Callable[[str], Outcomes]
+"""Reads a classifier's outcomes on the test images, by the key of its training."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Plan:
     smallest_effect: float
     """The smallest difference of accuracies that matters."""
     num_seeds: Mapping[str, int] = field(default_factory=dict)
-    """With how many seeds each network's experiments are judged; empty where nobody said."""
+    """The planned number of seeds of each network; empty where no plan was given."""
     num_label_seeds: Mapping[str, int] = field(default_factory=dict)
-    """Likewise with few labels."""
+    """The same with few labels."""
 
 
 @dataclass(frozen=True)
@@ -41,66 +42,80 @@ class NewImages:
     interval: CrossedInterval
     bootstrap: Estimate
     num_mcnemar: int
-    """In how many seeds the two classifiers' errors differ by McNemar's test at 5 %, unadjusted: a diagnostic."""
+    """The number of seeds in which McNemar's test finds a difference at 5 %, unadjusted: a diagnostic."""
 
 
 @dataclass(frozen=True)
 class Reproduced:
-    """One published number against the interval into which one run of ours falls with 95 % probability."""
+    """One of the source's numbers, and the interval into which one run of ours falls with 95 % probability."""
 
     metric: str
     cell: Cell
-    published: float
+    source: float
     interval: Estimate
 
     @property
     def inside(self) -> bool:
-        """Whether it could be a run of ours."""
-        return self.interval.low <= self.published <= self.interval.high
+        """Whether the source's number lies in the interval."""
+        return self.interval.low <= self.source <= self.interval.high
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a cell's classifiers think of their own predictions on the test images, one number for each seed."""
+    """Calibration of a cell's classifiers on the test images, one value a seed."""
 
     nll_S: NDArray[np.float64]
-    """Mean negative logarithm of the probability of the true class, in nats."""
+    """Mean negative log-likelihood of the true class, in nats."""
     error_S: NDArray[np.float64]
     """Expected calibration error."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """All comparisons of a grid. The primary ones alone have verdicts."""
+    """All comparisons of a grid. Only the primary ones have verdicts."""
 
     grid: Grid
     primary: Mapping[Experiment, Comparison]
     """Finetune minus scratch, test accuracy."""
     secondary: Mapping[tuple[str, Experiment], Comparison]
-    """Finetune minus scratch in macro-F1, frozen minus scratch in accuracy; by what is compared and experiment."""
+    """The comparisons of `SECONDARY`, by their name and the experiment."""
     new_images: Mapping[Experiment, NewImages]
     reproduced: Sequence[Reproduced]
     calibration: Mapping[tuple[str, str, str], Calibration]
     num_images: int
+    """The number of test images; 0 where outcomes were not read."""
     plan: Plan
 
     @property
+    def pooled_experiments(self) -> list[Experiment]:
+        """Those of the four experiments that have seeds enough for a verdict."""
+        return [one for one in EXPERIMENTS if one in self.primary and self.primary[one].verdict is not Verdict.NONE]
+
+    def pooled(self, level: float) -> Estimate | None:
+        """Finetune minus scratch over experiments, in test accuracy; None for fewer than two experiments."""
+        judged = [self.primary[one] for one in self.pooled_experiments]
+        if len(judged) < 2:
+            return None
+        errors_K = np.array([one.std / np.sqrt(one.num_seeds) for one in judged])
+        return stats.pooled_effect(np.array([one.difference.value for one in judged]), errors_K, level)
+
+    @property
     def unreached(self) -> dict[str, int]:
-        """The planned seeds of those networks of which one of the four experiments has fewer, a missing one none."""
+        """The planned seeds of the networks that have fewer in one of the four experiments."""
         short = {one[0] for one in EXPERIMENTS if self._num_seeds(one) < self.plan.num_seeds.get(one[0], 0)}
         return {network: num for network, num in self.plan.num_seeds.items() if network in short}
 
     @property
     def is_interim(self) -> bool:
-        """Whether a network's plan is unreached.
+        """Whether a network has fewer seeds than planned.
 
-        The verdicts of the others are interim too: their adjusted p-values may still change with its own.
+        Then all verdicts are interim, because adjusted p-values depend on all four experiments.
         """
         return bool(self.unreached)
 
     @property
     def is_as_planned(self) -> bool:
-        """Whether each of the four experiments has just as many seeds as were planned."""
+        """Whether each of the four experiments has exactly the planned number of seeds."""
         return all(self._num_seeds(one) == self.plan.num_seeds.get(one[0]) for one in EXPERIMENTS)
 
     def _num_seeds(self, experiment: Experiment) -> int:
@@ -113,64 +128,66 @@ SECONDARY = {
 }
 
 
-def build_answer(grid: Grid, outcomes: ReadOutcomes, plan: Plan) -> Answer:
-    """Compare what is paired by seed in each experiment of the grid; what is missing is left out.
+def build_answer(grid: Grid, outcomes: ReadOutcomes | None, plan: Plan) -> Answer:
+    """Compare the variants of each experiment, paired by seed; experiments without pairs are left out.
 
-    The four published experiments are judged; those of other networks are compared without a verdict.
+    The four experiments of the source get verdicts, those of other networks none. Without `outcomes`, as for a frame
+    from a CSV file, there is nothing about new images and calibration.
     """
-    primary = {}
-    for experiment in grid.experiments:
-        first_S, second_S = paired(*sides(grid, experiment))
-        if len(first_S):
-            draw = draw_for("primary", experiment)
-            primary[experiment] = stats.compare(first_S, second_S, draw, plan.smallest_effect)
-    secondary = {}
-    for name, (first, second, metric) in SECONDARY.items():
-        for experiment in grid.experiments:
-            first_S, second_S = paired(*sides(grid, experiment, first, second), (metric, metric))
-            if len(first_S):
-                draw = draw_for(name, experiment)
-                secondary[name, experiment] = stats.compare(first_S, second_S, draw, plan.smallest_effect)
-    of_runs = {record.run_id: outcomes(record) for cell in grid.cells.values() for record in cell.records}
-    right = {experiment: _right(grid, experiment, of_runs) for experiment in primary}
+    primary = dict(_comparisons(grid, "primary", ("finetune", "scratch", "test_accuracy"), plan))
+    of_keys = {key: outcomes(key) for key in grid.trainings["key"]} if outcomes else {}
+    right = {experiment: _right(grid, experiment, of_keys) for experiment in primary if of_keys}
     return Answer(
         grid=grid,
         primary=primary | stats.judge({name: one for name, one in primary.items() if name in EXPERIMENTS}),
-        secondary=secondary,
+        secondary={
+            (name, experiment): comparison
+            for name, compared in SECONDARY.items()
+            for experiment, comparison in _comparisons(grid, name, compared, plan)
+        },
         new_images={
-            experiment: _new_images(*found, draw_for("images", experiment)) for experiment, found in right.items()
+            experiment: _new_images(*both, draw_for("images", experiment)) for experiment, both in right.items()
         },
         reproduced=list(_reproduced(grid)),
         calibration={
-            name: _calibration([of_runs[record.run_id] for record in cell.records])
+            name: _calibration([of_keys[key] for key in cell.trainings["key"]])
             for name, cell in grid.cells.items()
-            if cell.records
+            if of_keys and len(cell.trainings)
         },
-        num_images=next((found[0].shape[1] for found in right.values()), 0),
+        num_images=next((both[0].shape[1] for both in right.values()), 0),
         plan=plan,
     )
 
 
+def _comparisons(
+    grid: Grid, purpose: str, compared: tuple[str, str, str], plan: Plan
+) -> Iterator[tuple[Experiment, Comparison]]:
+    """By experiment, two variants in a metric, where some seeds have both."""
+    first, second, metric = compared
+    for experiment in grid.experiments:
+        first_S, second_S = paired(*sides(grid, experiment, first, second), (metric, metric))
+        if len(first_S):
+            yield experiment, stats.compare(first_S, second_S, draw_for(purpose, experiment), plan.smallest_effect)
+
+
 def draw_for(purpose: str, experiment: Experiment) -> np.random.Generator:
-    """A stream of random numbers of its own, so that no experiment's figures depend on which others there are."""
+    """A random stream of its own for each purpose and experiment, so that none depends on which others there are."""
     return np.random.default_rng(derive_seed(RANDOM_STATE, f"{purpose}/{'/'.join(experiment)}"))
 
 
 def sides(
     grid: Grid, experiment: Experiment, first: str = "finetune", second: str = "scratch"
 ) -> tuple[BySeed, BySeed]:
-    """The trainings of two variants in an experiment, by seed."""
-    return grid.cells[*experiment, first].by_seed, grid.cells[*experiment, second].by_seed
+    """The trainings of two variants in an experiment."""
+    return grid.cells[*experiment, first].trainings, grid.cells[*experiment, second].trainings
 
 
 def _right(
-    grid: Grid, experiment: Experiment, of_runs: Mapping[str, Outcomes]
+    grid: Grid, experiment: Experiment, of_keys: Mapping[str, Outcomes]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which test images finetune and scratch classify rightly, [S, N] each."""
-    first_SN, second_SN = (
-        np.stack([of_runs[record.run_id].correct_N for record in records])
-        for records in pairs(*sides(grid, experiment))
-    )
+    """Which test images finetune and scratch classify correctly, [S, N] each."""
+    keys = paired_keys(*sides(grid, experiment))
+    first_SN, second_SN = (np.stack([of_keys[key].correct_N for key in side]) for side in zip(*keys, strict=True))
     return first_SN, second_SN
 
 
@@ -188,10 +205,9 @@ def _calibration(of_seeds: Sequence[Outcomes]) -> Calibration:
     return Calibration(np.array([one.nll for one in of_seeds]), np.array([one.ece for one in of_seeds]))
 
 
-def _reproduced(grid: Grid) -> Iterable[Reproduced]:
+def _reproduced(grid: Grid) -> Iterator[Reproduced]:
     for cell in grid.cells.values():
-        if cell.published is None or len(cell.records) < 2:
-            continue
-        for metric, published in zip(METRIC_NAMES, cell.published, strict=True):
-            values_S = np.array([record.metrics[metric] for record in cell.records])
-            yield Reproduced(metric, cell, published, stats.prediction_interval(values_S, 0.95))
+        for metric, source in zip(METRIC_NAMES, cell.source or (), strict=False):
+            values_S = values_of(cell.trainings, metric)
+            if len(values_S) > 1:
+                yield Reproduced(metric, cell, source, stats.prediction_interval(values_S, 0.95))

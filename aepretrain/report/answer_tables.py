@@ -1,53 +1,63 @@
-"""The tables behind the verdict, and those of the grid."""
+"""The tables behind the answer, and those of the grid."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from aepretrain import stats
 from aepretrain.config import format_seeds
 from aepretrain.report.answer import Answer, sides
-from aepretrain.report.grid import DATASET_TITLES, METRIC_NAMES, Cell, Experiment, Score, title
+from aepretrain.report.grid import METRIC_NAMES, Cell, Experiment, Score, title
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed, spread_text
-from aepretrain.report.table import MISSING, Table
-from aepretrain.report.wording import verdict_words
+from aepretrain.report.pairs import values_of
+from aepretrain.report.table import MISSING, Row, Table, table_of
+from aepretrain.report.wording import pooled_text, verdict_words
 from aepretrain.stats import Comparison
 
 
 def answer_tables(answer: Answer) -> list[Table]:
-    """The tables behind the verdict, the primary comparison first. Differences are in percentage points."""
+    """The tables of finetune minus scratch, the primary comparison first. Differences are in percentage points."""
+    secondary = (
+        {
+            "comparison": name,
+            "experiment": title(experiment),
+            "difference in points (95 % interval)": interval_text(one.difference),
+            "p, unadjusted": p_text(one.p_value),
+        }
+        for (name, experiment), one in answer.secondary.items()
+    )
     return [
-        ("Finetune − scratch, test accuracy, these images and new trainings (primary)", _primary_rows(answer)),
-        ("What that means", _effect_rows(answer)),
-        ("Finetune − scratch, test accuracy, new trainings and new images too", _new_images_rows(answer)),
-        ("Secondary comparisons: intervals and unadjusted p-values, no verdicts", _secondary_rows(answer)),
+        table_of("Finetune − scratch, test accuracy, these images and new trainings (primary)", _primary_rows(answer)),
+        table_of("What that means", (_effect_row(answer, *item) for item in answer.primary.items())),
+        table_of(
+            "Finetune − scratch, test accuracy, new trainings and new images too",
+            (_new_images_row(answer, experiment) for experiment in answer.new_images),
+        ),
+        table_of("Secondary comparisons: intervals and unadjusted p-values, no verdicts", secondary),
     ]
 
 
-def _primary_rows(answer: Answer) -> list[list[str]]:
-    heading = [
-        "experiment",
-        "seeds",
-        "difference in points (95 % interval)",
-        "90 % interval",
-        "deviation over seeds",
-        "p",
-        "p, Holm",
-        "verdict",
-        f"seeds to find ±{100 * answer.plan.smallest_effect:g} points",
-    ]
-    return [heading] + [
-        [
-            title(experiment),
-            _seeds(answer, experiment),
-            interval_text(one.difference),
-            ends_text(one.narrow),
-            spread_text(one.deviation),
-            p_text(one.p_value),
-            p_text(one.adjusted_p),
-            verdict_words(one, is_interim=answer.is_interim),
-            _needed(one),
-        ]
-        for experiment, one in answer.primary.items()
-    ]
+def _primary_rows(answer: Answer) -> Iterator[Row]:
+    for experiment, one in answer.primary.items():
+        yield {
+            "experiment": title(experiment),
+            "seeds": _seeds(answer, experiment),
+            "difference in points (95 % interval)": interval_text(one.difference),
+            "90 % interval": ends_text(one.narrow),
+            "standard deviation over seeds": spread_text(one.std),
+            "p": p_text(one.p_value),
+            "p, Holm": p_text(one.adjusted_p),
+            "verdict": verdict_words(one, is_interim=answer.is_interim),
+            f"seeds to find ±{100 * answer.plan.smallest_effect:g} points": _needed(one),
+        }
+    mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
+    if mean and narrow:
+        yield {
+            "experiment": pooled_text(answer),
+            "difference in points (95 % interval)": interval_text(mean),
+            "90 % interval": ends_text(narrow),
+            "verdict": "not judged",
+        }
 
 
 def _needed(comparison: Comparison) -> str:
@@ -58,126 +68,89 @@ def _needed(comparison: Comparison) -> str:
 
 def _seeds(answer: Answer, experiment: Experiment) -> str:
     """``13 of 40 planned (0-12)``."""
-    seeds = sorted(set.intersection(*(set(side) for side in sides(answer.grid, experiment))))
+    finetune, scratch = sides(answer.grid, experiment)
+    seeds = sorted(finetune.index.intersection(scratch.index).tolist())
     planned = answer.plan.num_seeds.get(experiment[0])
     return f"{len(seeds)}{f' of {planned} planned' if planned else ''} ({format_seeds(seeds)})"
 
 
-def _effect_rows(answer: Answer) -> list[list[str]]:
-    heading = [
-        "experiment",
-        "test images",
-        "relative error reduction",
-        "P(finetune > scratch), ties half",
-        "pairing correlation",
-    ]
-    return [heading] + [
-        [
-            title(experiment),
-            f"{signed(one.difference.value * answer.num_images, 1)} of {answer.num_images:,}",
-            "undefined"
-            if np.isnan(one.relative_error_reduction)
-            else f"{signed(100 * one.relative_error_reduction, 1)} %",
-            f"{one.superiority.value:.2f} ({one.superiority.low:.2f} to {one.superiority.high:.2f})",
-            "undefined" if np.isnan(one.correlation) else signed(one.correlation, 2),
-        ]
-        for experiment, one in answer.primary.items()
-    ]
+def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) -> Row:
+    images, better = answer.num_images, comparison.probability_of_improvement
+    reduction, correlation = comparison.relative_error_reduction, comparison.correlation
+    return {
+        "experiment": title(experiment),
+        "test images": f"{signed(comparison.difference.value * images, 1)} of {images:,}" if images else "unknown",
+        "relative error reduction": "undefined" if np.isnan(reduction) else f"{signed(100 * reduction, 1)} %",
+        "P(finetune > scratch), ties half": f"{better.value:.2f} ({better.low:.2f} to {better.high:.2f})",
+        "pairing correlation": "undefined" if np.isnan(correlation) else signed(correlation, 2),
+    }
 
 
-def _new_images_rows(answer: Answer) -> list[list[str]]:
-    heading = [
-        "experiment",
-        "two-way interval, 95 %",
-        "crossed bootstrap, 95 %",
-        "standard error from trainings",
-        "from images",
-        "from the rest",
-        "runs with McNemar p < 0.05",
-    ]
-    return [heading] + [
-        [
-            title(experiment),
-            interval_text(one.interval),
-            interval_text(one.bootstrap),
-            *_standard_errors(answer, experiment),
-            f"{one.num_mcnemar} of {answer.primary[experiment].num_seeds}",
-        ]
-        for experiment, one in answer.new_images.items()
-    ]
-
-
-def _standard_errors(answer: Answer, experiment: Experiment) -> list[str]:
-    """How much trainings, test images, and what is particular to both move the mean difference."""
-    interval, num_seeds = answer.new_images[experiment].interval, answer.primary[experiment].num_seeds
-    deviations = interval.seed_deviation, interval.image_deviation, interval.rest_deviation
-    numbers = num_seeds, answer.num_images, num_seeds * answer.num_images
-    return [spread_text(one / np.sqrt(num)) for one, num in zip(deviations, numbers, strict=True)]
-
-
-def _secondary_rows(answer: Answer) -> list[list[str]]:
-    return [["comparison", "experiment", "difference in points (95 % interval)", "p, unadjusted"]] + [
-        [name, title(experiment), interval_text(one.difference), p_text(one.p_value)]
-        for (name, experiment), one in answer.secondary.items()
-    ]
+def _new_images_row(answer: Answer, experiment: Experiment) -> Row:
+    one, num_seeds, num_images = answer.new_images[experiment], answer.primary[experiment].num_seeds, answer.num_images
+    return {
+        "experiment": title(experiment),
+        "two-way interval, 95 %": interval_text(one.interval),
+        "crossed bootstrap, 95 %": interval_text(one.bootstrap),
+        "standard error from trainings": spread_text(one.interval.seed_std / np.sqrt(num_seeds)),
+        "from images": spread_text(one.interval.image_std / np.sqrt(num_images)),
+        "from the rest": spread_text(one.interval.rest_std / np.sqrt(num_seeds * num_images)),
+        "runs with McNemar p < 0.05": f"{one.num_mcnemar} of {num_seeds}",
+    }
 
 
 def grid_tables(answer: Answer) -> list[Table]:
-    """The grid's accuracies and macro-F1: means with their 95 % intervals, and what was published."""
+    """The grid's accuracies and macro-F1: means with their 95 % intervals, and the source's figures."""
+    grid = answer.grid
+    source = ", and the figure of the source" if grid.has_source else ""
     return [
-        (
-            f"{name} on {DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)}: mean over seeds, its 95 % "
-            f"interval, number of seeds{', and the published figure' if answer.grid.has_published else ''}",
-            [
-                ["experiment", *answer.grid.variants],
-                *(
-                    [title(experiment), *(_mean_text(cell, place) for cell in answer.grid.row(experiment))]
-                    for experiment in answer.grid.experiments
-                ),
-            ],
+        table_of(
+            f"{name} on {grid.dataset_title}: mean over seeds, its 95 % interval, number of seeds{source}",
+            (
+                {"experiment": title(one)} | {cell.variant: _mean_text(cell, place) for cell in grid.row(one)}
+                for one in grid.experiments
+            ),
         )
         for place, name in enumerate(("Test accuracy", "Macro-F1"))
     ]
 
 
 def _mean_text(cell: Cell, place: int) -> str:
-    """``0.9766 (0.9757 to 0.9775), n = 13; published 0.9775``; of accuracy, or in the second place macro-F1."""
-    published = "" if cell.published is None else f"; published {cell.published[place]:.4f}"
-    if not cell.records:
-        return MISSING + published
-    metric = list(METRIC_NAMES)[place]
-    found = stats.mean_interval(np.array([record.metrics[metric] for record in cell.records]), 0.95)
-    spread = f" ({found.low:.4f} to {found.high:.4f})" if len(cell.records) > 1 else ""
-    return f"{found.value:.4f}{spread}, n = {len(cell.records)}{published}"
+    """``0.9766 (0.9757 to 0.9775), n = 13; source 0.9775``, of the metric in this place of `METRIC_NAMES`."""
+    source = "" if cell.source is None else f"; source {cell.source[place]:.4f}"
+    values_S = values_of(cell.trainings, list(METRIC_NAMES)[place])
+    if not len(values_S):
+        return MISSING + source
+    mean = stats.mean_interval(values_S, 0.95)
+    spread = f" ({mean.low:.4f} to {mean.high:.4f})" if len(values_S) > 1 else ""
+    return f"{mean.value:.4f}{spread}, n = {len(values_S)}{source}"
 
 
 def reproduction_table(answer: Answer) -> Table:
-    """Each published number against ours."""
-    rows = [
-        [
-            title((one.cell.network, one.cell.augmentation)),
-            one.cell.variant,
-            METRIC_NAMES[one.metric],
-            f"{one.published:.4f}",
-            f"{one.interval.low:.4f} to {one.interval.high:.4f}",
-            "yes" if one.inside else "no",
-        ]
+    """Each of the source's numbers with our interval."""
+    rows = (
+        {
+            "experiment": title((one.cell.network, one.cell.augmentation)),
+            "variant": one.cell.variant,
+            "metric": METRIC_NAMES[one.metric],
+            "source": f"{one.source:.4f}",
+            "95 % of single runs": f"{one.interval.low:.4f} to {one.interval.high:.4f}",
+            "inside": "yes" if one.inside else "no",
+        }
         for one in answer.reproduced
-    ]
-    heading = ["experiment", "variant", "metric", "published", "95 % of single runs", "inside"]
-    return "Published numbers against the 95 % prediction interval of one run", [heading, *rows]
+    )
+    return table_of("The source's numbers and the 95 % prediction interval of one run", rows)
 
 
 def calibration_table(answer: Answer) -> Table:
-    """What each cell's classifiers think of their own predictions."""
-    rows = [
-        [
-            title((network, augmentation)),
-            variant,
-            str(Score.of(one.nll_S.tolist())),
-            str(Score.of(one.error_S.tolist())),
-        ]
+    """Negative log-likelihood and expected calibration error of each cell."""
+    rows = (
+        {
+            "experiment": title((network, augmentation)),
+            "variant": variant,
+            "negative log-likelihood (nats)": str(Score.of(one.nll_S.tolist())),
+            "expected calibration error": str(Score.of(one.error_S.tolist())),
+        }
         for (network, augmentation, variant), one in answer.calibration.items()
-    ]
-    heading = ["experiment", "variant", "negative log-likelihood (nats)", "expected calibration error"]
-    return "Calibration on the test images: mean ± standard deviation over seeds", [heading, *rows]
+    )
+    return table_of("Calibration on the test images: mean ± standard deviation over seeds", rows)

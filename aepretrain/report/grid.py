@@ -1,25 +1,28 @@
-"""Records in, the 4×3 grid out, as a value; and which records belong to one. Nothing is read or written here."""
+"""The table of experiments and variants, from a frame of finished trainings; and which trainings belong to it."""
 
-import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pandas as pd
+
 from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIED_BY_STUDIES, Settings
 from aepretrain.errors import Failure, UsageError
-from aepretrain.records import Record
-from aepretrain.report.pairs import BySeed
+from aepretrain.frame import SETTINGS, tidy
+from aepretrain.report.pairs import BySeed, by_seed, values_of
 from aepretrain.variants import CLASSIFIERS, is_in_table
 
 Experiment = tuple[str, str]
 """Network and augmentation."""
 
+CELL = ["network", "augmentation", "variant"]
+
 METRIC_NAMES = {"test_accuracy": "accuracy", "test_macro_f1": "macro-F1"}
 """The figures of a cell, in their order."""
 
-PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
+SOURCE: Mapping[tuple[str, str, str], tuple[float, float]] = {
     ("fc", "none", "frozen"): (0.9173, 0.9160),
     ("fc", "none", "finetune"): (0.9775, 0.9773),
     ("fc", "none", "scratch"): (0.9780, 0.9777),
@@ -33,7 +36,10 @@ PUBLISHED: Mapping[tuple[str, str, str], tuple[float, float]] = {
     ("conv", "erasing", "finetune"): (0.9858, 0.9857),
     ("conv", "erasing", "scratch"): (0.9857, 0.9855),
 }
-"""Accuracy and macro-F1 of the published table, one run each, on MNIST."""
+"""Accuracy and macro-F1 in the source, one run each, on MNIST.
+
+The source is the experiment report that this project started from, in Russian and unsigned. This is its whole table.
+"""
 
 EXPERIMENTS: list[Experiment] = [(network, augmentation) for network in NETWORKS for augmentation in AUGMENTATIONS]
 DATASET_TITLES = {
@@ -45,20 +51,20 @@ DATASET_TITLES = {
 
 
 def title(experiment: Experiment) -> str:
-    """An experiment for people."""
+    """``conv, erasing``."""
     return ", ".join(experiment)
 
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of merit over seeds: its mean, and its standard deviation (n − 1) where there are several seeds."""
+    """A metric's mean over seeds, and its standard deviation (n − 1) where there are several seeds."""
 
     mean: float
-    deviation: float | None
+    std: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Score":
-        """The score of one value for each seed; infinite ones have no deviation."""
+        """The score of one value for each seed; without a deviation where a value is infinite."""
         finite = all(map(math.isfinite, values))
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 and finite else None)
 
@@ -68,57 +74,60 @@ class Score:
     def text(self, digits: int) -> str:
         """``0.9775 ± 0.0012``, with so many digits after the point."""
         mean = f"{self.mean:.{digits}f}"
-        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
+        return mean if self.std is None else f"{mean} ± {self.std:.{digits}f}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell of the grid: its runs, and their test accuracy and macro-F1; none where no run is finished."""
+    """A variant in an experiment: its finished trainings, and the source's accuracy and macro-F1."""
 
     network: str
     augmentation: str
     variant: str
-    records: tuple[Record, ...]
-    published: tuple[float, float] | None
-
-    @property
-    def by_seed(self) -> BySeed:
-        """Its runs by their seeds."""
-        return {record.seed: record for record in self.records}
+    trainings: BySeed
+    source: tuple[float, float] | None
 
     def score(self, metric: str) -> Score | None:
-        """A metric over the cell's seeds; None where no run is finished."""
-        return Score.of([record.metrics[metric] for record in self.records]) if self.records else None
+        """A metric over the cell's seeds; None where no training has it."""
+        values_S = values_of(self.trainings, metric).tolist()
+        return Score.of(values_S) if values_S else None
 
     @property
-    def scores(self) -> tuple[Score, Score] | None:
+    def scores(self) -> tuple[Score | None, Score | None]:
         """Test accuracy and macro-F1."""
         accuracy, macro_f1 = map(self.score, METRIC_NAMES)
-        return (accuracy, macro_f1) if accuracy and macro_f1 else None
+        return accuracy, macro_f1
 
     @property
-    def differences(self) -> tuple[float, float] | None:
-        """Ours minus the published accuracy and macro-F1."""
-        if self.scores is None or self.published is None:
-            return None
-        return self.scores[0].mean - self.published[0], self.scores[1].mean - self.published[1]
+    def differences(self) -> tuple[float | None, float | None]:
+        """Ours minus the source's accuracy and macro-F1."""
+        ours, source = self.scores, self.source or (None, None)
+        first, second = (
+            None if one is None or other is None else one.mean - other for one, other in zip(ours, source, strict=True)
+        )
+        return first, second
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
-    """The grid: rows are experiments (network and augmentation), columns the three classifiers and users' own."""
+    """Rows are experiments (network and augmentation), columns the three classifiers and plugins' variants."""
 
     dataset: str
     settings: Mapping[str, Any]
     cells: Mapping[tuple[str, str, str], Cell]
 
     @property
+    def dataset_title(self) -> str:
+        """The dataset's name for people."""
+        return DATASET_TITLES.get(self.dataset, self.dataset)
+
+    @property
     def title(self) -> str:
-        """What the numbers are, the dataset first of all."""
-        counts = sorted({len(cell.records) for cell in self.cells.values() if cell.records})
+        """What the numbers are, with dataset and number of seeds."""
+        counts = sorted({len(cell.trainings) for cell in self.cells.values() if len(cell.trainings)})
         seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
         unit = "seed" if counts == [1] else "seeds"
-        return f"Test accuracy / macro-F1 on {DATASET_TITLES.get(self.dataset, self.dataset)} ({seeds} {unit} per cell)"
+        return f"Test accuracy / macro-F1 on {self.dataset_title} ({seeds} {unit} per cell)"
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -131,87 +140,84 @@ class Grid:
         return list(dict.fromkeys(variant for _, _, variant in self.cells))
 
     @property
-    def has_published(self) -> bool:
-        """Whether something was published of any cell."""
-        return any(cell.published for cell in self.cells.values())
+    def has_source(self) -> bool:
+        """Whether the source has figures of any cell."""
+        return any(cell.source for cell in self.cells.values())
+
+    @property
+    def trainings(self) -> pd.DataFrame:
+        """The trainings of all cells, cell by cell, in the order of their seeds."""
+        return pd.concat([cell.trainings.reset_index() for cell in self.cells.values()], ignore_index=True)
 
     def row(self, experiment: Experiment) -> list[Cell]:
         """A row's cells, one for each classifier."""
         return [self.cells[*experiment, variant] for variant in self.variants]
 
 
-def build_grid(records: Iterable[Record]) -> Grid:
-    """The grid of finished classifiers, all with the same settings (see `choose`).
+def build_grid(table: pd.DataFrame) -> Grid:
+    """The grid of the classifiers in a frame (`frame.frame`), all with the same settings (see `choose`).
 
-    Raises `Failure` where there is none, and `UsageError` where settings differ.
+    The frame may come from a CSV file: it needs network, augmentation, variant, seed, dataset and test_accuracy.
+    Raises `Failure` where there is no classifier, and `UsageError` where settings differ.
     """
-    classifiers = [record for record in records if is_in_table(record.cell[2])]
-    if not classifiers:
+    table = tidy(table)
+    classifiers = table[table["variant"].map(is_in_table).astype(bool)]
+    if classifiers.empty:
         raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
-    found = _values(classifiers)
-    several = {name: values for name, values in found.items() if len(values) > 1}
-    if several:
-        listed = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
-        options = ", ".join("--" + name.replace("_", "-") for name in several)
-        raise UsageError(f"runs of different settings do not go into one table ({listed}): choose with {options}")
-    settings = {  # in one order, whichever run comes first
-        one.name: found[one.name][0]
-        for one in fields(Settings)
-        if one.name in found and not (one.metadata["silent"] and found[one.name] == [one.default])
-    }
-    by_cell: dict[tuple[str, str, str], list[Record]] = {}
-    for record in classifiers:
-        by_cell.setdefault(record.cell, []).append(record)
-    for cell, same in by_cell.items():
-        if len({record.seed for record in same}) < len(same):
-            raise UsageError(
-                f"several trainings of {'-'.join(cell)} have the same seed and the same options: they differ in the "
-                "dataset's values or in a plugin's source; keep them in stores of their own"
-            )
-    others = sorted({cell[:2] for cell in by_cell} - set(EXPERIMENTS))
-    further = sorted({variant for _, _, variant in by_cell} - set(CLASSIFIERS))
-    cells = {
-        (*experiment, variant): Cell(
-            *experiment,
-            variant,
-            records=tuple(sorted(by_cell.get((*experiment, variant), []), key=lambda record: record.seed)),
-            published=PUBLISHED.get((*experiment, variant)) if settings["dataset"] == "mnist" else None,
+    settings = _common_settings(classifiers)
+    for cell in classifiers.loc[classifiers.duplicated([*CELL, "seed"]), CELL].to_numpy().tolist():
+        raise UsageError(
+            f"several trainings of {'-'.join(cell)} have the same seed and the same options: they differ in the "
+            "dataset's values or in a plugin's source; keep them in stores of their own"
         )
-        for experiment in [*EXPERIMENTS, *others]
-        for variant in [*CLASSIFIERS, *further]
+    of_cells = dict(list(classifiers.groupby(CELL)))
+    others: list[Experiment] = sorted({cell[:2] for cell in of_cells} - set(EXPERIMENTS))
+    further = sorted({variant for _, _, variant in of_cells} - set(CLASSIFIERS))
+    source = SOURCE if settings["dataset"] == "mnist" else {}
+    cells = {
+        (*one, name): Cell(
+            *one, name, by_seed(of_cells.get((*one, name), classifiers.head(0))), source.get((*one, name))
+        )
+        for one in [*EXPERIMENTS, *others]
+        for name in [*CLASSIFIERS, *further]
     }
     return Grid(settings["dataset"], settings, cells)
 
 
-def choose(records: Iterable[Record], wanted: Mapping[str, Any]) -> list[Record]:
-    """The records, but those of studies, that have the wanted values, wherever a field applies to them at all."""
-    return [record for record in records if record.study is None and fits(record, wanted)]
+def _common_settings(classifiers: pd.DataFrame) -> dict[str, Any]:
+    """The settings that they share, but for silent ones at their default. Raises `UsageError` where some differ."""
+    values = {name: classifiers[name].dropna().unique().tolist() for name in SETTINGS}
+    several = {name: of_name for name, of_name in values.items() if len(of_name) > 1}
+    if several:
+        listed = "; ".join(f"{name}: {', '.join(map(setting_text, of_name))}" for name, of_name in several.items())
+        options = ", ".join("--" + name.replace("_", "-") for name in several)
+        raise UsageError(f"runs of different settings do not go into one table ({listed}): choose with {options}")
+    return {
+        one.name: values[one.name][0]
+        for one in fields(Settings)
+        if values[one.name] and not (one.metadata["silent"] and values[one.name] == [one.default])
+    }
 
 
-def fits(record: Record, wanted: Mapping[str, Any]) -> bool:
-    """Whether a record has the wanted values of settings, wherever they apply to it."""
-    found = {name: record.setting(name) for name in wanted}
-    return all(found[name] in (None, value) for name, value in _plain(wanted).items())
+def setting_text(value: object) -> str:
+    """A setting's value as its option takes it: ``0.1,0.15`` for a pair."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def belongs(record: Record, wanted: Mapping[str, Any]) -> bool:
-    """Whether a record belongs to a grid of these settings, or to a study about such a grid."""
-    varied = VARIED_BY_STUDIES if record.study else ()
-    return fits(record, {name: value for name, value in wanted.items() if name not in varied})
+def choose(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """The trainings, but those of studies, that have the wanted settings, wherever these apply."""
+    return table[table["study"].isna() & fits(table, wanted)]
 
 
-def _values(records: Iterable[Record]) -> dict[str, list[Any]]:
-    """The different values of each setting among the records to which it applies."""
-    found: dict[str, list[Any]] = {}
-    for record in records:
-        for one in fields(Settings):
-            value = record.setting(one.name)
-            if value is not None and value not in found.setdefault(one.name, []):
-                found[one.name].append(value)
-    return {name: values for name, values in found.items() if values}
+def belongs(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """The trainings of a grid of these settings, and those of the studies about such a grid."""
+    fixed = {name: value for name, value in wanted.items() if name not in VARIED_BY_STUDIES}
+    return table[fits(table, fixed) & (table["study"].notna() | fits(table, wanted))]
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values as JSON gives them back."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
+def fits(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.Series:
+    """Whether each training has the wanted settings, wherever these apply to it."""
+    mask = pd.Series(True, table.index)
+    for name, value in wanted.items():
+        mask &= table[name].isna() | table[name].isin([tuple(value) if isinstance(value, list) else value])
+    return mask

@@ -1,72 +1,68 @@
-"""The whole answer as one page: HTML that needs nothing else, and the same as Markdown."""
+"""The whole answer as one page: one HTML file without external parts, and the same as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jinja2
 
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, Plan
 from aepretrain.report.answer_tables import answer_tables, grid_tables
-from aepretrain.report.controls import controls_panel
-from aepretrain.report.evaluations import robustness_panel, similarity_panel
 from aepretrain.report.grid import Grid, title
 from aepretrain.report.grid_panels import grid_panels
-from aepretrain.report.labels import labels_panel
 from aepretrain.report.panel import Panel, Picture
-from aepretrain.report.provenance import made_panel
-from aepretrain.report.query import Found
+from aepretrain.report.provenance import provenance_panel
+from aepretrain.report.query import Query
 from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
 from aepretrain.report.wording import reproduction_sentence, sentences
 from aepretrain.variants import CLASSIFIERS
 
 TITLE = "Does pretraining an autoencoder help classification?"
 SHOWN_TEXT = (
-    "What the autoencoder gives back, how codes lie before and after finetuning, and where classifiers err on the test "
-    "images. Of each classifier the seed with the lowest validation loss is shown, with the pretraining it started "
-    "from; test images select nothing. Codes are mapped by aepretrain study similarity: those of the shown seed, or if "
-    "it has none, of the lowest seed that has."
+    "Reconstructions of the autoencoder, maps of codes before and after finetuning, and the classifiers' errors on the "
+    "test images. For each classifier the seed with the lowest validation loss is shown, with its pretraining; test "
+    "images select nothing. Maps of codes come from aepretrain study similarity. They are of the shown seed, or of the "
+    "lowest seed that has a map."
 )
 OF_CLASSIFIERS = {
     "confusion_matrix": "test images by true and predicted class",
-    "confused_images": "the errors it is most confident of, true → predicted class and the probability given",
+    "confused_images": "the errors with the highest confidence, true → predicted class with its probability",
 }
 OWN_PICTURES = {
-    "pretrain": {"reconstructions": "validation images and what the autoencoder gives back"},
+    "pretrain": {"reconstructions": "validation images and their reconstructions"},
     "similarity": {
-        "code_maps": "validation images by their codes, brought into two dimensions by t-SNE, which keeps neighbours "
-        "together (distances between groups mean nothing), before and after finetuning"
+        "code_maps": "codes of validation images in two dimensions by t-SNE, before and after finetuning (neighbours "
+        "stay together, distances between groups mean nothing)"
     },
     **dict.fromkeys(CLASSIFIERS, OF_CLASSIFIERS),
 }
-"""The figures of a run that stand in the page, by variant, and what they show; a user's variant is a classifier."""
+"""The run figures on the page, by variant, with their captions; a plugin's variant is a classifier."""
+
+MakePanel = Callable[[Query, Plan], Panel]
+"""Makes the panel of a study; where the study was not run, the panel says how to run it."""
 
 
-def build_page(answer: Answer, records: Iterable[Record], archive: Archive, shown: Sequence[Record]) -> list[Panel]:
+def build_page(
+    answer: Answer,
+    records: Mapping[str, Record],
+    archive: Archive,
+    shown: Sequence[Record],
+    studies: Sequence[MakePanel] = (),
+) -> list[Panel]:
     """The panels of the page, in order.
 
-    `records` are the archive's, those of studies among them, and `shown` the runs whose own pictures stand in it.
+    `records` are the archive's by key, those of studies too. `shown` are the runs whose own figures are on the page.
     """
-    found = Found(answer.grid, list(records))
+    query = Query(answer.grid, records)
     return [
-        *grid_panels(answer, found, archive),
-        *study_panels(found, answer.plan),
+        *grid_panels(answer, query, archive),
+        *(make_panel(query, answer.plan) for make_panel in studies),
         *_shown_panels(answer.grid, shown, archive),
-        made_panel(answer, found, archive),
-    ]
-
-
-def study_panels(found: Found, plan: Plan) -> list[Panel]:
-    """A panel for each study; where it was not run, the panel says how to run it."""
-    return [
-        controls_panel(found),
-        labels_panel(found, plan),
-        robustness_panel(found, plan.smallest_effect),
-        similarity_panel(found),
+        provenance_panel(answer, query, archive),
     ]
 
 
 def _shown_panels(grid: Grid, shown: Sequence[Record], archive: Archive) -> list[Panel]:
-    """A panel for each experiment, with the pictures of its shown runs in the order of `OWN_PICTURES`."""
+    """A panel for each experiment, with the figures of its shown runs in the order of `OWN_PICTURES`."""
     order = {variant: place for place, variant in enumerate(OWN_PICTURES)}
     panels: list[Panel] = []
     for experiment in grid.experiments:
@@ -79,7 +75,7 @@ def _shown_panels(grid: Grid, shown: Sequence[Record], archive: Archive) -> list
 
 
 def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
-    """Those figures that are there: a bundle keeps those of the runs that were shown when it was made."""
+    """The figures that the archive has; a bundle has those of the runs that were shown when it was made."""
     run = f"{'-'.join(record.cell)}-s{record.seed}"
     return [
         Picture(f"{run}-{name}", archive.artifact(record, path), f"{run}: {what}.")
@@ -89,18 +85,21 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
 
 
 def page_files(answer: Answer, panels: Sequence[Panel]) -> dict[str, bytes]:
-    """The page as files: HTML that opens without a network, Markdown with its pictures beside it, and its beginning."""
+    """The page as HTML and as Markdown with its pictures, and the answer alone (`answer.md`), by file name."""
     pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
     texts = {"report.html": _html(answer, panels), "report.md": _markdown(answer, panels), "answer.md": _short(answer)}
     return {name: text.encode() for name, text in texts.items()} | pictures
 
 
 def _short(answer: Answer) -> str:
-    """The answer for a README: the verdict, the comparisons it comes from, and the grid."""
+    """The answer for a README: its sentences, the primary comparisons, and the grid."""
     shown = [answer_tables(answer)[0], grid_tables(answer)[0]]
-    first, last = map(markdown_text, (sentences(answer), reproduction_sentence(answer)))
-    texts = [first, *map(markdown_table, shown), last]
+    texts = [*_paragraphs(answer), *map(markdown_table, shown), markdown_text(reproduction_sentence(answer))]
     return "\n\n".join(filter(None, texts)) + "\n"
+
+
+def _paragraphs(answer: Answer) -> list[str]:
+    return [markdown_text(one) for one in sentences(answer).split("\n\n")]
 
 
 def _html(answer: Answer, panels: Sequence[Panel]) -> str:
@@ -108,12 +107,12 @@ def _html(answer: Answer, panels: Sequence[Panel]) -> str:
         loader=jinja2.PackageLoader("aepretrain.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("page.html").render(
-        title=TITLE, sentences=sentences(answer), panels=panels, long_table=LONG_TABLE
+        title=TITLE, sentences=sentences(answer).split("\n\n"), panels=panels, long_table=LONG_TABLE
     )
 
 
 def _markdown(answer: Answer, panels: Sequence[Panel]) -> str:
-    parts = [f"# {TITLE}", markdown_text(sentences(answer))]
+    parts = [f"# {TITLE}", *_paragraphs(answer)]
     for panel in panels:
         parts += [f"## {markdown_text(panel.heading)}", *map(markdown_text, panel.paragraphs)]
         parts += [f"![{markdown_text(one.caption)}](report/{one.name}.png)" for one in panel.pictures]

@@ -1,4 +1,4 @@
-"""What a page is made of."""
+"""The parts of a page: panels with their texts, tables and pictures."""
 
 import base64
 from collections.abc import Sequence
@@ -9,10 +9,16 @@ from matplotlib.figure import Figure
 from aepretrain import figures
 from aepretrain.report.table import Table
 
+CURVES_CAPTION = (
+    "Points are means over seeds with 95 % intervals, moved sideways so that they do not overlap. Below: finetune − "
+    "scratch, paired by seed. Grey band: differences that count as negligible. Axes of differences differ."
+)
+"""Of figures with curves above and differences below."""
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with the sentence that stands beneath it, which is also what a screen reader says."""
+    """A PNG with its caption, which is its alternative text too."""
 
     name: str
     content: bytes
@@ -25,28 +31,28 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The picture itself, as an address."""
+        """The picture as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.content).decode()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of the page: a heading, a few words, tables and pictures."""
+    """A part of the page: heading, text, tables and pictures."""
 
     heading: str
     text: str
-    """Paragraphs, with an empty line between them; what is empty is left out."""
+    """Paragraphs with an empty line between them; empty ones are left out."""
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
 
     @property
     def paragraphs(self) -> list[str]:
-        """The text, paragraph by paragraph."""
+        """The paragraphs of the text."""
         return list(filter(None, self.text.split("\n\n")))
 
 
 def not_run(study: str, missing: Sequence[tuple[str, str]]) -> str:
-    """That a study was not run for these experiments (network and augmentation), and what runs it; empty for none."""
+    """Which experiments lack a study, and the command that runs it; empty where none does."""
     if not missing:
         return ""
     networks, augmentations = (",".join(dict.fromkeys(names)) for names in zip(*missing, strict=True))

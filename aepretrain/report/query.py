@@ -1,88 +1,81 @@
-"""Finished trainings of a store, asked for by how they differ from a grid's. Shapes: S seeds."""
+"""Trainings of a frame, selected by how they differ from a grid's."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from aepretrain import stats
+from aepretrain.frame import frame
 from aepretrain.records import Record
 from aepretrain.report.grid import Experiment, Grid, Score, fits
 from aepretrain.report.numbers import interval_text
-from aepretrain.report.pairs import BySeed, paired
+from aepretrain.report.pairs import BySeed, by_seed, figure_of, paired, values_of
 from aepretrain.report.table import MISSING
 
 PROBE_NAMES = {"random": "random encoder", "pixels": "raw pixels", "pca": "principal components"}
 
 
-@dataclass(frozen=True)
-class Found:
-    """The records of a store, to be asked for those that belong to the grid but for one thing."""
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A grid, and all trainings of the place that it comes from, those of studies among them, by key."""
 
     grid: Grid
-    records: Sequence[Record]
+    records: Mapping[str, Record] = field(default_factory=dict)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """All those trainings, a row each."""
+        return frame(self.records.values())
 
     @property
     def experiments(self) -> list[Experiment]:
         """The grid's rows: network and augmentation."""
         return self.grid.experiments
 
-    def of(self, experiment: Experiment, variant: str, **settings: object) -> dict[int, Record]:
-        """By seed, the trainings of a variant with the grid's settings except for these."""
-        wanted = {"labels": 0, "updates": 0, **self.grid.settings, **settings}
-        return {
-            record.seed: record
-            for record in self.records
-            if record.cell == (*experiment, variant) and fits(record, wanted)
-        }
+    def of(self, experiment: Experiment, variant: str, **settings: Any) -> BySeed:
+        """The trainings of a variant with the grid's settings, except for these."""
+        return by_seed(self._select(experiment, variant, **settings))
 
-    def fair_budget(self, experiment: Experiment) -> dict[int, Record]:
-        """By seed, scratch with as many epochs as that seed's pretraining and finetuning took."""
-        pretrained, finetuned = self.of(experiment, "pretrain"), self.of(experiment, "finetune")
-        budgets = {
-            seed: round(sum(one[seed].metrics["num_epochs"] for one in (pretrained, finetuned)))
-            for seed in pretrained.keys() & finetuned.keys()
-        }
-        by_epochs = {
-            epochs: self.of(experiment, "scratch", patience=0, cls_epochs=epochs) for epochs in set(budgets.values())
-        }
-        return {seed: by_epochs[epochs][seed] for seed, epochs in budgets.items() if seed in by_epochs[epochs]}
+    def fair_budget(self, experiment: Experiment) -> BySeed:
+        """Scratch with as many epochs, in each seed, as pretraining and finetuning took together."""
+        longer = self._select(experiment, "scratch", patience=0, cls_epochs=None)
+        pretrained, finetuned = (figure_of(self.of(experiment, one), "num_epochs") for one in ("pretrain", "finetune"))
+        budget = (pretrained + finetuned).round()
+        return by_seed(longer[longer["cls_epochs"] == longer["seed"].map(budget)])
 
     def labels(self, experiment: Experiment) -> list[int]:
         """The numbers of labels that were tried, all labels (0) last."""
-        tried = {record.setting("labels") for record in self._by_updates(experiment)}
-        return sorted(tried, key=lambda num: num or np.inf)
+        tried: list[int] = sorted(self._by_updates(experiment)["labels"].dropna().unique().tolist())
+        return sorted(tried, key=lambda num: num == 0)
 
     def updates(self, experiment: Experiment) -> int:
-        """The number of steps that most of those trainings have."""
-        counts = Counter(record.setting("updates") for record in self._by_updates(experiment))
-        return max(counts, key=lambda num: (counts[num], num), default=0)
+        """The number of steps that most of those trainings have; the larger one of a tie, 0 where there are none."""
+        return int(max(self._by_updates(experiment)["updates"].mode(), default=0))
 
-    def _by_updates(self, experiment: Experiment) -> list[Record]:
+    def _by_updates(self, experiment: Experiment) -> pd.DataFrame:
         """Trainings by a number of steps, otherwise with the grid's settings."""
-        wanted = {name: value for name, value in self.grid.settings.items() if name not in ("labels", "updates")}
-        return [
-            record
-            for record in self.records
-            if record.cell[:2] == experiment and record.setting("updates") and fits(record, wanted)
-        ]
+        found = self._select(experiment, labels=None, updates=None)
+        return found[found["updates"].fillna(0) > 0]
+
+    def _select(self, experiment: Experiment, variant: str | None = None, **settings: Any) -> pd.DataFrame:
+        """Rows of an experiment with the grid's settings, except for these; None leaves a setting open."""
+        cell = dict(zip(("network", "augmentation", "variant"), (*experiment, variant), strict=True))
+        wanted = {"labels": 0, "updates": 0, **self.grid.settings, **settings} | cell
+        return self.frame[fits(self.frame, {name: value for name, value in wanted.items() if value is not None})]
 
 
-def values_of(by_seed: BySeed, metric: str = "test_accuracy") -> NDArray[np.float64]:
-    """A metric of each seed, in their order, [S]."""
-    return np.array([by_seed[seed].metrics[metric] for seed in sorted(by_seed)])
+def num_at_limit(trainings: pd.DataFrame, limit: str) -> int:
+    """How many trainings took all of `ae_epochs` or `cls_epochs`, the limit of that name."""
+    return int((trainings["num_epochs"] >= trainings[limit]).sum())
 
 
-def num_at_limit(records: Iterable[Record], limit: str) -> int:
-    """How many trainings ended because there were no more epochs: all of `ae_epochs` or `cls_epochs`."""
-    return sum(record.metrics["num_epochs"] >= record.setting(limit) for record in records)
-
-
-def score_of(by_seed: BySeed, metric: str = "test_accuracy") -> str:
+def score_of(trainings: BySeed, metric: str = "test_accuracy") -> str:
     """A metric's mean and standard deviation over seeds."""
-    return f"{Score.of(values_of(by_seed, metric).tolist())} (n = {len(by_seed)})" if by_seed else MISSING
+    values_S = values_of(trainings, metric).tolist()
+    return f"{Score.of(values_S)} (n = {len(values_S)})" if values_S else MISSING
 
 
 def difference_of(first: BySeed, second: BySeed, metric_of_second: str = "test_accuracy") -> str:

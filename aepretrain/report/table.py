@@ -1,61 +1,72 @@
-"""Tables as text and Markdown; the grid as such, as CSV, as JSON and as a figure. Nothing is written here."""
+"""Tables as text and Markdown; the grid as CSV, JSON and figure."""
 
-import csv
 import html
-import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from aepretrain import figures
-from aepretrain.report.grid import Cell, Grid, title
+from aepretrain.report.grid import Cell, Grid, setting_text, title
 from aepretrain.report.numbers import signed
+from aepretrain.report.pairs import values_of
 
 MISSING = "missing"
 
 Table = tuple[str, list[list[str]]]
 """A title, and rows of text of which the first is the heading."""
 
+Row = Mapping[str, str]
+"""A row's texts by the heading of their column."""
+
 LONG_TABLE = 26
-"""Tables of so many rows are folded up."""
+"""Tables of this many rows are folded."""
+
+
+def table_of(name: str, rows: Iterable[Row]) -> Table:
+    """A table with the headings of all rows; a text that a row lacks is empty."""
+    rows = list(rows)
+    heading = list(dict.fromkeys(column for row in rows for column in row)) or [MISSING]
+    return name, [heading, *([row.get(column, "") for column in heading] for row in rows)]
 
 
 def cell_text(cell: Cell) -> str:
-    """``0.9775 / 0.9773``, with deviations and n where there are several seeds."""
-    if cell.scores is None:
+    """``0.9775 / 0.9773``, with standard deviations and n where there are several seeds."""
+    num = len(cell.trainings)
+    if not num:
         return MISSING
-    num = len(cell.records)
-    return f"{cell.scores[0]} / {cell.scores[1]}" + (f" (n = {num})" if num > 1 else "")
+    return " / ".join(str(score or MISSING) for score in cell.scores) + (f" (n = {num})" if num > 1 else "")
 
 
-def published_text(cell: Cell) -> str:
-    """The published accuracy and macro-F1."""
-    return "none" if cell.published is None else "{:.4f} / {:.4f}".format(*cell.published)
+def source_text(cell: Cell) -> str:
+    """The source's accuracy and macro-F1."""
+    return "none" if cell.source is None else "{:.4f} / {:.4f}".format(*cell.source)
 
 
 def difference_text(cell: Cell) -> str:
-    """Ours minus the published accuracy and macro-F1, with true minus signs."""
-    if cell.differences is None:
-        return "none" if cell.published is None else MISSING
-    return " / ".join(map(signed, cell.differences))
+    """Ours minus the source's accuracy and macro-F1, with true minus signs."""
+    if cell.source is None:
+        return "none"
+    if not len(cell.trainings):
+        return MISSING
+    return " / ".join(MISSING if one is None else signed(one) for one in cell.differences)
 
 
 def tables(grid: Grid) -> list[Table]:
-    """The tables that show the grid, each with its title and its rows of text, the first being the heading."""
-    heading = ["#", "experiment", *(f"{number} {variant}" for number, variant in enumerate(grid.variants, 1))]
+    """The tables of a grid: ours, and where the source has figures, the source's and the differences."""
     shown = [(grid.title, cell_text)]
-    if grid.has_published:
-        shown += [("Published, one run each", published_text), ("Ours minus published", difference_text)]
+    if grid.has_source:
+        shown += [("The source, one run each", source_text), ("Ours minus the source", difference_text)]
     return [
-        (
+        table_of(
             name,
-            [heading]
-            + [
-                [str(number), title(experiment), *map(text, grid.row(experiment))]
-                for number, experiment in enumerate(grid.experiments, 1)
-            ],
+            (
+                {"#": str(number), "experiment": title(one)}
+                | {f"{place} {cell.variant}": text(cell) for place, cell in enumerate(grid.row(one), 1)}
+                for number, one in enumerate(grid.experiments, 1)
+            ),
         )
         for name, text in shown
     ]
@@ -63,12 +74,12 @@ def tables(grid: Grid) -> list[Table]:
 
 def markdown(grid: Grid) -> str:
     """The grid as Markdown, with its settings."""
-    settings = ", ".join(f"{name} {value}" for name, value in grid.settings.items())
+    settings = ", ".join(f"{name} {setting_text(value)}" for name, value in grid.settings.items())
     return "\n\n".join(map(markdown_table, tables(grid))) + f"\n\nSettings: {markdown_text(settings)}.\n"
 
 
 def markdown_table(table: Table) -> str:
-    """A table as Markdown, under its title; a long one is folded up."""
+    """A table as Markdown, under its title; a long one is folded."""
     name, (heading, *rows) = table
     lines = [_markdown_row(heading), _markdown_row(["---"] * len(heading)), *map(_markdown_row, rows)]
     if len(rows) < LONG_TABLE:
@@ -82,7 +93,7 @@ def _markdown_row(texts: Iterable[str]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that stays text in Markdown: on one line, and without tags of HTML."""
+    """Text on one line and without HTML tags."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 
@@ -92,54 +103,47 @@ def rows(grid: Grid) -> list[dict[str, Any]]:
 
 
 def _flat(cell: Cell) -> dict[str, Any]:
-    accuracy, macro_f1 = cell.scores or (None, None)
-    published, differences = cell.published or (None, None), cell.differences or (None, None)
+    (accuracy, macro_f1), (accuracy_difference, macro_f1_difference) = cell.scores, cell.differences
+    source_accuracy, source_macro_f1 = cell.source or (None, None)
     return {
         "network": cell.network,
         "augmentation": cell.augmentation,
         "variant": cell.variant,
-        "num_seeds": len(cell.records),
-        "seeds": " ".join(str(record.seed) for record in cell.records),
+        "num_seeds": len(cell.trainings),
+        "seeds": " ".join(map(str, cell.trainings.index)),
         "accuracy": accuracy and accuracy.mean,
-        "accuracy_deviation": accuracy and accuracy.deviation,
+        "accuracy_std": accuracy and accuracy.std,
         "macro_f1": macro_f1 and macro_f1.mean,
-        "macro_f1_deviation": macro_f1 and macro_f1.deviation,
-        "published_accuracy": published[0],
-        "published_macro_f1": published[1],
-        "accuracy_minus_published": differences[0],
-        "macro_f1_minus_published": differences[1],
-        "run_ids": " ".join(record.run_id for record in cell.records),
+        "macro_f1_std": macro_f1 and macro_f1.std,
+        "source_accuracy": source_accuracy,
+        "source_macro_f1": source_macro_f1,
+        "accuracy_minus_source": accuracy_difference,
+        "macro_f1_minus_source": macro_f1_difference,
+        "run_ids": " ".join(cell.trainings["run_id"].dropna()),
     }
 
 
 def files(grid: Grid) -> dict[str, bytes]:
     """The grid as files, by name: Markdown, CSV, JSON and a figure."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows(grid)[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows(grid))
     content = {"title": grid.title, "dataset": grid.dataset, "settings": dict(grid.settings), "cells": rows(grid)}
     return {
         "grid.md": markdown(grid).encode(),
-        "grid.csv": table.getvalue().encode(),
+        "grid.csv": pd.DataFrame(rows(grid)).to_csv(index=False).encode(),
         "grid.json": (json.dumps(content, indent=2) + "\n").encode(),
         "grid.png": figures.png(figure(grid)),
     }
 
 
 def figure(grid: Grid) -> Figure:
-    """Every seed's test accuracy, experiment by experiment, beside the published one."""
+    """Every seed's test accuracy by experiment, beside the source's."""
     return figures.grid_accuracy(
         grid.title.replace("Test accuracy / macro-F1", "Test accuracy"),
         {
-            "\n".join(experiment): {
-                cell.variant: [record.metrics["test_accuracy"] for record in cell.records]
-                for cell in grid.row(experiment)
-            }
+            "\n".join(experiment): {cell.variant: values_of(cell.trainings).tolist() for cell in grid.row(experiment)}
             for experiment in grid.experiments
         },
         {
-            "\n".join(experiment): {cell.variant: cell.published[0] for cell in grid.row(experiment) if cell.published}
+            "\n".join(experiment): {cell.variant: cell.source[0] for cell in grid.row(experiment) if cell.source}
             for experiment in grid.experiments
         },
     )

@@ -3,34 +3,63 @@
 from collections.abc import Mapping
 
 from aepretrain import stats
+from aepretrain.config import NETWORKS
 from aepretrain.report.answer import Answer, Plan, Reproduced
-from aepretrain.report.grid import DATASET_TITLES, EXPERIMENTS, METRIC_NAMES, Experiment
-from aepretrain.report.numbers import in_points
+from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Experiment
+from aepretrain.report.numbers import in_points, signed
 from aepretrain.report.table import MISSING
 from aepretrain.stats import Comparison, Verdict
 
+COUNTS = ("none", "one", "two", "three", "four")
+
 
 def sentences(answer: Answer) -> str:
-    """The verdict in two sentences, for those who read no further."""
-    dataset = DATASET_TITLES.get(answer.grid.dataset, answer.grid.dataset)
+    """The answer in three paragraphs: what was found, the numbers, and what the answer is limited to."""
+    dataset = answer.grid.dataset_title
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
-    experiments = [*EXPERIMENTS, *(one for one in answer.primary if one not in EXPERIMENTS)]
-    found = "; ".join(f"{_in_words(one)} {_finding(answer, one)}" for one in experiments)
-    differences = f"finetune − scratch in percentage points of test accuracy: {found}."
+    return "\n\n".join(filter(None, (_findings(answer), _numbers(answer), _limits(answer))))
+
+
+def _findings(answer: Answer) -> str:
+    """How many gains and losses, and how large the differences are."""
     verdicts = [one.verdict for one in answer.primary.values()]
     if all(verdict is Verdict.NONE for verdict in verdicts):
-        return f"So far there is no verdict on {dataset}; {differences}"
-    gains, losses = (_count_text(verdicts.count(one)) for one in (Verdict.GAIN, Verdict.LOSS))
-    start = f"{'So far, against' if answer.is_interim else 'Against'} training from scratch on {dataset}"
+        return f"So far there is no verdict on {answer.grid.dataset_title}."
+    gains, losses = (COUNTS[verdicts.count(one)] for one in (Verdict.GAIN, Verdict.LOSS))
+    start = "So far, on" if answer.is_interim else "On"
     return (
-        f"{start}, fine-tuning a pretrained encoder shows a gain in {gains} of the "
-        f"four experiments and a loss in {losses}; {differences} {_scope(answer)}"
+        f"{start} {answer.grid.dataset_title}, fine-tuning a pretrained encoder was found better than training from "
+        f"scratch in {gains} of the four experiments, and worse in {losses}. {_sizes(answer)}"
     )
 
 
-def _count_text(num: int) -> str:
-    return ("none", "one", "two", "three", "all")[num]
+def _sizes(answer: Answer) -> str:
+    """How many mean differences are smaller than the smallest relevant one, and the pooled difference."""
+    effect, judged = answer.plan.smallest_effect, [answer.primary[one] for one in answer.pooled_experiments]
+    small = COUNTS[sum(abs(one.difference.value) < effect for one in judged)]
+    judged_text = "the four" if len(judged) == len(EXPERIMENTS) else "the experiments with a verdict"
+    images = f" ({round(effect * answer.num_images, 1):g} of {answer.num_images:,} images)" if answer.num_images else ""
+    text = (
+        f"The mean difference is smaller than {100 * effect:g} points of test accuracy in {small} of {judged_text}; "
+        f"{100 * effect:g} points{images} is the smallest difference that counts as relevant."
+    )
+    pooled = answer.pooled(0.95)
+    if pooled is None:
+        return text
+    value, low, high = (signed(100 * one, 2) for one in (pooled.value, pooled.low, pooled.high))
+    return f"{text} {pooled_text(answer).capitalize()}, it is {value} points (95 % interval {low} to {high})."
+
+
+def pooled_text(answer: Answer) -> str:
+    """``pooled over the four experiments``."""
+    return f"pooled over the {COUNTS[len(answer.pooled_experiments)]} experiments"
+
+
+def _numbers(answer: Answer) -> str:
+    experiments = [*EXPERIMENTS, *(one for one in answer.primary if one not in EXPERIMENTS)]
+    listed = "; ".join(f"{_in_words(one)} {_finding(answer, one)}" for one in experiments)
+    return f"Finetune − scratch in percentage points of test accuracy: {listed}."
 
 
 def _in_words(experiment: Experiment) -> str:
@@ -49,33 +78,46 @@ def _finding(answer: Answer, experiment: Experiment) -> str:
     )
 
 
-def _scope(answer: Answer) -> str:
-    """What the verdicts are about, and how often the rule errs."""
-    chance = f"at most {100 * stats.ALPHA:.0f} %"
-    effect, num = answer.plan.smallest_effect, answer.num_images
-    about = f"these {num:,} test images and new trainings on the same training images"
-    images = f"{round(effect * num, 1):g} of {num:,} images"
-    negligible = f"differences within ±{100 * effect:g} points ({images}) count as negligible"
+def _limits(answer: Answer) -> str:
+    """What was run, what the verdicts are about, and how often the rule errs."""
+    images = f"these {answer.num_images:,} test images" if answer.num_images else "the test images that were used"
+    about = (
+        f"The answer is limited to {what_was_run(answer)}. It is about {images}, and about new trainings on the same "
+        "training images."
+    )
+    if all(one.verdict is Verdict.NONE for one in answer.primary.values()):
+        return about
+    chance = f"the chance of any false gain or loss among the four experiments is at most {100 * stats.ALPHA:.0f} %"
     if answer.is_interim:
         return (
-            f"This is an interim look, at fewer seeds than the planned {planned_text(answer.unreached)}: the "
-            f"chance of any false gain or loss among the four experiments is {chance} only at the planned seeds; it is "
-            f"about {about}, and {negligible}."
+            f"{about} This is an interim look, at fewer seeds than the planned {planned_text(answer.unreached)}: "
+            f"{chance} only at the planned seeds."
         )
     provided = "" if answer.is_as_planned else ", provided that the number of seeds was fixed before looking"
-    return (
-        f"The verdicts are about {about}, by a rule that finds any false gain or loss among the four experiments with "
-        f"a chance of {chance}{provided}; {negligible}."
-    )
+    return f"{about} By the rule used, {chance}{provided}."
+
+
+def what_was_run(answer: Answer) -> str:
+    """``a plain autoencoder, the two small networks fc and conv, the learning rate 0.001 and MNIST``."""
+    settings = answer.grid.settings
+    networks = list(dict.fromkeys(network for network, _ in answer.primary))
+    kind = "two small networks" if set(networks) == set(NETWORKS) else f"network{'s' if len(networks) > 1 else ''}"
+    plain = settings.get("ae_target", "input") == "input"
+    parts = [
+        "a plain autoencoder" if plain else "an autoencoder that restores what was erased",
+        f"the {kind} {' and '.join(networks)}",
+        f"the learning rate {settings['lr']:g}" if "lr" in settings else "",
+    ]
+    return f"{', '.join(filter(None, parts))} and {answer.grid.dataset_title}"
 
 
 def planned_text(num_seeds: Mapping[str, int]) -> str:
-    """``40 (fc) and 20 (conv)``; nothing where no number of seeds was planned."""
+    """``40 (fc) and 20 (conv)``; empty where no number of seeds was planned."""
     return " and ".join(f"{num} ({network})" for network, num in num_seeds.items())
 
 
 def whole_plan_text(plan: Plan) -> str:
-    """What was planned for the grid and for few labels."""
+    """The planned seeds of the grid and of few labels."""
     with_labels = planned_text(plan.num_label_seeds)
     parts = [planned_text(plan.num_seeds), f"with few labels {with_labels}" if with_labels else ""]
     return "; ".join(filter(None, parts)) or "not stated"
@@ -92,7 +134,7 @@ def verdict_words(comparison: Comparison, *, is_interim: bool) -> str:
 
 
 def reproduction_sentence(answer: Answer) -> str:
-    """How many of the published numbers could be of a run of ours, and which could not; nothing where there is none."""
+    """How many of the source's numbers lie in our intervals, and which do not; empty where the source has none."""
     if not answer.reproduced:
         return ""
     outside = [one for one in answer.reproduced if not one.inside]
@@ -103,8 +145,8 @@ def reproduction_sentence(answer: Answer) -> str:
     )
     num = len(answer.reproduced)
     return (
-        f"Inside the interval into which one run of ours falls with a probability of 95 %: {num - len(outside)} of "
-        f"{num} published numbers{f'; outside: {named}' if named else ''}."
+        "One run of ours falls into its prediction interval with a probability of 95 %. Of the source's "
+        f"{num} numbers, {num - len(outside)} lie inside these intervals{f'. Outside: {named}' if named else ''}."
     )
 
 
@@ -113,4 +155,4 @@ def _name(one: Reproduced) -> tuple[str, str, str]:
 
 
 def _metric_text(one: Reproduced) -> str:
-    return f"{METRIC_NAMES[one.metric]} {'above' if one.published > one.interval.high else 'below'}"
+    return f"{METRIC_NAMES[one.metric]} {'above' if one.source > one.interval.high else 'below'}"

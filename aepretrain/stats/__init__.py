@@ -1,6 +1,6 @@
-"""Arrays in, estimates out: paired comparisons over seeds, their verdicts, and what holds for new images too.
+"""Statistics as functions from arrays to estimates: paired comparisons over seeds, verdicts, intervals for new images.
 
-Nothing here knows runs, files or figures. What is drawn is drawn from a generator that the caller gives.
+Random numbers come from a generator that the caller gives.
 """
 
 from aepretrain.stats.crossed import (
@@ -14,11 +14,12 @@ from aepretrain.stats.paired import (
     mean_interval,
     pairing_correlation,
     prediction_interval,
+    probability_of_improvement,
     relative_error_reduction,
     required_seeds,
     sign_flip_test,
-    superiority,
 )
+from aepretrain.stats.pooled import pooled_effect
 from aepretrain.stats.verdict import (
     ALPHA,
     MIN_SEEDS,
@@ -43,10 +44,11 @@ __all__ = [
     "mcnemar",
     "mean_interval",
     "pairing_correlation",
+    "pooled_effect",
     "prediction_interval",
+    "probability_of_improvement",
     "relative_error_reduction",
     "required_seeds",
     "sign_flip_test",
-    "superiority",
     "two_way_interval",
 ]

@@ -1,4 +1,4 @@
-"""What holds for new trainings and new images: seeds and images both drawn from a population.
+"""Inference for new trainings and new images: both seeds and images are random.
 
 Shapes: S seeds, N test images, R resamples.
 """
@@ -20,23 +20,23 @@ RESAMPLED_AT_ONCE = 250
 
 @dataclass(frozen=True)
 class CrossedInterval(Estimate):
-    """A mean over seeds and images, its interval, and where its spread comes from."""
+    """A mean over seeds and images, its interval, and the standard deviations of its parts."""
 
-    seed_deviation: float
-    """Between trainings, images being the same: the deviation of a training's own mean."""
-    image_deviation: float
-    """Between images, trainings being the same: the deviation of an image's own mean."""
-    rest_deviation: float
-    """What is particular to a training and an image: the deviation that neither's own mean explains."""
+    seed_std: float
+    """Between trainings, on the same images."""
+    image_std: float
+    """Between images, for the same trainings."""
+    rest_std: float
+    """Of the rest, the interaction of training and image."""
 
 
 def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
-    """The mean of `differences_SN` over seeds and images with its interval when both are random.
+    """The mean of `differences_SN` over seeds and images, with its interval when both are random.
 
     Two-way random effects without replication: the variance of the mean is (MS_seeds + MS_images - MS_rest) / (S N),
     with Satterthwaite's degrees of freedom (Satterthwaite 1946; for readers and cases, Obuchowski and Rockette 1995).
-    Where the rest outweighs one of the other two, the larger of those two takes its place, which is on the safe side.
-    Without end for fewer than two seeds or images.
+    Where the sum is less than the larger of MS_seeds and MS_images, that one is used alone: the interval is wider.
+    Infinite for fewer than two seeds or images.
     """
     num_seeds, num_images = differences_SN.shape
     mean = float(differences_SN.mean())
@@ -56,17 +56,17 @@ def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
     variance = float(terms.sum()) / differences_SN.size
     degrees = float(terms.sum() ** 2 / np.sum(terms**2 / freedom)) if variance > 0 else 1.0
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
-    deviations = math.sqrt(seed_variance), math.sqrt(image_variance), math.sqrt(squares[2])
-    return CrossedInterval(mean, mean - half, mean + half, *deviations)
+    stds = math.sqrt(seed_variance), math.sqrt(image_variance), math.sqrt(squares[2])
+    return CrossedInterval(mean, mean - half, mean + half, *stds)
 
 
 def crossed_bootstrap(
     differences_SN: Numbers, level: float, generator: np.random.Generator, num_resamples: int = 2000
 ) -> Estimate:
-    """The mean and its percentile interval when seeds and images are resampled independently of each other.
+    """The mean and its percentile interval when seeds and images are resampled independently.
 
-    The pigeonhole bootstrap (Owen 2007), whose variance is on the safe side: it counts what is neither the seed's nor
-    the image's share up to three times. Without end for fewer than two seeds or images.
+    The pigeonhole bootstrap (Owen 2007). Its variance is too large rather than too small: the interaction of training
+    and image counts up to three times. Infinite for fewer than two seeds or images.
     """
     num_seeds, num_images = differences_SN.shape
     if num_seeds < 2 or num_images < 2:

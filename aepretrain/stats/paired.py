@@ -1,4 +1,4 @@
-"""Estimates from one number for each seed, or from one pair.
+"""Estimates from one value a seed, or from one pair of values a seed.
 
 Shapes: S seeds.
 """
@@ -14,16 +14,16 @@ from scipy import stats
 Floats = NDArray[np.floating[Any]]
 
 EXACT_SEEDS = 20
-"""Up to so many seeds the sign-flip test goes through all 2^S flips."""
+"""Up to this many seeds the sign-flip test counts all 2^S flips."""
 
 NUM_FLIPS = 100_000
-"""With more seeds it draws so many flips at random."""
+"""With more seeds it draws this many random flips."""
 
 MAX_REQUIRED = 1_000_000
-"""More seeds than this nobody will train."""
+"""The largest number of seeds that `required_seeds` gives."""
 
 ROUNDING = 1e-12
-"""Deviations of accuracies below this are rounding errors."""
+"""Standard deviations of accuracies below this are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Estimate:
 
 
 def mean_interval(values_S: Floats, level: float) -> Estimate:
-    """The mean and its Student-t interval; without end for fewer than two values."""
+    """The mean and its Student-t interval; infinite for fewer than two values."""
     return _t_interval(values_S, level, 1 / max(len(values_S), 1))
 
 
@@ -50,7 +50,7 @@ def prediction_interval(values_S: Floats, level: float) -> Estimate:
 
 
 def _t_interval(values_S: Floats, level: float, share: float) -> Estimate:
-    """The mean, plus and minus the quantile of t times the deviation times the root of `share`."""
+    """The mean ± quantile of t · standard deviation · √share."""
     num = len(values_S)
     if num < 2:
         return Estimate(float(np.mean(values_S)) if num else math.nan, -math.inf, math.inf)
@@ -60,10 +60,10 @@ def _t_interval(values_S: Floats, level: float, share: float) -> Estimate:
 
 
 def sign_flip_test(differences_S: Floats, generator: np.random.Generator) -> float:
-    """The two-sided p-value of the mean difference, if without an effect each sign were as likely as the other.
+    """The two-sided p-value of the mean difference; without an effect, both signs are equally likely.
 
-    Exact up to `EXACT_SEEDS` differences; beyond, from `NUM_FLIPS` random flips, the observed one counted among them
-    (Phipson and Smyth 2010). 1 where there is no difference at all.
+    Exact up to `EXACT_SEEDS` differences. Beyond, from `NUM_FLIPS` random flips and the observed one (Phipson and
+    Smyth 2010). 1 where there are no differences.
     """
     num = len(differences_S)
     if num == 0:
@@ -78,24 +78,24 @@ def sign_flip_test(differences_S: Floats, generator: np.random.Generator) -> flo
 
 
 def _share_of_flips(differences_S: Floats, observed: float) -> float:
-    """Of all 2^S flips the share whose sum lies at least as far from 0; counted in two halves."""
+    """The share of all 2^S flips whose sum is at least as far from 0, counted from sums of two halves."""
     middle = len(differences_S) // 2
     first, second = _all_sums(differences_S[:middle]), np.sort(_all_sums(differences_S[middle:]))
     above = len(second) - np.searchsorted(second, observed - first, side="left")
     below = np.searchsorted(second, -observed - first, side="right")
-    overlap = np.maximum(above + below - len(second), 0)  # where every sum counts, none counts twice
+    overlap = np.maximum(above + below - len(second), 0)  # if observed is 0, both counts include all
     return float(np.sum(above + below - overlap) / (len(first) * len(second)))
 
 
 def _all_sums(differences_S: Floats) -> Floats:
-    """The sums under all flips, 2^S of them."""
+    """The sums of all 2^S flips."""
     sums: Floats = np.zeros(1)
     for difference in differences_S:
         sums = np.concatenate((sums + difference, sums - difference))
     return sums
 
 
-def superiority(differences_S: Floats, level: float) -> Estimate:
+def probability_of_improvement(differences_S: Floats, level: float) -> Estimate:
     """The probability that the first of a pair is larger, ties counting half, with its Wilson interval (1927)."""
     num = len(differences_S)
     if num == 0:
@@ -108,33 +108,33 @@ def superiority(differences_S: Floats, level: float) -> Estimate:
 
 
 def relative_error_reduction(first_S: Floats, second_S: Floats) -> float:
-    """By which share the first's mean error is below the second's, from accuracies; NaN where there is no error."""
+    """The share of the second's mean error that the first avoids, from accuracies; NaN where there is no error."""
     errors = 1 - float(np.mean(second_S))
     return 1 - (1 - float(np.mean(first_S))) / errors if errors > 0 else math.nan
 
 
 def pairing_correlation(first_S: Floats, second_S: Floats) -> float:
-    """Pearson's correlation within pairs: what pairing gains. NaN where one side does not vary or pairs are few."""
+    """Pearson's correlation of the two sides. NaN for fewer than three pairs, or where one side does not vary."""
     if len(first_S) < 3 or np.ptp(first_S) == 0 or np.ptp(second_S) == 0:
         return math.nan
     return float(np.corrcoef(first_S, second_S)[0, 1])
 
 
-def required_seeds(deviation: float, effect: float, alpha: float, power: float) -> int | None:
-    """How many pairs a two-sided t-test at this level needs to find this mean difference with this power.
+def required_seeds(std: float, effect: float, alpha: float, power: float) -> int | None:
+    """The number of pairs with which a two-sided t-test finds this mean difference with this power.
 
     From the non-central t distribution (Cohen 1988, section 2.5); None beyond a million.
     """
-    if deviation < ROUNDING:
+    if std < ROUNDING:
         return 2
     low, high = 1, 2
-    while _power(high, effect / deviation, alpha) < power:
+    while _power(high, effect / std, alpha) < power:
         low, high = high, 2 * high
         if low > MAX_REQUIRED:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(middle, effect / deviation, alpha) >= power else (middle, high)
+        low, high = (low, middle) if _power(middle, effect / std, alpha) >= power else (middle, high)
     return high if high <= MAX_REQUIRED else None
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from aepretrain import figures, networks, report, tracking
 from aepretrain.errors import Failure, UsageError
+from aepretrain.frame import frame
 from aepretrain.records import EpochResult, Record
 from aepretrain.redaction import redact
 from aepretrain.report import Panel
@@ -154,7 +155,7 @@ def hostile(record: Record) -> Record:
 
 
 def test_markup_in_names_stays_text() -> None:
-    table = report.build_grid([hostile(one) for one in archive(2, ("fc",)).records().values()])
+    table = report.build_grid(frame(hostile(one) for one in archive(2, ("fc",)).records().values()))
     rows = [*report.tables(table), ("Settings", [[MARKUP, MARKUP], [MARKUP, MARKUP]])]
     answer = report.Answer(table, {}, {}, {}, [], {}, 100, report.Plan(0.001))
     picture = report.Picture("grid", b"", MARKUP)

@@ -1,0 +1,155 @@
+"""Does the frozen column mean anything? Is it the pretraining, or just more training?"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from aepretrain import figures
+from aepretrain.config import TrainingSpec
+from aepretrain.data import Dataset
+from aepretrain.report.answer import Plan
+from aepretrain.report.grid import Experiment, title
+from aepretrain.report.pairs import BySeed, paired, values_of
+from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.query import PROBE_NAMES, Query, difference_of, num_at_limit, score_of
+from aepretrain.report.table import Table, table_of
+from aepretrain.runner import Finished, Study
+from aepretrain.studies.specs import change, pretrainings
+from aepretrain.variants import GRID_VARIANTS, PROBES
+
+TEXT = (
+    "Does the frozen column mean anything? Is it the pretraining, or just more training?"
+    "\n\n"
+    "The first table compares the frozen column with the same head without the autoencoder: on the network's random "
+    "encoder, on the raw pixels, and on principal components of the training images, as many as the code has features. "
+    "The second table has the differences. The first table counts the heads that ended at the limit of epochs; they "
+    "might have improved further."
+    "\n\n"
+    "The third table gives scratch as many epochs as pretraining and finetuning took together in the same seed, "
+    "without patience. With the best validation weights, more epochs change the result only where the best epoch comes "
+    "later; the last column counts these seeds. The difference to the last weights mixes budget and choice of weights, "
+    "because finetune always has its best validation weights. In the fourth table the autoencoder restores what was "
+    "erased instead of reproducing its input."
+    "\n\n"
+    "Differences are in percentage points, paired by seed, over the n seeds that have both sides. Intervals are 95 % "
+    "intervals, without adjustment and without a verdict. Beside a mean is its standard deviation over seeds (±)."
+)
+CAPTION = "Test accuracy of a linear head. Dots: one seed each. Bars: their mean with its 95 % interval."
+
+
+def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
+    """The probes, scratch with the epochs of pretraining and finetuning together, and clean targets under erasing."""
+    for pretraining, record in pretrainings(finished):
+        for probe in PROBES:
+            yield replace(pretraining, variant=probe)
+        finetune = finished.get(replace(pretraining, variant="finetune"))
+        if finetune is not None:
+            epochs = round(record.metrics["num_epochs"] + finetune.metrics["num_epochs"])
+            yield change(pretraining, "scratch", patience=0, cls_epochs=epochs)
+        if pretraining.augmentation == "erasing" and pretraining.settings.ae_target == "input":
+            for variant in ("pretrain", "frozen", "finetune"):
+                yield change(pretraining, variant, ae_target="clean")
+
+
+STUDY = Study("controls", GRID_VARIANTS, plan)
+
+
+def panel(query: Query, _plan: Plan) -> Panel:
+    """Probes, scratch with as much training, and clean targets, as far as they were trained."""
+    probes = _trained({one: {probe: query.of(one, probe) for probe in PROBES} for one in query.experiments})
+    budgets = {one: scratch for one in query.experiments if len(scratch := query.fair_budget(one))}
+    clean = _trained(
+        {
+            one: {variant: query.of(one, variant, ae_target="clean") for variant in ("frozen", "finetune")}
+            for one in query.experiments
+            if one[1] != "none" and query.grid.settings.get("ae_target") == "input"
+        }
+    )
+    trained = {*probes, *budgets, *clean}
+    missing = not_run("controls", [one for one in query.experiments if one not in trained])
+    if not trained:
+        return Panel("Controls", missing)
+    tables, pictures = [], []
+    if probes:
+        tables += [_probe_table(query, probes), _probe_differences(query, probes)]
+        pictures.append(_probe_picture(query, probes))
+    if budgets:
+        tables.append(_budget_table(query, budgets))
+    if clean:
+        tables.append(_clean_table(query, clean))
+    return Panel("Controls", f"{TEXT}\n\n{missing}", tables, pictures)
+
+
+def _trained(of_experiments: Mapping[Experiment, Mapping[str, BySeed]]) -> dict[Experiment, Mapping[str, BySeed]]:
+    """The experiments of which some variant was trained."""
+    return {one: variants for one, variants in of_experiments.items() if any(map(len, variants.values()))}
+
+
+def _probe_table(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
+    rows = (
+        {"experiment": title(one), "frozen": _score_text(query.of(one, "frozen"))}
+        | {PROBE_NAMES[probe]: _score_text(trainings) for probe, trainings in of_probes.items()}
+        for one, of_probes in probes.items()
+    )
+    return table_of("The same head with and without the autoencoder, test accuracy", rows)
+
+
+def _score_text(trainings: BySeed) -> str:
+    """Test accuracy, and how many trainings ended at the limit of epochs."""
+    num = num_at_limit(trainings, "cls_epochs")
+    return f"{score_of(trainings)}{f', {num} at the limit' if num else ''}"
+
+
+def _probe_differences(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
+    rows = (
+        {"experiment": title(one)}
+        | {f"frozen − {PROBE_NAMES[name]}": difference_of(query.of(one, "frozen"), of_probes[name]) for name in PROBES}
+        for one, of_probes in probes.items()
+    )
+    return table_of("Frozen minus each of them, test accuracy", rows)
+
+
+def _budget_table(query: Query, budgets: Mapping[Experiment, BySeed]) -> Table:
+    rows = []
+    for one, scratch in budgets.items():
+        finetune, last = query.of(one, "finetune"), "last_test_accuracy"
+        longer_S, usual_S = paired(scratch, query.of(one, "scratch"), ("best_epoch", "best_epoch"))
+        row = {
+            "experiment": title(one),
+            "finetune": score_of(finetune),
+            "scratch as long, best validation": score_of(scratch),
+            "scratch as long, last weights": score_of(scratch, last),
+            "finetune − scratch as long, best validation": difference_of(finetune, scratch),
+            "finetune − scratch as long, last weights": difference_of(finetune, scratch, last),
+            "later best epoch": f"{np.count_nonzero(longer_S > usual_S)} of {len(longer_S)}",
+        }
+        rows.append(row)
+    return table_of("Scratch with the epochs of pretraining and finetuning together, test accuracy", rows)
+
+
+def _clean_table(query: Query, clean: Mapping[Experiment, Mapping[str, BySeed]]) -> Table:
+    rows = (
+        {
+            "experiment": title(one),
+            "variant": variant,
+            "target as erased": score_of(query.of(one, variant)),
+            "target clean": score_of(restored),
+            "clean − as erased": difference_of(restored, query.of(one, variant)),
+        }
+        for one, of_variants in clean.items()
+        for variant, restored in of_variants.items()
+    )
+    return table_of("The autoencoder's target under erasing, test accuracy", rows)
+
+
+def _probe_picture(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> Picture:
+    accuracies = {
+        "\n".join(one): {
+            variant: values_of(trainings).tolist()
+            for variant, trainings in {"frozen": query.of(one, "frozen"), **of_probes}.items()
+        }
+        for one, of_probes in probes.items()
+    }
+    drawn = figures.accuracies("Heads on fixed encoders", accuracies, PROBE_NAMES)
+    return Picture.of("controls", drawn, CAPTION)
