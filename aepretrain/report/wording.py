@@ -18,7 +18,7 @@ def sentences(answer: Answer) -> str:
     dataset = answer.grid.dataset_title
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
-    return "\n\n".join(filter(None, (_findings(answer), _numbers(answer), _limits(answer))))
+    return "\n\n".join((_findings(answer), _numbers(answer), _limits(answer)))
 
 
 def _findings(answer: Answer) -> str:
