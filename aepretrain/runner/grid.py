@@ -129,8 +129,9 @@ class _Trainer:
         planned = plan(wanted, self._finished(all_jobs), sources)
         for key, record in planned.done.items():
             self.listen(Event("reused", wanted[key].spec, record=record))
-        for key in planned.jobs.keys() - wanted.keys():
-            self.listen(Event("planned", sources[key].spec))
+        for key, job in planned.jobs.items():
+            if key not in wanted:
+                self.listen(Event("planned", job.spec))
         jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in planned.jobs.items()}
         schedule = Schedule(jobs, self.listen, stack_size(execution), failures=self.failures)
         for record in planned.done.values():
