@@ -137,6 +137,7 @@ class _Trainer:
         for record in planned.done.values():
             schedule.forecast.add(record)
         while schedule.waiting:
+            stopping.check()  # the signal may have killed the pool
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
                 schedule.work_through(pool)
         for key, record in planned.done.items():
