@@ -26,7 +26,7 @@ from aepretrain import tracking
 from aepretrain.config import Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.errors import Failure
 from aepretrain.records import EpochResult, Record
-from aepretrain.runner.jobs import Work
+from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.schedule import Schedule
 from benchmarks import measure
@@ -55,21 +55,21 @@ class Answering(Executor):
         return future
 
 
-def answer(works: Sequence[Work]) -> list[Record | Failure]:
+def answer(jobs: Sequence[Job]) -> list[Record | Failure]:
     """Trainings as if they had finished."""
     return [
-        Record("0" * 32, None, work.key, 1, work.spec.identity(), {"training_s": 1.0, "best_val_loss": 1.0}, {})
-        for work in works
+        Record("0" * 32, None, job.key, 1, job.spec.identity(), {"training_s": 1.0, "best_val_loss": 1.0}, {})
+        for job in jobs
     ]
 
 
-def plan(num_seeds: int) -> dict[str, Work]:
-    """The works of a grid of so many seeds."""
+def plan(num_seeds: int) -> dict[str, Job]:
+    """The jobs of a grid of so many seeds."""
     store, found = tracking.Store("sqlite:///nowhere.db", "0"), {}
     for spec in grid_specs(("fc", "conv"), ("none", "erasing"), tuple(range(num_seeds)), Settings()):
         sources = {name: one.key(DIGEST, {}) for name, one in spec.sources.items()}
         key = spec.key(DIGEST, {})
-        found[key] = Work(spec=spec, key=key, sources=sources, store=store, execution=Execution())
+        found[key] = Job(spec=spec, key=key, sources=sources, store=store, execution=Execution())
     return found
 
 
@@ -77,9 +77,9 @@ def drive(num_seeds: int) -> tuple[int, float, float]:
     """How many trainings a grid has, the driver's milliseconds for each, and its KiB for each."""
     before = measure.own_mib()
     started = time.perf_counter()
-    works = plan(num_seeds)
-    num = len(works)
-    schedule = Schedule(works, {}, lambda _: None)
+    jobs = plan(num_seeds)
+    num = len(jobs)
+    schedule = Schedule(jobs, lambda _: None)
     memory = measure.own_mib() - before
     schedule.work_through(Pool(Answering(), lambda: 2, train=answer))
     return num, 1000 * (time.perf_counter() - started) / num, 1024 * memory / num
@@ -92,10 +92,10 @@ def dask(num_seeds: int) -> float:
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         pool = Pool(client.get_executor(pure=False), lambda: IN_FLIGHT, train=answer)
-        Schedule(plan(1), {}, lambda _: None).work_through(pool)
-        works = plan(num_seeds)
-        num, started = len(works), time.perf_counter()
-        Schedule(works, {}, lambda _: None).work_through(pool)
+        Schedule(plan(1), lambda _: None).work_through(pool)
+        jobs = plan(num_seeds)
+        num, started = len(jobs), time.perf_counter()
+        Schedule(jobs, lambda _: None).work_through(pool)
         return 1000 * (time.perf_counter() - started) / num
 
 

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.orm import Session
 
 from aepretrain import api, runner, stopping, tracking
+from aepretrain.cli import program
 from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.engine import train
 from aepretrain.records import EpochResult
@@ -96,15 +97,16 @@ def test_a_sleep_ends_with_a_signal() -> None:
 
 
 def test_waiting_for_a_lock_ends_with_a_signal(store: Store) -> None:
-    waited = []
-    with (
-        FileLock(store.folder / "key.lock"),
-        pytest.raises(KeyboardInterrupt),
-        stopping.deferred(),
-        store.lock("key", lambda: (waited.append(1), press_ctrl_c())[0]),
-    ):
-        waited.append(2)
-    assert waited == [1], "it never had the lock"
+    got = []
+
+    @stopping.deferred()
+    def wait() -> None:
+        with store.lock("key", press_ctrl_c):
+            got.append("the lock")
+
+    with FileLock(store.folder / "key.lock"), pytest.raises(KeyboardInterrupt):
+        wait()
+    assert not got
 
 
 def test_a_store_that_is_away_is_not_waited_for_after_a_signal() -> None:
@@ -230,6 +232,16 @@ def test_a_worker_without_work_ends_at_once(tmp_path: Path) -> None:
             time.sleep(1)
 
     assert signals(start(work, tmp_path), signal.SIGTERM) == pool.TERMINATED
+
+
+def test_a_command_under_nohup_goes_on_after_a_hang_up() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert program._signals() == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert program._signals() == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 TRAINING = ("scratch", "--network", "fc", "--dataset", "digits", "--epochs", "1")

@@ -100,8 +100,9 @@ def _interrupt(_: int) -> NoReturn:
 
 def _end(number: int) -> NoReturn:
     """End this process and its workers at once; called in a thread."""
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    with suppress(OSError):
+    try:
+        for worker in multiprocessing.active_children():
+            worker.kill()
         os.write(2, SHOW_CURSOR * os.isatty(2) + f"aepretrain: {STOPPED}\n".encode())
-    os._exit(128 + number)
+    finally:
+        os._exit(128 + number)

@@ -130,13 +130,15 @@ class _Trainer:
         planned = plan(wanted, self._finished(all_jobs), sources)
         for key, record in planned.done.items():
             self.listen(Event("reused", wanted[key].spec, record=record))
-        for key in planned.jobs.keys() - wanted.keys():
-            self.listen(Event("planned", sources[key].spec))
+        for key, job in planned.jobs.items():
+            if key not in wanted:
+                self.listen(Event("planned", job.spec))
         jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in planned.jobs.items()}
         schedule = Schedule(jobs, self.listen, stack_size(execution), failures=self.failures)
         for record in planned.done.values():
             schedule.forecast.add(record)
         while schedule.waiting:
+            stopping.check()  # the signal may have killed the pool
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
                 schedule.work_through(pool)
         for key, record in planned.done.items():

@@ -12,7 +12,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import NoReturn
@@ -101,7 +100,7 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
     """
     context = multiprocessing.get_context(START_METHOD)
     if START_METHOD == "forkserver":
-        _start_server(context)
+        _start_server()
     events: Queue[Event] = context.Queue()
     num = num_workers(execution)
     executor = ProcessPoolExecutor(num, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
@@ -117,18 +116,17 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
         raise
 
 
-def _start_server(context: BaseContext) -> None:
+def _start_server() -> None:
     """Wait until the fork server, which imports for seconds, answers; a signal ends the waiting."""
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)  # without effect if the server runs already
     with stopping.ignored():
         forkserver.ensure_running()
-    first = context.Process(target=int)  # does nothing
-    starting = threading.Thread(target=first.start, daemon=True)
+    starting = threading.Thread(target=context.Process(target=int).start, daemon=True)  # a process that does nothing
     starting.start()
     while starting.is_alive():
         stopping.check()
         starting.join(0.1)
-    first.join()
 
 
 def _wait_for_end(workers: Sequence[BaseProcess]) -> None:
