@@ -1,24 +1,43 @@
 """Files that are written whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aepretrain.errors import Failure
+from aepretrain.errors import Failure, UsageError
 
 
 def is_replaceable(target: Path) -> bool:
-    """Whether nothing is there yet, or an ordinary file; a device or a folder is not."""
+    """Whether there is an ordinary file or nothing; a folder or a device cannot be replaced."""
     return os.path.isfile(target) or not os.path.exists(target)
+
+
+def check_folder(out: str | Path | None) -> None:
+    """Raise `UsageError` where the folder for results is a file; it may be new, or None."""
+    if out is not None and os.path.isfile(out):
+        raise UsageError(f"out={str(out)!r} is a file: it must be a folder, which may be new")
+
+
+def check_file(out: str | Path | None) -> None:
+    """Raise `UsageError` where no file can be written here: its folder must exist. It may be None."""
+    if out is not None and not (is_replaceable(Path(out)) and Path(out).parent.is_dir()):
+        raise UsageError(f"out={str(out)!r} is not allowed: it must be a file in a folder that is there")
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files with these names into a folder, each whole or not at all. Raises `Failure`."""
+    for name, content in files.items():
+        with atomic_write(folder / name) as partial:
+            partial.write_bytes(content)
 
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes the target when the block ends well; until then nothing there changes.
+    """A path to write to. When the block ends without an error, that file replaces the target.
 
-    Folders on the way are made. Raises `Failure` where it cannot be written, and where the target `is_replaceable`
-    says no: a device would become a file.
+    Missing folders are made. Raises `Failure` where the file cannot be written, or the target is not `is_replaceable`:
+    replacing a device would make it a file.
     """
     if not is_replaceable(target):
         raise Failure(f"nothing can be written to {target}: it is no ordinary file")

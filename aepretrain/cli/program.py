@@ -1,4 +1,4 @@
-"""The command line as a program: what MLflow is told, what a signal does, and how every command ends."""
+"""The command line as a program: what a signal does, and how every command ends."""
 
 import io
 import os
@@ -13,19 +13,9 @@ from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import redact
 from aepretrain.stopping import stop_on
 
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-"""What MLflow is told unless the user has told it something else. Patience is our own (`--outage-s`)."""
-
 
 def main() -> NoReturn:
     """Run the command line. Exit code 0, 1 (failure), 2 (usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")

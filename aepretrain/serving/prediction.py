@@ -1,9 +1,9 @@
-"""What a finished training makes of pictures: probabilities of classes, or codes.
+"""Class probabilities and codes of pictures, from finished trainings.
 
 Shapes: N images, C channels, H rows, W columns, K classes, D code features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from aepretrain.tracking import Store
 from aepretrain.training import encoding_module, parse_weights, scoring_module
 
 BATCH = 256
-"""Pictures at once, so that a folder of any size fits into memory."""
+"""Pictures read at once: the pictures of a large folder do not fit into memory, their codes do."""
 
 Floats = NDArray[np.float32]
 
@@ -37,54 +37,43 @@ def load_encoder(store: Store, record: Record) -> nn.Module:
 
 
 def read_pictures(paths: Sequence[Path]) -> Floats:
-    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for one that is none."""
+    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for a file that is no picture."""
     return np.stack([read_picture(path) for path in paths])
 
 
 def apply(module: nn.Module, images_NHW: Floats) -> Floats:
-    """What a module makes of images, [N, K] or [N, D]."""
+    """The output of a module for images: [N, K] or [N, D]."""
     with torch.inference_mode():
         outputs: Floats = module(torch.from_numpy(images_NHW).unsqueeze(1)).numpy()
     return outputs
 
 
 def most_probable(probs_K: Floats, num: int) -> list[tuple[int, float]]:
-    """The most probable classes, each with its probability, the first first."""
+    """The most probable classes with their probabilities, in descending order."""
     return [(int(k), float(probs_K[k])) for k in np.argsort(-probs_K, kind="stable")[:num]]
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The PNG and JPEG files in a folder, by name. Raises `Failure` where there is none."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not found:
+    """The PNG and JPEG files in a folder, sorted by name. Raises `Failure` where there are none."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
         raise Failure(f"there is no picture in {folder}: no file there ends in {', '.join(SUFFIXES)}")
-    return found
+    return paths
 
 
-def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: dict[str, str]) -> int:
-    """Write the codes of pictures as Parquet, and give how many features a code has.
+def encode(module: nn.Module, paths: Sequence[Path]) -> Floats:
+    """The codes of the pictures in these files, [N, D]. Raises `Failure` for a file that is no picture."""
+    batches = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+    return np.concatenate([apply(module, read_pictures(batch)) for batch in batches])
 
-    Columns are ``file`` (the name) and ``code`` (a list of D numbers); `about` goes into the file's metadata. Raises
-    `Failure` for a picture that is none or a file that cannot be written; then nothing is there that was not before.
+
+def write_codes(codes_ND: Floats, paths: Sequence[Path], target: Path, about: dict[str, str]) -> None:
+    """Write codes as Parquet. Raises `Failure` where the file cannot be written.
+
+    Columns are ``file`` (the name of the picture) and ``code`` (a list of D numbers); `about` is the file's metadata.
     """
-    batches = _coded(module, paths)
-    first = next(batches)
-    schema = first.schema.with_metadata(about)
-    with (
-        atomic_write(target) as partial,
-        partial.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
-    ):
-        writer.write_batch(first.replace_schema_metadata(about))
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(about))
-    return int(first.schema.field("code").type.list_size)
-
-
-def _coded(module: nn.Module, paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    for start in range(0, len(paths), BATCH):
-        some = paths[start : start + BATCH]
-        codes_ND = apply(module, read_pictures(some))
-        names = [path.name.encode("utf-8", "backslashreplace").decode() for path in some]
-        codes = pa.FixedSizeListArray.from_arrays(pa.array(codes_ND.ravel()), codes_ND.shape[1])
-        yield pa.record_batch({"file": pa.array(names), "code": codes})
+    names = [path.name.encode("utf-8", "backslashreplace").decode() for path in paths]
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(codes_ND.ravel()), codes_ND.shape[1])
+    table = pa.table({"file": pa.array(names), "code": codes}).replace_schema_metadata(about)
+    with atomic_write(target) as partial:
+        pq.write_table(table, partial, compression="zstd")

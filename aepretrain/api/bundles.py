@@ -1,0 +1,51 @@
+"""Bundles: finished trainings as Parquet files in a folder."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aepretrain import report, tracking
+from aepretrain.api.reports import shown_records
+from aepretrain.api.stores import check_settings, open_store
+from aepretrain.errors import Failure, UsageError
+from aepretrain.redaction import redact
+
+
+class Exported(NamedTuple):
+    """What `export` has written: trainings, those of them with weights and figures, and bytes."""
+
+    num_trainings: int
+    num_whole: int
+    num_bytes: int
+
+
+class Imported(NamedTuple):
+    """What `import_` has read: trainings that the store did not have, and all."""
+
+    num_new: int
+    num_trainings: int
+
+
+def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: Any) -> Exported:
+    """Write the finished trainings of a store into a folder, and count them.
+
+    `settings` are fields of `Settings` that the grid has. The shown seed of each cell keeps its weights and figures,
+    the other seeds their predictions, and the trainings of studies their numbers alone.
+    """
+    wanted = check_settings(settings)
+    store = open_store(tracking_uri)
+    records = [record for record in store.records(wanted).values() if report.belongs(record, wanted)]
+    if not records:
+        raise Failure(f"nothing is finished in {redact(store.uri)}")
+    whole = {record.run_id for record in shown_records(report.choose(records, {}), records, store)}
+    tracking.export(store, records, whole, Path(folder))
+    num_bytes = sum(file.stat().st_size for file in Path(folder).glob("*.parquet"))
+    return Exported(len(records), len(whole), num_bytes)
+
+
+def import_(folder: str | Path, *, tracking_uri: str | None = None) -> Imported:
+    """Add the trainings of the bundle in a folder to a store, and count them. The store's own stay as they are."""
+    if not os.path.isdir(folder):
+        raise UsageError(f"folder={str(folder)!r} is not a folder")
+    bundle = tracking.read_bundle(Path(folder))
+    return Imported(tracking.restore(open_store(tracking_uri), bundle), len(bundle.trainings))
