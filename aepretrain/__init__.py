@@ -21,7 +21,8 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | `Network`, `register_network` | add a network | `aepretrain.networks` |
 | `Dataset`, `make_dataset`, `register_dataset` | add a dataset | `aepretrain.data` |
 | `Augmentation`, `register_augmentation` | add an augmentation | `aepretrain.augment` |
-| `Variant`, `register_variant` | add a variant | `aepretrain.training` |
+| `Objective`, `register_objective` | add an objective of pretraining | `aepretrain.objectives` |
+| `Variant`, `register_variant` | add a variant | `aepretrain.variants` |
 
 Each is imported when it is used, so that ``import aepretrain`` loads neither PyTorch nor MLflow.
 """
@@ -54,8 +55,10 @@ if TYPE_CHECKING:
     from aepretrain.errors import Failure, UsageError
     from aepretrain.networks import Network
     from aepretrain.networks import register as register_network
-    from aepretrain.training import Variant
-    from aepretrain.training import register as register_variant
+    from aepretrain.objectives import Objective
+    from aepretrain.objectives import register as register_objective
+    from aepretrain.variants import Variant
+    from aepretrain.variants import register as register_variant
 
 __version__ = "0.1.0"
 
@@ -65,6 +68,7 @@ __all__ = [
     "Execution",
     "Failure",
     "Network",
+    "Objective",
     "Results",
     "Settings",
     "UsageError",
@@ -81,6 +85,7 @@ __all__ = [
     "register_augmentation",
     "register_dataset",
     "register_network",
+    "register_objective",
     "register_variant",
     "run_grid",
     "run_study",
@@ -94,7 +99,8 @@ _HOMES = {
     **dict.fromkeys(("Augmentation", "register_augmentation"), "augment"),
     **dict.fromkeys(("Dataset", "make_dataset", "register_dataset"), "data"),
     **dict.fromkeys(("Network", "register_network"), "networks"),
-    **dict.fromkeys(("Variant", "register_variant"), "training"),
+    **dict.fromkeys(("Objective", "register_objective"), "objectives"),
+    **dict.fromkeys(("Variant", "register_variant"), "variants"),
 }
 """The modules of the names that are not in `aepretrain.api`."""
 

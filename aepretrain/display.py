@@ -10,9 +10,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from aepretrain.config import EVALUATIONS, TrainingSpec
+from aepretrain.config import TrainingSpec
 from aepretrain.records import EpochResult, Record
 from aepretrain.runner import Event, Forecast
+from aepretrain.variants import EVALUATIONS
 
 HEARTBEAT_S = 30
 """Seconds between two lines about epochs where there are no bars."""
@@ -79,7 +80,7 @@ class Display:
             if spec in self._tasks:
                 self._progress.remove_task(self._tasks.pop(spec))
         elif event.kind == "started":
-            total = None if spec.phase == "cls" and spec.settings.updates else spec.epochs
+            total = None if spec.trains_by_updates else spec.epochs
             self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")
         elif event.epoch is not None:
             self._show_epoch(spec, event.epoch)
@@ -93,7 +94,7 @@ class Display:
         if spec in self._tasks:
             self._progress.update(self._tasks[spec], completed=result.epoch, note=note)
         if not self.is_live and time.monotonic() - self._last_line_s > HEARTBEAT_S:
-            most = "" if spec.phase == "cls" and spec.settings.updates else f" of at most {spec.epochs}"
+            most = "" if spec.trains_by_updates else f" of at most {spec.epochs}"
             self._print(f"  {spec.name}: epoch {result.epoch}{most}, {note}")
 
     def _settle(self, event: Event) -> None:

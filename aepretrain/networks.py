@@ -6,16 +6,16 @@ To add a network, subclass `Network`, give it the parts named there, and call `r
 module that the command loads (``--plugin your_module``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from aepretrain.config import FROZEN, derive_seed
+from aepretrain.config import derive_seed
 from aepretrain.errors import Failure
 from aepretrain.registry import Registry, require, require_subclass
+from aepretrain.variants import Variant
 
 NUM_CLASSES = 10
 
@@ -48,9 +48,9 @@ class Network(nn.Module):
         images_NCHW: Tensor = self.decoder(codes_ND)
         return images_NCHW
 
-    def head_name(self, variant: str) -> str:
+    def head_name(self, variant: Variant) -> str:
         """The attribute name of the head that a variant trains."""
-        return self.frozen_head if variant in FROZEN else self.trained_head
+        return self.frozen_head if variant.trains_head_only else self.trained_head
 
 
 class FullyConnected(Network):
@@ -106,33 +106,21 @@ class Convolutional(Network):
         self.classifier2 = nn.Linear(4 * 7 * 7, NUM_CLASSES)
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
-        """Codes, [N, 196]: the listed layers, with each ReLU after its pooling on a CPU.
-
-        It is the same function, for the larger of two numbers stays the larger when both are cut at zero, on a
-        quarter of the elements.
-        """
+        """Codes, [N, 196]."""
         if not _runs_compiled_loops(images_NCHW):
             return self.encode_by_layers(images_NCHW)
-        from aepretrain.convolution import convolve, convolve_pool_relu
+        from aepretrain.convolution import run_layers
 
-        conv1, _, _, conv2, _, _, conv3, relu3 = cast(Iterable[Any], self.encoder)
-        maps_CHWN = convolve_pool_relu(images_NCHW.permute(1, 2, 3, 0), conv1)
-        maps_CHWN = convolve_pool_relu(maps_CHWN, conv2)
-        maps_CHWN = relu3(convolve(maps_CHWN, conv3))
-        codes_ND: Tensor = maps_CHWN.permute(3, 0, 1, 2).flatten(1)
-        return codes_ND
+        return run_layers(self.encoder, images_NCHW).flatten(1)
 
     def decode(self, codes_ND: Tensor) -> Tensor:
-        """Images, [N, 1, 28, 28]: the listed layers."""
+        """Images, [N, 1, 28, 28]."""
         maps_NCHW = codes_ND.unflatten(1, (4, 7, 7))
         if not _runs_compiled_loops(codes_ND):
             return super().decode(maps_NCHW)
-        from aepretrain.convolution import convolve_transposed
+        from aepretrain.convolution import run_layers
 
-        conv1, relu1, conv2, relu2, conv3 = cast(Iterable[Any], self.decoder)
-        maps_CHWN = relu1(convolve_transposed(maps_NCHW.permute(1, 2, 3, 0), conv1))
-        maps_CHWN = relu2(convolve_transposed(maps_CHWN, conv2))
-        return convolve_transposed(maps_CHWN, conv3).permute(3, 0, 1, 2)
+        return run_layers(self.decoder, maps_NCHW)
 
 
 class Probe(Network):

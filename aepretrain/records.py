@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.config import EVALUATIONS, PHASES, Settings, TrainingSpec, phases_of
+from aepretrain.config import Settings, TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.metrics import expected_calibration_error
+from aepretrain.variants import EVALUATIONS, VARIANTS, find_or_assume
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Record:
         None where the training does not depend on it.
         """
         (one,) = (one for one in fields(Settings) if one.name == name)
-        applies = one.metadata["silent"] and one.metadata["part"] in phases_of(self.cell[2])
+        applies = one.metadata["silent"] and one.metadata["part"] in find_or_assume(self.cell[2]).stages
         return self.identity.get(name, one.default if applies else None)
 
     @property
@@ -113,7 +114,7 @@ class Record:
             raise ValueError(f"network={network!r} is no name of a network")
         if not variant.isidentifier():
             raise ValueError(f"variant={variant!r} is no name of a variant")
-        self._as_variant(variant if variant in PHASES else "scratch")  # it may be that of a plugin that is not loaded
+        self._as_variant(variant if variant in (*VARIANTS, *EVALUATIONS) else "scratch")  # its plugin may not be loaded
         of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
         shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")
         for name in ("training_s", *of_training, *shares):

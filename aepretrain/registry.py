@@ -1,15 +1,15 @@
-"""The names of what a training is made of, and how a user's own modules add to them.
+"""The mechanism by which networks, datasets, augmentations, objectives and variants are known by name.
 
-One mechanism for networks, datasets, augmentations and variants: each of their packages has a `Registry`, and its
-`register` is what a plugin calls. What is registered has been tried with a few made-up images, and the source text of
-its module becomes part of the keys of the trainings that use it.
+What is built in and what a plugin adds are things of the same kind. A plugin's thing is tried when it is registered,
+and the source text of its module becomes part of the keys of the trainings that use it. The schema number covers what
+is built in.
 """
 
 import hashlib
 import inspect
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from aepretrain.errors import UsageError
@@ -18,86 +18,107 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The known things of one kind, by name: those built in, and those added by `register`.
+    """All things of one kind by name: first those built in, then those added by `register`.
 
-    `check` tries a new thing, and raises `UsageError`, or whatever the thing itself raises, where it is of no use.
+    `check` tries a new thing and raises `UsageError`, or whatever the thing itself raises, where it does not work.
+    `definition` gives the class or function whose module defines a thing (by default the thing itself), or a text that
+    is the whole definition.
     """
 
-    def __init__(self, kind: str, built_in: Mapping[str, T], check: Callable[[T], None]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        built_in: Mapping[str, T],
+        check: Callable[[T], None],
+        definition: Callable[[T], object] = lambda thing: thing,
+    ) -> None:
         self.kind = kind
-        self._check = check
+        self._check, self._definition = check, definition
         self._things = dict(built_in)
         self._digests: dict[str, str] = {}
 
-    def register(self, name: str, thing: T) -> None:
-        """Make a thing known under a name. Registering the same one again does nothing.
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._things)
 
-        Raises `UsageError` where the name is taken or is not made of letters, digits and ``_``, where the thing is of
-        no use, and where its source text cannot be had, as in an interactive session.
+    def register(self, name: str, thing: T) -> None:
+        """Add a thing under a name. Registering the same thing again does nothing.
+
+        Raises `UsageError` where the name is taken or is not made of letters, digits and ``_``, where the check of the
+        thing fails, and where its source text cannot be read, as in an interactive session.
         """
-        what = f"{self.kind} {name!r}"
+        label = f"{self.kind} {name!r}"
         if not (isinstance(name, str) and name.isidentifier()):
             raise UsageError(
                 f"{self.kind} name {name!r} is not allowed: use letters, digits and _, not beginning with a digit"
             )
         if name in self._things:
-            if self._things[name] is not thing:
+            if self._things[name] != thing:
                 raise UsageError(f"{self.kind} name {name!r} is taken by {self._owner(name)}: choose another")
             return
-        if multiprocessing.parent_process() is None:  # a worker trusts what the process that made it has tried
-            try:
-                self._check(thing)
-            except UsageError as error:
-                raise UsageError(f"{what}: {error}") from None
-            except Exception as error:
-                told = " ".join(str(error).split())[:300]
-                raise UsageError(f"{what} fails when it is tried: {type(error).__name__}: {told}") from error
-        self._digests[name] = _source_digest(thing, what)
+        if multiprocessing.parent_process() is None:  # a worker need not try what its parent process has tried
+            self._try(thing, label)
+        self._digests[name] = _definition_digest(self._definition(thing), label)
         self._things[name] = thing
+
+    def _try(self, thing: T, label: str) -> None:
+        try:
+            self._check(thing)
+        except UsageError as error:
+            raise UsageError(f"{label}: {error}") from None
+        except Exception as error:
+            message = " ".join(str(error).split())[:300]
+            raise UsageError(f"{label} fails when it is tried: {type(error).__name__}: {message}") from error
 
     def look_up(self, name: str) -> T:
         """The thing of a name. Raises `UsageError`, listing the known names."""
         if name not in self._things:
-            raise UsageError(f"{self.kind}={name!r} is not known: it must be one of {', '.join(self._things)}")
+            raise UsageError(f"{self.kind}={name!r} is not known: it must be one of {', '.join(self)}")
         return self._things[name]
 
-    def definition_digest(self, name: str) -> str | None:
-        """SHA-256 of the source text of the module that defines what was registered; None for what is built in.
+    def is_built_in(self, name: str) -> bool:
+        """Whether a known thing is built in."""
+        return name in self._things and name not in self._digests
 
-        (The schema number covers that.) Raises `UsageError` for an unknown name.
+    def definition_digest(self, name: str) -> str | None:
+        """SHA-256 of the source text of the module that defines a registered thing; None for what is built in.
+
+        Raises `UsageError` for an unknown name.
         """
         self.look_up(name)
         return self._digests.get(name)
 
     def _owner(self, name: str) -> str:
-        if name not in self._digests:
+        if self.is_built_in(name):
             return f"a built-in {self.kind}"
-        thing: Any = self._things[name]
-        return f"{thing.__module__}.{thing.__qualname__}"
+        definition: Any = self._definition(self._things[name])
+        return f"{definition.__module__}.{definition.__qualname__}" if hasattr(definition, "__module__") else "a plugin"
 
 
 def definitions(registries: Iterable[tuple[Registry[Any], str]]) -> dict[str, str]:
-    """The digests, by kind, of those of these names that a user registered. Raises `UsageError` for an unknown one."""
-    found = {registry.kind: registry.definition_digest(name) for registry, name in registries}
-    return {kind: digest for kind, digest in found.items() if digest is not None}
+    """The definition digests, by kind, of the names that plugins registered. Raises `UsageError` for an unknown one."""
+    digests = {registry.kind: registry.definition_digest(name) for registry, name in registries}
+    return {kind: digest for kind, digest in digests.items() if digest is not None}
 
 
 def require(holds: bool, complaint: str) -> None:
-    """Raise `UsageError` with this complaint where something about a plugin does not hold."""
+    """Raise `UsageError` with this complaint unless the condition holds."""
     if not holds:
         raise UsageError(complaint)
 
 
 def require_subclass(thing: object, base: type) -> None:
-    """Raise `UsageError` where a thing is not a class made from `base`."""
-    told = thing.__qualname__ if isinstance(thing, type) else " ".join(repr(thing).split())[:60]
-    require(isinstance(thing, type) and issubclass(thing, base), f"{told} is not a subclass of {base.__qualname__}")
+    """Raise `UsageError` unless a thing is a subclass of `base`."""
+    name = thing.__qualname__ if isinstance(thing, type) else " ".join(repr(thing).split())[:60]
+    require(isinstance(thing, type) and issubclass(thing, base), f"{name} is not a subclass of {base.__qualname__}")
 
 
-def _source_digest(thing: object, what: str) -> str:
-    """What the keys of trainings say of a definition: its whole module, for parts of it may use each other."""
+def _definition_digest(definition: object, label: str) -> str:
+    """SHA-256 of a definition: its whole module, because parts of a module may use each other."""
+    if isinstance(definition, str):
+        return hashlib.sha256(definition.encode()).hexdigest()
     try:
-        module = sys.modules[thing.__module__]
+        module = sys.modules[definition.__module__]
         return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
     except (AttributeError, KeyError, OSError, TypeError):
-        raise UsageError(f"{what} is not defined in a file: put it into a module") from None
+        raise UsageError(f"{label} is not defined in a file: put it into a module") from None

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from aepretrain.config import CLASSIFIERS, LABELS, PROBES, VARIANTS, TrainingSpec
+from aepretrain.config import LABELS, TrainingSpec
 from aepretrain.data import Dataset, labelled, split
 from aepretrain.errors import UsageError
 from aepretrain.runner import Finished, Study
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS, PROBES
 
 UPDATES = 5_000
 """Steps of every training of the study of labels, unless the settings have others: few labels are not to mean little
@@ -79,9 +80,9 @@ def _are_there(dataset: Dataset, spec: TrainingSpec, labels: int) -> bool:
 STUDIES: Mapping[str, Study] = {
     study.name: study
     for study in (
-        Study("controls", VARIANTS, _controls),
+        Study("controls", GRID_VARIANTS, _controls),
         Study("labels", ("pretrain",), _labels),
-        Study("robustness", VARIANTS, _robustness),
+        Study("robustness", GRID_VARIANTS, _robustness),
         Study("similarity", ("pretrain", "finetune", "scratch"), _similarity),
     )
 }

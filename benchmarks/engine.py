@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from aepretrain import data, training
-from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIANTS, Settings, TrainingSpec, parse_seeds
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Settings, TrainingSpec, parse_seeds
 from aepretrain.data import Dataset
+from aepretrain.variants import GRID_VARIANTS
 from benchmarks import measure
 
 
@@ -64,7 +65,7 @@ def train_all(
     seeds: Sequence[int], stack: int, settings: Settings, dataset: Dataset, device: torch.device
 ) -> dict[tuple[str, str, str], Measured]:
     """Each network, augmentation and variant with all seeds, in chunks of `stack`."""
-    found = {(n, a, v): Measured() for n in NETWORKS for a in AUGMENTATIONS for v in VARIANTS}
+    found = {(n, a, v): Measured() for n in NETWORKS for a in AUGMENTATIONS for v in GRID_VARIANTS}
     for start in range(0, len(seeds), stack):
         encoders: Sequence[Mapping[str, Tensor]] = []
         for (network, augmentation, variant), measured in found.items():
@@ -72,7 +73,7 @@ def train_all(
                 TrainingSpec(network=network, augmentation=augmentation, variant=variant, seed=seed, settings=settings)
                 for seed in seeds[start : start + stack]
             ]
-            given = [{"pretrain": one} for one in encoders] if specs[0].pretraining else [{}] * len(specs)
+            given = [{"pretrain": one} for one in encoders] if specs[0].sources else [{}] * len(specs)
             weights = train_chunk(specs, dataset, device, given, measured)
             if variant == "pretrain":
                 encoders = weights

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIANTS
+from aepretrain.config import AUGMENTATIONS, NETWORKS
 from aepretrain.networks import build
+from aepretrain.variants import GRID_VARIANTS
 from benchmarks import obvious
 
 NUM_TRAINING, NUM_VALIDATION = 50_000, 10_000
@@ -79,5 +80,5 @@ def grid_flop(epochs: int) -> dict[str, int]:
         f"{network}-{augmentation}-{variant}": training_flop(network, augmentation, variant, epochs)
         for network in NETWORKS
         for augmentation in AUGMENTATIONS
-        for variant in VARIANTS
+        for variant in GRID_VARIANTS
     }

@@ -19,8 +19,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIANTS, Settings
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Settings
 from aepretrain.networks import Convolutional, Network, build
+from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
 Example = tuple[Tensor, int]
 """An image, [1, 28, 28], and its class."""
@@ -65,7 +66,7 @@ def forward(network: Network, variant: str, images: Tensor) -> Tensor:
     convolutional = isinstance(network, Convolutional)
     with torch.set_grad_enabled(torch.is_grad_enabled() and variant != "frozen"):
         codes = network.encoder(images if convolutional else images.flatten(1))
-    part = network.decoder if variant == "pretrain" else getattr(network, network.head_name(variant))
+    part = network.decoder if variant == "pretrain" else getattr(network, network.head_name(VARIANTS.look_up(variant)))
     outputs: Tensor = part(codes if convolutional and variant == "pretrain" else codes.flatten(1))
     return outputs.view(images.shape) if variant == "pretrain" else outputs
 
@@ -77,7 +78,7 @@ def loss_of(variant: str, outputs: Tensor, images: Tensor, labels: Tensor) -> Te
 
 def learned_weights(network: Network, variant: str) -> list[nn.Parameter]:
     """The weights that a variant trains."""
-    head = getattr(network, network.head_name(variant))
+    head = getattr(network, network.head_name(VARIANTS.look_up(variant)))
     parts = {"pretrain": [network.encoder, network.decoder], "frozen": [head]}.get(variant, [network.encoder, head])
     return [weight for part in parts for weight in part.parameters()]
 
@@ -120,7 +121,7 @@ def trainings(root: str, epochs: int, train: Train) -> Iterator[tuple[str, float
         for augmentation in AUGMENTATIONS:
             training, validation = datasets_of(root, augmentation)
             pretrained: dict[str, Tensor] = {}
-            for variant in VARIANTS:
+            for variant in GRID_VARIANTS:
                 network = build(name, 0)
                 if variant in ("frozen", "finetune"):
                     network.encoder.load_state_dict(pretrained)

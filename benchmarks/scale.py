@@ -154,7 +154,9 @@ def _tags(record: Record, spec: TrainingSpec) -> dict[str, str]:
     digest = record.tags["dataset_digest"]
     tags = {"seed": str(spec.seed), "lr": str(spec.settings.lr), "key": spec.key(digest, {})}
     tags["spec"] = json.dumps(spec.identity())
-    return tags | ({"pretraining_key": spec.pretraining.key(digest, {})} if spec.pretraining else {})
+    if "pretrain" in spec.sources:
+        tags["pretraining_key"] = spec.sources["pretrain"].key(digest, {})
+    return tags
 
 
 def _copy_files(source: Path, target: Path, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""A variant of one's own: between frozen and finetune, the encoder's last layer and the head learn.
+"""A variant between frozen and finetune: the encoder's last layer and the head learn.
 
 python -m aepretrain grid --plugin examples.last_layer --variant last_layer
 """
@@ -10,17 +10,17 @@ from torch import nn
 from aepretrain import Network, Variant, register_variant
 
 
-class LastLayer(Variant):
-    """From the pretrained encoder, of which all but the last layer with weights stays as it is."""
-
-    pretrained = True
-
-    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:
-        """The last layer of the encoder that has weights, and the head."""
-        own_weights = [
-            one for one in network.encoder.modules() if next(one.parameters(recurse=False), None) is not None
-        ]
-        return own_weights[-1], head
+def last_layer_and_head(network: Network, head: nn.Module) -> Iterable[nn.Module]:
+    """The last layer of the encoder that has weights, and the head."""
+    with_weights = [module for module in network.encoder.modules() if list(module.parameters(recurse=False))]
+    return with_weights[-1], head
 
 
-register_variant("last_layer", LastLayer)
+register_variant(
+    Variant(
+        name="last_layer",
+        title="Train the last layer of a pretrained encoder, and a new head.",
+        encoder="pretrained",
+        learns=last_layer_and_head,
+    )
+)

@@ -15,7 +15,7 @@ MOST = 2
 class Shifting(Augmentation):
     """Rows and columns by which an image is moved; what comes in from outside is black."""
 
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """How far each image goes down and to the right, int64 [N, 2]."""
         return torch.randint(-MOST, MOST + 1, (num, 2), generator=generator)
 

@@ -30,7 +30,7 @@ def record_of(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
     tags = {
         "commit": "abc",
         "device": "cpu",
-        "pretraining_key": f"{spec.pretraining.name}" if spec.pretraining else "",
+        "pretraining_key": "".join(source.name for source in spec.sources.values()),
     }
     return Record(f"run-{spec.name}", None, spec.name, 1, identity, usual | metrics, tags)
 

@@ -11,11 +11,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from aepretrain import augment, config, data, networks, tracking
+from aepretrain import augment, data, networks, objectives, tracking, variants
 from aepretrain.config import Settings
 from aepretrain.data import Dataset, mnist
 from aepretrain.stopping import _state, stop_on
-from aepretrain.training import custom
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -81,15 +80,12 @@ def stopping() -> Iterator[None]:
 
 
 @pytest.fixture
-def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    for registry in (networks.NETWORKS, data.DATASETS, augment.AUGMENTATIONS, custom.VARIANTS):
+    for registry in (networks.NETWORKS, data.DATASETS, augment.AUGMENTATIONS, objectives.OBJECTIVES, variants.VARIANTS):
         monkeypatch.setattr(registry, "_things", dict(registry._things))
         monkeypatch.setattr(registry, "_digests", dict(registry._digests))
     monkeypatch.setattr(data, "_loaded", dict(data._loaded))
-    yield
-    for variant in config.PHASES.keys() - config.BUILT_IN_VARIANTS:
-        del config.PHASES[variant]
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
-from torchvision.transforms import RandomErasing
+from torchvision import transforms
 
-from aepretrain.augment import Rectangles, draw_rectangles, erase
+from aepretrain.augment import RandomErasing
+from aepretrain.config import Settings
 
 NUM = 4000
 LEVEL = 0.001
@@ -32,13 +33,23 @@ def rectangles_of(images_N1HW: torch.Tensor) -> NDArray[np.int64]:
     return np.array(rows)
 
 
+def erasing(
+    scale: tuple[float, float] = SCALE, ratio: tuple[float, float] = RATIO, value: float = 0.0
+) -> RandomErasing:
+    return RandomErasing(Settings(erase_scale=scale, erase_ratio=ratio, erase_value=value))
+
+
+def draw(num: int, augmentation: RandomErasing, seed: int = 0) -> torch.Tensor:
+    return augmentation.draw(num, (28, 28), torch.Generator().manual_seed(seed))
+
+
 def ours(scale: tuple[float, float], ratio: tuple[float, float], seed: int) -> NDArray[np.int64]:
-    drawn = draw_rectangles(NUM, (28, 28), scale, ratio, torch.Generator().manual_seed(seed))
-    return rectangles_of(erase(torch.ones(NUM, 1, 28, 28), drawn, 0.0))
+    augmentation = erasing(scale, ratio)
+    return rectangles_of(augmentation.apply(torch.ones(NUM, 1, 28, 28), draw(NUM, augmentation, seed)))
 
 
 def torchvisions(scale: tuple[float, float], ratio: tuple[float, float], seed: int) -> NDArray[np.int64]:
-    transform = RandomErasing(p=1, scale=scale, ratio=ratio)
+    transform = transforms.RandomErasing(p=1, scale=scale, ratio=ratio)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return rectangles_of(torch.stack([transform(torch.ones(1, 28, 28)) for _ in range(NUM)]))
@@ -79,46 +90,28 @@ def test_every_image_has_its_own_rectangle() -> None:
 
 
 def test_what_fits_nowhere_is_left_whole() -> None:
-    drawn = draw_rectangles(50, (28, 28), (1.0, 1.0), (1.0, 1.0), torch.Generator().manual_seed(0))
+    whole = erasing((1.0, 1.0), (1.0, 1.0))
     images = torch.rand(50, 1, 28, 28)
-    assert torch.equal(erase(images, drawn, 0.0), images)
+    assert torch.equal(whole.apply(images, draw(50, whole)), images)
 
 
 def test_erases_to_the_value_and_nothing_else() -> None:
     images = torch.rand(64, 1, 28, 28)
     before = images.clone()
-    drawn = draw_rectangles(64, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(0))
-    erased = erase(images, drawn, 7.0)
+    augmentation = erasing(value=7.0)
+    drawn = draw(64, augmentation)
+    erased = augmentation.apply(images, drawn)
     assert torch.equal(images, before)
     for index in range(64):
         expected = before[index].clone()
-        top, left, height, width = (int(part_1N[0, index]) for part_1N in vars(drawn).values())
+        top, left, height, width = drawn[index].tolist()
         expected[:, top : top + height, left : left + width] = 7.0
         assert torch.equal(erased[index], expected)
 
 
-def test_a_batch_gets_the_rectangles_of_its_images() -> None:
-    drawn = draw_rectangles(100, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(0))
-    images = torch.rand(100, 1, 28, 28)
-    chosen = torch.tensor([7, 3, 99])
-    expected = erase(images, drawn, 0.0)[chosen]
-    assert torch.equal(erase(images[chosen], drawn.take(chosen.unsqueeze(0)), 0.0), expected)
-
-
-def test_a_stack_gets_the_rectangles_of_its_seeds() -> None:
-    drawn = [draw_rectangles(9, (28, 28), SCALE, RATIO, torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-    stack = Rectangles.stack(drawn, torch.device("cpu"))
-    index_SB = torch.tensor([[8, 0], [2, 2]])
-    taken = stack.take(index_SB)
-    for name, part_SN in vars(stack).items():
-        assert getattr(taken, name).tolist() == [
-            [part_SN[0, 8].item(), part_SN[0, 0].item(), part_SN[1, 2].item(), part_SN[1, 2].item()]
-        ]
-
-
 def test_a_rectangle_of_no_size_erases_nothing_and_is_not_drawn_again() -> None:
-    drawn = draw_rectangles(50, (28, 28), (1e-9, 1e-9), RATIO, torch.Generator().manual_seed(0))
-    assert int(drawn.height_SN.max()) == 0
+    top_left_height_width = draw(50, erasing((1e-9, 1e-9)))
+    assert int(top_left_height_width[:, 2].max()) == 0
 
 
 def test_same_generator_same_rectangles() -> None:

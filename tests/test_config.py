@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
+from aepretrain import variants
 from aepretrain.config import (
-    BUILT_IN_VARIANTS,
     IN_EVERY_IDENTITY,
-    PROBES,
-    VARIANTS,
     Execution,
     Settings,
     TrainingSpec,
@@ -21,6 +19,7 @@ from aepretrain.config import (
     parse_seeds,
 )
 from aepretrain.errors import UsageError
+from aepretrain.variants import GRID_VARIANTS, PROBES
 
 DATA = {"variant", "network", "augmentation", "seed", "dataset", "split", "normalize"}
 SHARED = DATA | {"batch_size", "lr", "patience"}
@@ -40,7 +39,7 @@ def test_identity_holds_exactly_the_fields_of_the_variant(variant: str, phases: 
     assert set(spec(variant, "erasing").identity()) == SHARED | phases | ERASING
 
 
-@pytest.mark.parametrize("variant", sorted(BUILT_IN_VARIANTS))
+@pytest.mark.parametrize("variant", [*variants.VARIANTS, *variants.EVALUATIONS])
 @pytest.mark.parametrize("updates", [0, 50])
 def test_what_a_store_can_be_asked_for_is_in_every_identity(variant: str, updates: int) -> None:
     assert set(IN_EVERY_IDENTITY) <= spec(variant, updates=updates).identity().keys()
@@ -71,8 +70,8 @@ def test_later_options_are_silent_at_their_defaults() -> None:
     assert spec("scratch", labels=0, updates=0).key("a", {}) == spec("scratch").key("a", {})
     few = spec("finetune", labels=100, updates=50)
     assert set(few.identity()) == set(spec("finetune").identity()) - {"cls_epochs"} | {"labels", "updates"}
-    assert few.pretraining == replace(few, variant="pretrain")
-    assert few.pretraining.key("a", {}) == spec("pretrain").key("a", {})
+    assert few.sources == {"pretrain": replace(few, variant="pretrain")}
+    assert few.sources["pretrain"].key("a", {}) == spec("pretrain").key("a", {})
 
 
 def test_a_name_tells_what_else_would_have_the_name_of_a_grids_training() -> None:
@@ -95,13 +94,13 @@ def test_training_by_updates_depends_on_neither_epochs_nor_patience() -> None:
 @pytest.mark.parametrize("variant", PROBES)
 def test_probes_depend_on_no_pretraining(variant: str) -> None:
     assert set(spec(variant).identity()) == SHARED | CLS
-    assert spec(variant).pretraining is None
+    assert spec(variant).sources == {}
 
 
 def test_pretraining_is_shared_by_what_depends_on_it() -> None:
-    assert spec("frozen").pretraining == spec("finetune").pretraining == spec("pretrain")
-    assert spec("pretrain").pretraining is None
-    assert spec("scratch").pretraining is None
+    assert spec("frozen").sources == spec("finetune").sources == {"pretrain": spec("pretrain")}
+    assert spec("pretrain").sources == {}
+    assert spec("scratch").sources == {}
 
 
 @pytest.mark.parametrize(
@@ -171,10 +170,10 @@ def test_seeds_are_formatted_as_they_are_parsed(text: str) -> None:
 
 def test_grid_has_every_cell_once() -> None:
     specs = grid_specs(("fc", "conv"), ("none", "erasing"), (0, 1), Settings())
-    assert len({one.name for one in specs}) == len(specs) == 2 * 2 * 2 * len(VARIANTS)
+    assert len({one.name for one in specs}) == len(specs) == 2 * 2 * 2 * len(GRID_VARIANTS)
     keys = tuple(one.key("", {}) for one in specs)
     assert grid_key(keys) == grid_key(keys[::-1]) != grid_key(keys[1:])
-    with pytest.raises(UsageError, match="variant='pca' is no plugin's"):
+    with pytest.raises(UsageError, match="variant='pca' is built in"):
         grid_specs(("fc",), ("none",), (0,), Settings(), ("pca",))
 
 

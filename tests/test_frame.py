@@ -6,9 +6,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from aepretrain.config import CLASSIFIERS, Settings, TrainingSpec, grid_specs
+from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import UsageError
 from aepretrain.frame import FIXED, REQUIRED, SETTINGS, frame, tidy
+from aepretrain.variants import CLASSIFIERS
 from tests.answers import record_of
 
 PRETRAIN = TrainingSpec(variant="pretrain", network="fc", augmentation="erasing", seed=3, settings=Settings())

@@ -9,6 +9,7 @@ from torch import nn
 from aepretrain import networks
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import Convolutional, FullyConnected, Network, build, load_part, part_weights
+from aepretrain.variants import VARIANTS
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -26,7 +27,7 @@ def test_parameter_counts(name: str, encoder: int, decoder: int, head: int, head
     network = build(name, 0)
     assert num_parameters(network.encoder) == encoder
     assert num_parameters(network.decoder) == decoder
-    assert (network.head_name("frozen"), network.head_name("finetune"), network.head_name("scratch")) == (
+    assert tuple(network.head_name(VARIANTS.look_up(variant)) for variant in ("frozen", "finetune", "scratch")) == (
         *heads,
         heads[1],
     )

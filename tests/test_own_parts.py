@@ -13,7 +13,7 @@ from aepretrain.augment import Augmentation
 from aepretrain.config import Settings, TrainingSpec, derive_seed
 from aepretrain.data import Dataset, split
 from aepretrain.training import Outcome, run, training_key
-from aepretrain.training.batches import Images, augmenting
+from aepretrain.training.batches import Images, augmentation_draws
 
 CPU = torch.device("cpu")
 SCRATCH = TrainingSpec(
@@ -33,7 +33,7 @@ def examples(own_registries: None) -> Iterator[None]:  # noqa: ARG001  # it undo
 
 
 def shifting() -> Augmentation:
-    made: Augmentation = sys.modules["examples.shifting"].Shifting()
+    made: Augmentation = sys.modules["examples.shifting"].Shifting(Settings())
     return made
 
 
@@ -57,13 +57,13 @@ def test_each_image_of_each_seed_of_a_stack_has_its_own_row(images: Dataset) -> 
     specs = [replace(SCRATCH, seed=seed) for seed in (3, 5)]
     rows = [split(images, "random", spec.seed).train_N for spec in specs]
     given = Images.on_device(images.images_NHW, images.labels_N, rows, Settings(), CPU)
-    draw = augmenting(specs, given, "classifier erasing")
-    assert draw is not None
+    draw_at = augmentation_draws(specs, given, "classifier erasing")
+    assert draw_at is not None
     index_SB = torch.tensor([[4, 0, 7], [1, 1, 9]])
-    inputs_SB1HW, labels_SB = given.examples("label", draw).at_epoch(6, [0, 1])(index_SB)
+    inputs_SB1HW, labels_SB = given.examples("label", draw_at).at_epoch(6, [0, 1])(index_SB)
     for place, spec in enumerate(specs):
         generator = torch.Generator().manual_seed(derive_seed(spec.seed, "classifier erasing", 6))
-        drawn = shifting().draw(len(rows[place]), generator)
+        drawn = shifting().draw(len(rows[place]), (28, 28), generator)
         for position, index in enumerate(index_SB[place].tolist()):
             row = rows[place][index]
             expected = shifting().apply(images.images_NHW[row].float().div(255).view(1, 1, 28, 28), drawn[[index]])
@@ -94,8 +94,8 @@ def test_only_training_images_are_augmented_and_a_stack_gives_what_single_traini
 
 def test_what_a_variant_does_not_name_stays_as_it_was(images: Dataset) -> None:
     own = replace(SCRATCH, variant="last_layer", augmentation="none")
-    assert own.pretraining == replace(own, variant="pretrain")
-    pretrained = outcomes([own.pretraining], images)[0].weights
+    assert own.sources == {"pretrain": replace(own, variant="pretrain")}
+    pretrained = outcomes([own.sources["pretrain"]], images)[0].weights
     (found,) = outcomes([own], images, pretrained)
     for name, weight in pretrained.items():
         if name.startswith("encoder"):

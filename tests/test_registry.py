@@ -4,19 +4,22 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from aepretrain import augment, data, networks, runner, training
+from aepretrain import augment, data, networks, objectives, runner, variants
 from aepretrain.augment import Augmentation
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_key, grid_specs
 from aepretrain.data import Dataset, with_digest
 from aepretrain.errors import Failure, UsageError
-from aepretrain.networks import Network
+from aepretrain.networks import Network, Reconstructor
+from aepretrain.objectives import Objective
 from aepretrain.registry import Registry
-from aepretrain.training import Variant, training_key
+from aepretrain.training import Outcome, run, training_key
+from aepretrain.variants import Variant
 
 pytestmark = pytest.mark.usefixtures("own_registries")
 
@@ -102,7 +105,7 @@ def test_a_wrong_network_is_refused_in_a_line(network: type[Network], told: str)
 
 
 class Darker(Augmentation):
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return torch.rand(num, generator=generator)
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
@@ -110,12 +113,12 @@ class Darker(Augmentation):
 
 
 class DrawsFromNowhere(Darker):
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002  # that is what is wrong
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002  # that is what is wrong
         return torch.rand(num)
 
 
 class DrawsOneForAll(Darker):
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002  # likewise
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002  # likewise
         return torch.rand(1, generator=generator)
 
 
@@ -135,7 +138,7 @@ class Explodes(Darker):
 
 
 class DrawsOnly(Augmentation):
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return torch.rand(num, generator=generator)
 
 
@@ -143,7 +146,7 @@ class DrawsOnly(Augmentation):
     ("augmentation", "told"),
     [
         (None, "is not a subclass of Augmentation"),
-        (DrawsFromNowhere, "draw gives something else for the same generator"),
+        (DrawsFromNowhere, "draw gives different numbers for the same generator"),
         (DrawsOneForAll, r"draw gives \[1\] for 3 images"),
         (InPlace, "apply changes the images that it is given"),
         (Crops, r"apply gives torch.float32 \[3, 1, 28, 27\], expected float32 \[3, 1, 28, 28\]"),
@@ -157,47 +160,120 @@ def test_a_wrong_augmentation_is_refused_in_a_line(augmentation: type[Augmentati
     assert "\n" not in str(refusal.value)
 
 
-class Head(Variant):
-    pretrained = False
-
-    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # just the head
-        return [head]
-
-
-class Nothing(Variant):
-    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # on purpose
-        return []
-
-
-class DecoderOnly(Variant):
-    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # on purpose
-        return [network.decoder]
-
-
-class Weights(Variant):
-    def learned(self, network: Network, head: nn.Module) -> Iterable[nn.Module]:  # noqa: ARG002  # on purpose
-        return list(head.parameters())  # type: ignore[arg-type]  # likewise
-
-
-class Perhaps(Head):
-    pretrained = "perhaps"  # type: ignore[assignment]  # likewise
+def just_the_head(_network: Network, head: nn.Module) -> Iterable[nn.Module]:
+    return [head]
 
 
 @pytest.mark.parametrize(
-    ("variant", "told"),
+    ("variant", "message"),
     [
-        (Tiny, "is not a subclass of Variant"),
-        (Nothing, "learned names no weights of the encoder or the head"),
-        (DecoderOnly, "learned names no weights of the encoder or the head"),
-        (Weights, "learned gives Parameter, expected modules"),
-        (Perhaps, "pretrained is 'perhaps'"),
+        (Tiny, "is not a Variant"),
+        (Variant(name="mine", title="Mine.", encoder="perhaps"), "encoder='perhaps' must be one of initial, "),
+        (Variant(name="mine", title="Mine.", learns=("encoder", "decoder")), "learns=.*must be a function, "),
+        (Variant(name="mine", title="Mine.", learns=()), "learns=.*must be a function, "),
     ],
 )
-def test_a_wrong_variant_is_refused_in_a_line(variant: type[Variant], told: str) -> None:
-    with pytest.raises(UsageError, match=f"variant 'mine': .*{told}"):
-        training.register("mine", variant)
+def test_a_wrong_variant_is_refused_in_a_line(variant: Variant, message: str) -> None:
+    with pytest.raises(UsageError, match=f"variant 'mine': .*{message}"):
+        variants.VARIANTS.register("mine", variant)
     with pytest.raises(UsageError, match="variant='mine' is not allowed"):
         TrainingSpec(variant="mine", network="fc")
+
+
+def nothing(_network: Network, _head: nn.Module) -> Iterable[nn.Module]:
+    return []
+
+
+def only_the_decoder(network: Network, _head: nn.Module) -> Iterable[nn.Module]:
+    return [network.decoder]
+
+
+def weights(_network: Network, head: nn.Module) -> Any:
+    return list(head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("learns", "message"),
+    [
+        (nothing, "learns gives no weights of the encoder or the head"),
+        (only_the_decoder, "learns gives no weights of the encoder or the head"),
+        (weights, "learns gives Parameter, expected modules"),
+    ],
+)
+def test_a_variant_that_learns_nothing_is_refused_before_any_run(learns: Any, message: str) -> None:
+    variants.register(Variant(name="mine", title="Mine.", learns=learns))
+    with pytest.raises(UsageError, match=f"variant 'mine': {message}"):
+        runner.check([TrainingSpec(variant="mine", network="fc")], Execution(device="cpu"))
+
+
+def test_a_variant_without_a_function_is_defined_by_its_fields() -> None:
+    variants.register(Variant(name="plain", title="Plain.", encoder="pretrained", learns=("head",)))
+    variants.register(Variant(name="plainer", title="Plain.", encoder="pretrained", learns=("head",)))
+    digests = [variants.VARIANTS.definition_digest(name) for name in ("plain", "plainer", "frozen")]
+    assert digests[0] != digests[1]
+    assert digests[2] is None, "what is built in has no definition of its own"
+
+
+class Sharpen(Objective):
+    def model(self, network: Network) -> nn.Module:
+        return Reconstructor(network)
+
+    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
+        return ((outputs - targets_B1HW) ** 4).mean()
+
+
+class NoWeights(Sharpen):
+    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
+        return ((outputs.detach() - targets_B1HW) ** 2).mean()
+
+
+class LossOfEachImage(Sharpen):
+    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
+        return ((outputs - targets_B1HW) ** 2).flatten(1).mean(1)
+
+
+class FlatPixels(Sharpen):
+    def pixels(self, outputs: Tensor) -> Tensor:
+        return outputs.flatten(1)
+
+
+class OtherTarget(Sharpen):
+    target = "label"
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (Tiny, "Tiny is not a subclass of Objective"),
+        (NoWeights, "loss depends on no weight of the network"),
+        (LossOfEachImage, "loss gives .*, expected one finite number"),
+        (FlatPixels, r"pixels gives \[2, 784\] for 2 images, expected \[2, 1, 28, 28\]"),
+        (OtherTarget, "target is 'label', expected 'input' or 'clean'"),
+    ],
+)
+def test_a_wrong_objective_is_refused_in_a_line(objective: type[Objective], message: str) -> None:
+    with pytest.raises(UsageError, match=f"objective 'mine'.*{message}") as refusal:
+        objectives.register("mine", objective)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_objective_changes_the_pretraining_and_its_key_and_leaves_scratch_alone(images: Dataset) -> None:
+    objectives.register("sharpen", Sharpen)
+    settings = Settings(objective="sharpen", ae_epochs=1)
+    pretrain = TrainingSpec(variant="pretrain", network="fc", settings=settings)
+    plain = replace(pretrain, settings=replace(settings, objective="reconstruct"))
+    outcomes = [run([spec], images, torch.device("cpu"), [{}], lambda *_: None)[0] for spec in (pretrain, plain)]
+    assert isinstance(outcomes[0], Outcome)
+    assert isinstance(outcomes[1], Outcome)
+    assert outcomes[0].evidence.reconstructions is None, "its outputs are no images"
+    assert outcomes[0].metrics["best_val_loss"] < outcomes[1].metrics["best_val_loss"], "fourth powers are smaller"
+    keys = {
+        training_key(replace(spec, variant=variant), "digest")
+        for spec in (pretrain, plain)
+        for variant in ("pretrain", "finetune")
+    }
+    assert len(keys) == 4
+    assert training_key(replace(pretrain, variant="scratch"), "") == training_key(replace(plain, variant="scratch"), "")
 
 
 def test_a_taken_name_and_one_that_is_none_are_refused() -> None:
@@ -213,7 +289,7 @@ def test_a_taken_name_and_one_that_is_none_are_refused() -> None:
     with pytest.raises(UsageError, match="augmentation name 'none' is taken by a built-in augmentation"):
         augment.register("none", Darker)
     with pytest.raises(UsageError, match="variant name 'pca' is taken by a built-in variant"):
-        training.register("pca", Head)
+        variants.register(Variant(name="pca", title="Mine.", learns=just_the_head))
     with pytest.raises(UsageError, match="dataset name 'mnist' is taken by a built-in dataset"):
         data.register("mnist", lambda _: None)  # type: ignore[arg-type,return-value]  # on purpose
 
@@ -240,11 +316,11 @@ def test_the_key_names_every_definition_in_it(modules: Path, digits: Dataset) ->
         "from aepretrain import augment, data, networks, variants\n"
         "class Tiny(shown.Tiny): pass\n"
         "class Darker(shown.Darker): pass\n"
-        "class Head(shown.Head): pass\n"
+        "def head(network, head): return [head]\n"
         "def load(data_dir): return None\n"
         "networks.register('ours_n', Tiny)\n"
         "augment.register('ours_a', Darker)\n"
-        "variants.register('ours_v', Head)\n"
+        "variants.register(variants.Variant(name='ours_v', title='Ours.', learns=head))\n"
         "data.register('ours_d', load)\n"
     )
     sys.modules["tests_of_registry"] = sys.modules[__name__]
@@ -259,7 +335,7 @@ def test_the_key_names_every_definition_in_it(modules: Path, digits: Dataset) ->
         "dataset": replace(plain, settings=Settings(dataset="ours_d")),
     }.items():
         assert training_key(spec, digits.digest) == spec.key(digits.digest, {kind: digest})
-        assert spec.pretraining is None
+        assert spec.sources == {}
     runner.check([replace(plain, variant="ours_v", augmentation="ours_a")], Execution(plugins=("ours",)))
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from aepretrain.config import CLASSIFIERS, VARIANTS, Settings, TrainingSpec, grid_specs
+from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
 from aepretrain.report import PUBLISHED, belongs, build_grid, choose, table
 from aepretrain.report.grid import EXPERIMENTS
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 
 def record(spec: TrainingSpec, accuracy: float, macro_f1: float) -> Record:
@@ -122,7 +123,7 @@ def test_choosing_compares_pairs_as_stored() -> None:
 
 def test_nothing_to_compare_is_a_failure() -> None:
     with pytest.raises(Failure, match="aepretrain grid"):
-        build_grid([one for one in records() if one.cell[2] == VARIANTS[0]])
+        build_grid([one for one in records() if one.cell[2] == GRID_VARIANTS[0]])
 
 
 def test_files_agree_with_the_grid() -> None:

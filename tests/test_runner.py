@@ -15,7 +15,7 @@ import torch
 from distributed.scheduler import KilledWorker
 
 from aepretrain import data, figures, runner, studies, tracking, training
-from aepretrain.config import CLASSIFIERS, VARIANTS, Settings, TrainingSpec, grid_specs
+from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Predictions, Record
@@ -23,6 +23,7 @@ from aepretrain.runner import Event, GridResult, Pool, pool
 from aepretrain.runner.jobs import Work, make_work, perform
 from aepretrain.studies import STUDIES
 from aepretrain.tracking import Store
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 from tests.grids import EXECUTION, InlineExecutor, artifacts, grid
 
 
@@ -367,7 +368,7 @@ def single(spec: TrainingSpec, store: Store, **options: Any) -> tuple[runner.Sin
 
 
 @pytest.mark.usefixtures("models")
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", GRID_VARIANTS)
 def test_a_single_training(variant: str, small: Settings, store: Store) -> None:
     spec = TrainingSpec(variant=variant, network="fc", settings=small)
     result, events = single(spec, store)

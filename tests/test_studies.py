@@ -7,13 +7,14 @@ import pytest
 
 from aepretrain import report
 from aepretrain.api.reports import code_maps_of
-from aepretrain.config import CLASSIFIERS, PROBES, Settings, TrainingSpec, grid_specs
+from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import UsageError
 from aepretrain.records import Record
 from aepretrain.report.evaluations import PAIR_NAMES
 from aepretrain.report.labels import LABEL_VARIANTS
 from aepretrain.report.panel import Panel
-from aepretrain.training.comparisons import PAIRS
+from aepretrain.training.similarity import PAIRS
+from aepretrain.variants import CLASSIFIERS, PROBES
 from tests.answers import archive, record_of
 
 SEEDS = tuple(range(9))

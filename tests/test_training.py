@@ -12,14 +12,15 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
 from aepretrain import training
-from aepretrain.augment import erase
-from aepretrain.config import CLASSIFIERS, VARIANTS, Settings, TrainingSpec
+from aepretrain.augment import RandomErasing
+from aepretrain.config import Settings, TrainingSpec
 from aepretrain.data import Dataset, split
 from aepretrain.engine import Task, train
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build
-from aepretrain.training import Outcome, comparisons, run, tasks
+from aepretrain.training import Outcome, recipe, robustness, run, similarity, tasks
 from aepretrain.training import batches as images_module
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 CPU = torch.device("cpu")
 
@@ -30,8 +31,8 @@ def spec(variant: str, network: str = "fc", augmentation: str = "none", seed: in
 
 
 def outcome(one: TrainingSpec, dataset: Dataset, pretrained: Mapping[str, Tensor] | None = None) -> Outcome:
-    if one.pretraining is not None and pretrained is None:
-        pretrained = outcome(one.pretraining, dataset).weights
+    if "pretrain" in one.sources and pretrained is None:
+        pretrained = outcome(one.sources["pretrain"], dataset).weights
     (found,) = run([one], dataset, CPU, [{} if pretrained is None else {"pretrain": pretrained}], lambda *_: None)
     assert isinstance(found, Outcome)
     return found
@@ -75,16 +76,15 @@ def test_codes_computed_once_equal_codes_computed_in_every_step(
     one = spec("frozen", network, cls_epochs=10)  # 500 images: 10 epochs of 4 steps
     pretrained = outcome(spec("pretrain", network), images).weights
     once = outcome(one, images, pretrained)
-    monkeypatch.setattr(tasks, "augmenting", lambda *_: lambda *_: None)  # "augmented", by nothing
-    monkeypatch.setattr(images_module, "erase", lambda pixels, *_: pixels)
-    monkeypatch.setattr(images_module.Images, "examples", _without_rectangles(images_module.Images.examples))
+    monkeypatch.setattr(tasks, "augmentation_draws", lambda *_: lambda *_: None)  # "augmented", by nothing
+    monkeypatch.setattr(images_module.Images, "examples", _without_draws(images_module.Images.examples))
     every_step = outcome(one, images, pretrained)
     for name, weight in once.weights.items():
         torch.testing.assert_close(weight, every_step.weights[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def _without_rectangles(examples: Any) -> Any:
-    return lambda self, target, _draw=None: examples(self, target, None)
+def _without_draws(examples: Any) -> Any:
+    return lambda self, target, _draw_at=None: examples(self, target, None)
 
 
 def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
@@ -105,7 +105,7 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
 
     orders: dict[str, tuple[str, int]] = {}
     monkeypatch.setattr("aepretrain.training.recipe.train", spy)
-    for variant in VARIANTS:
+    for variant in GRID_VARIANTS:
         outcome(
             spec(variant, augmentation="erasing"), images, None if variant in ("pretrain", "scratch") else pretrained
         )
@@ -122,11 +122,13 @@ def test_within_a_seed_variants_share_split_encoder_head_order_and_erasing(
 def test_only_training_images_are_erased(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     erased: list[int] = []
 
-    def spy(pixels: Tensor, *rest: Any) -> Tensor:
-        erased.append(len(pixels))
-        return erase(pixels, *rest)
+    apply = RandomErasing.apply
 
-    monkeypatch.setattr(images_module, "erase", spy)
+    def spy(self: RandomErasing, pixels: Tensor, drawn: Tensor) -> Tensor:
+        erased.append(len(pixels))
+        return apply(self, pixels, drawn)
+
+    monkeypatch.setattr(RandomErasing, "apply", spy)
     outcome(spec("scratch", augmentation="erasing"), images)
     num_train = len(split(images, "random", 0).train_N)
     assert sum(erased) == 2 * num_train
@@ -177,10 +179,10 @@ class CountingDataset:
         return getattr(self._dataset, name)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", GRID_VARIANTS)
 def test_test_images_are_read_once_and_after_training(images: Dataset, variant: str) -> None:
     one = spec(variant)
-    pretrained = None if one.pretraining is None else outcome(one.pretraining, images).weights
+    pretrained = outcome(one.sources["pretrain"], images).weights if one.sources else None
     counting = CountingDataset(images)
     reads: list[int] = []
     weights = [{} if pretrained is None else {"pretrain": pretrained}]
@@ -189,7 +191,7 @@ def test_test_images_are_read_once_and_after_training(images: Dataset, variant: 
     assert counting.reads == 1
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", GRID_VARIANTS)
 def test_test_images_choose_nothing(images: Dataset, variant: str) -> None:
     other = replace(images, test_images_NHW=255 - images.test_images_NHW, test_labels_N=(images.test_labels_N + 1) % 10)
     assert same(outcome(spec(variant), images).weights, outcome(spec(variant), other).weights)
@@ -219,7 +221,7 @@ def test_evidence_survives_its_file_and_is_compact(images: Dataset) -> None:
     assert (predictions.nll_predicted_N <= predictions.nll_label_N).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", GRID_VARIANTS)
 def test_same_seed_same_bits_whatever_ran_before(images: Dataset, variant: str) -> None:
     first = outcome(spec(variant, augmentation="erasing"), images)
     torch.rand(17)
@@ -285,11 +287,11 @@ def test_the_model_takes_plain_pixels(images: Dataset) -> None:
 
 @pytest.mark.parametrize("augmentation", ["none", "erasing"])
 @pytest.mark.parametrize("network", ["fc", "conv"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", GRID_VARIANTS)
 def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, network: str, augmentation: str) -> None:
     """16 steps; what parts them is the order in which a product sums."""
     specs = [spec(variant, network, augmentation, seed, ae_epochs=4, cls_epochs=4) for seed in (3, 8)]
-    pretrained = [outcome(one.pretraining, images).weights for one in specs if one.pretraining]
+    pretrained = [outcome(one.sources["pretrain"], images).weights for one in specs if one.sources]
     sources = [{"pretrain": weights} for weights in pretrained] or [{}] * len(specs)
     stacked = run(specs, images, CPU, sources, lambda *_: None)
     for place, (one, found) in enumerate(zip(specs, stacked, strict=True)):
@@ -303,7 +305,7 @@ def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, netw
 
 def test_one_seeds_failure_is_its_own(images: Dataset) -> None:
     specs = [spec("finetune", seed=seed) for seed in (0, 1, 2)]
-    pretrained = [{"pretrain": outcome(one.pretraining, images).weights} for one in specs if one.pretraining]
+    pretrained = [{"pretrain": outcome(one.sources["pretrain"], images).weights} for one in specs if one.sources]
     whole = run(specs, images, CPU, pretrained, lambda *_: None)
     exploding = {"pretrain": {name: weight * 1e38 for name, weight in pretrained[1]["pretrain"].items()}}
     found = run(specs, images, CPU, [pretrained[0], exploding, pretrained[2]], lambda *_: None)
@@ -359,7 +361,7 @@ def tasks_of(one: TrainingSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatc
         return train(task, *rest)
 
     with monkeypatch.context() as context:
-        context.setattr(training, "train", watched)
+        context.setattr(recipe, "train", watched)
         found = outcome(one, dataset)
     return seen[-1], found
 
@@ -442,7 +444,7 @@ def test_robustness_begins_with_the_whole_image(images: Dataset) -> None:
     found = look("robustness", three_classifiers(images), images)
     for variant in CLASSIFIERS:
         assert 0 <= found[f"{variant}_ece_at_50"] <= 1
-        accuracies = [found[f"{variant}_accuracy_at_{percent}"] for percent in comparisons.ERASED_PERCENT]
+        accuracies = [found[f"{variant}_accuracy_at_{percent}"] for percent in robustness.ERASED_PERCENT]
         assert accuracies[-1] != accuracies[0]
     scratch = outcome(spec("scratch"), images)
     assert found["scratch_accuracy_at_0"] == scratch.metrics["test_accuracy"]
@@ -454,10 +456,9 @@ def test_robustness_begins_with_the_whole_image(images: Dataset) -> None:
 
 
 def test_what_is_erased_covers_the_share_it_says_and_is_the_same_each_time() -> None:
-    masks = [mask.rectangles for _ in range(2) if (mask := comparisons._mask(30, 50, CPU)) is not None]
-    first, second = masks
-    assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(second).values(), strict=True))
-    share = (first.height_SN * first.width_SN).double().mean().item() / 784
+    first, second = (robustness._erase(30, 50, CPU).drawn_SN for _ in range(2))
+    assert torch.equal(first, second)
+    share = first[0, :, 2:].prod(1).double().mean().item() / 784
     assert share == pytest.approx(0.3, abs=0.01)
 
 
@@ -478,7 +479,7 @@ def test_similarity_is_one_for_the_same_encoder(images: Dataset, network: str, n
     sources = {"pretrain": initial, "finetune": initial, "scratch": initial, "other": other}
     (found,) = run([spec("similarity", network)], images, CPU, [sources], lambda *_: None)
     assert isinstance(found, Outcome)
-    names = [f"cka_{a}_{b}_{layer}" for a, b in comparisons.PAIRS for layer in range(1, num_layers + 1)]
+    names = [f"cka_{a}_{b}_{layer}" for a, b in similarity.PAIRS for layer in range(1, num_layers + 1)]
     assert set(found.metrics) == {*names, "training_s"}
     for name in names:
         if "other" in name:

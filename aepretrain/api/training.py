@@ -14,12 +14,13 @@ from rich.console import Console
 from aepretrain import data, report, runner, tracking
 from aepretrain.api.results import Results
 from aepretrain.api.stores import open_store, where
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs, is_classifier
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.display import Display, say
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_folder
 from aepretrain.records import Record
 from aepretrain.studies import STUDIES
+from aepretrain.variants import is_in_table
 
 
 def run_grid(
@@ -53,7 +54,7 @@ def run_grid(
     store = session.open_store(tracking_uri, run_id)
     result = session.train(specs, store, _log_table, run_id=run_id)
     results = Results(result.records, dict(result.failures), store.uri)
-    has_table = any(is_classifier(record.cell[2]) for record in result.records)
+    has_table = any(is_in_table(record.cell[2]) for record in result.records)
     return results.write(out) if out is not None and has_table else results
 
 
@@ -220,7 +221,7 @@ def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:
 
 def _log_table(parent: tracking.Run, records: Sequence[Record]) -> None:
     """Log the table of a grid to its parent run, and describe the experiment with it."""
-    if any(is_classifier(record.cell[2]) for record in records):
+    if any(is_in_table(record.cell[2]) for record in records):
         table = report.build_grid(records)
         parent.log_files(report.files(table))
         parent.describe(report.markdown(table))

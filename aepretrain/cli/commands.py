@@ -23,8 +23,9 @@ from aepretrain.cli.options import (
     variants_option,
 )
 from aepretrain.cli.printing import adopted_run_id, out_option, print_tables
-from aepretrain.config import STUDIES, VARIANTS
+from aepretrain.config import STUDIES
 from aepretrain.errors import Failure
+from aepretrain.variants import GRID_VARIANTS
 
 if TYPE_CHECKING:
     from aepretrain.api import Results
@@ -152,7 +153,7 @@ def _variant_command(variant: str) -> click.Command:
 
 
 for _command in (
-    *map(_variant_command, VARIANTS),
+    *map(_variant_command, GRID_VARIANTS),
     *(results.compare, results.report, results.export, results.import_, results.sync),
     *(models.predict, models.encode, models.onnx, models.promote),
 ):

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, PHASES, Execution, Settings, parse_seeds
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
+from aepretrain.variants import CLASSIFICATION, PRETRAINING, find
 
 Command = Callable[..., Any]
 
@@ -33,8 +34,9 @@ def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable
 
     A filter has no defaults: without an option, every value is accepted.
     """
-    parts = {"all", "erasing"} | (PHASES[variant] if variant else {"ae", "cls"})
-    chosen = [one for one in fields(Settings) if one.metadata["part"] in parts]
+    stages = find(variant).stages if variant else {PRETRAINING, CLASSIFICATION}
+    excluded = {PRETRAINING, CLASSIFICATION} - stages
+    chosen = [one for one in fields(Settings) if one.metadata["part"] not in excluded]
 
     def add(command: Command) -> Command:
         for one in reversed(chosen):

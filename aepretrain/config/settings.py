@@ -7,10 +7,11 @@ from typing import Any
 
 from aepretrain.config.names import DATASETS, MAX_COUNT, MAX_FLOAT32
 from aepretrain.errors import UsageError
+from aepretrain.variants import CLASSIFICATION, PRETRAINING
 
 
 def is_name(value: Any) -> bool:
-    """Whether this can be a name at all; whether it is known is found out where plugins are loaded."""
+    """Whether a value has the form of a name. Whether it is registered is checked after plugins are loaded."""
     return isinstance(value, str) and value.replace("-", "_").isidentifier()
 
 
@@ -23,13 +24,13 @@ def _option(
     *,
     silent: bool = False,
 ) -> Any:
-    """A dataclass field that knows its help text, what is allowed, and the part of the experiment it belongs to.
+    """A dataclass field with its help text, its check, and the trainings that depend on it.
 
-    An option that came later is `silent`: it is part of an identity only where it is not at its default, at which the
-    result is what it was before there was the option.
+    `part` is ``all``, a stage, or ``augmentation:NAME`` for the augmentation that uses it. A `silent` option is part of
+    an identity only where it is not at its default: it was added later, and older trainings keep their keys.
     """
-    known = {"help": help, "allowed": allowed, "check": check, "part": part, "silent": silent}
-    return field(default=default, metadata=known)
+    metadata = {"help": help, "allowed": allowed, "check": check, "part": part, "silent": silent}
+    return field(default=default, metadata=metadata)
 
 
 def _choice(default: str, help: str, choices: tuple[str, ...], part: str = "all") -> Any:
@@ -72,36 +73,36 @@ class Settings:
         "Smallest and largest share of an image's area that is erased.",
         "two numbers with 0 < first <= second <= 1",
         lambda value: _is_pair(value, 1.0),
-        "erasing",
+        "augmentation:erasing",
     )
     erase_ratio: tuple[float, float] = _option(
         (0.3, 3.3),
         "Smallest and largest aspect ratio (height / width) of the erased rectangle.",
         "two numbers with 0 < first <= second",
         lambda value: _is_pair(value, math.inf),
-        "erasing",
+        "augmentation:erasing",
     )
     erase_value: float = _option(
         0.0,
         "Pixel value written into the rectangle, before normalising.",
         f"a number from -{MAX_FLOAT32:g} to {MAX_FLOAT32:g}",
         lambda value: -MAX_FLOAT32 <= value <= MAX_FLOAT32,
-        "erasing",
+        "augmentation:erasing",
     )
     batch_size: int = _count(128, "Images per step.")
     lr: float = _option(
         0.001, "Learning rate of Adam.", "a finite number > 0", lambda value: math.isfinite(value) and value > 0
     )
     patience: int = _count(10, "Stop after this many epochs without a lower validation loss; 0 = never stop early.", 0)
-    ae_epochs: int = _count(50, "Epochs of pretraining at most.", 1, "ae")
-    cls_epochs: int = _count(50, "Epochs of a classifier at most.", 1, "cls")
+    ae_epochs: int = _count(50, "Epochs of pretraining at most.", 1, PRETRAINING)
+    cls_epochs: int = _count(50, "Epochs of a classifier at most.", 1, CLASSIFICATION)
     labels: int = _option(
         0,
         "Training images with a label, class-balanced and drawn from the seed; 0 = all. Validated on a fifth as many "
         "further images, at least 10. Pretraining uses all images anyway.",
         f"0 or an integer from 10 to {MAX_COUNT}",
         lambda value: value == 0 or 10 <= value <= MAX_COUNT,
-        "cls",
+        CLASSIFICATION,
         silent=True,
     )
     updates: int = _count(
@@ -109,26 +110,36 @@ class Settings:
         "Train a classifier for exactly so many steps, whatever the number of labels, instead of for epochs and with "
         "patience; 0 = by epochs.",
         0,
-        "cls",
+        CLASSIFICATION,
+        silent=True,
+    )
+    objective: str = _option(
+        "reconstruct",
+        "What pretraining learns to do: reconstruct or a registered name.",
+        "reconstruct or a registered name: letters, digits, _ and -",
+        is_name,
+        PRETRAINING,
         silent=True,
     )
     ae_target: str = _choice(
         "input",
         "What the autoencoder has to reproduce: its input as augmented, or the clean image.",
         ("input", "clean"),
-        "ae",
+        PRETRAINING,
     )
     ae_loss: str = _choice(
-        "mse", "Loss of the autoencoder: squared error, or cross-entropy on logits.", ("mse", "bce"), "ae"
+        "mse", "Loss of the autoencoder: squared error, or cross-entropy on logits.", ("mse", "bce"), PRETRAINING
     )
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            if isinstance(one.default, float):  # 1 and 1.0 are one value and have one key
-                object.__setattr__(self, one.name, float(getattr(self, one.name)))
-            elif isinstance(one.default, tuple):
-                object.__setattr__(self, one.name, tuple(map(float, getattr(self, one.name))))
-            require_allowed(one.name, getattr(self, one.name), one.metadata["check"], one.metadata["allowed"])
+        for option in fields(self):
+            if isinstance(option.default, float):  # 1 and 1.0 are one value and have one key
+                object.__setattr__(self, option.name, float(getattr(self, option.name)))
+            elif isinstance(option.default, tuple):
+                object.__setattr__(self, option.name, tuple(map(float, getattr(self, option.name))))
+            require_allowed(
+                option.name, getattr(self, option.name), option.metadata["check"], option.metadata["allowed"]
+            )
         if self.ae_loss == "bce" and not (self.normalize == "none" and 0 <= self.erase_value <= 1):
             raise UsageError(
                 "ae_loss='bce' needs targets in [0, 1]: use it with normalize='none' and erase_value from 0 to 1"

@@ -1,4 +1,4 @@
-"""One training, what its result depends on, the key made from that, and the grids of trainings."""
+"""The specification of one training: what its result depends on, the key made from that, and grids of trainings."""
 
 import hashlib
 import json
@@ -6,28 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from aepretrain.config.names import (
-    AUGMENTATIONS,
-    BUILT_IN_VARIANTS,
-    CLASSIFIERS,
-    EVALUATIONS,
-    MAX_SEED,
-    PHASES,
-    SCHEMA,
-    VARIANTS,
-)
+from aepretrain.config.names import AUGMENTATIONS, MAX_SEED, SCHEMA
 from aepretrain.config.seeds import format_seeds
-from aepretrain.config.settings import (
-    Settings,
-    is_name,
-    require_allowed,
-)
+from aepretrain.config.settings import Settings, is_name, require_allowed
 from aepretrain.errors import UsageError
+from aepretrain.variants import (
+    CLASSIFICATION,
+    EVALUATIONS,
+    GRID_VARIANTS,
+    PRETRAINING,
+    VARIANTS,
+    Evaluation,
+    Variant,
+    find,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """One training: a cell of the grid (or the pretraining before it), a seed, and the settings."""
+    """One training: a variant on a network with an augmentation, a seed, and the settings.
+
+    An evaluation of finished trainings is specified in the same way, with its name as the variant. Raises `UsageError`,
+    naming the field, the value and what is allowed.
+    """
 
     variant: str
     network: str
@@ -36,23 +37,31 @@ class TrainingSpec:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        require_allowed("variant", self.variant, tuple(PHASES), "one of " + ", ".join(PHASES))
+        require_allowed("variant", self.variant, (*VARIANTS, *EVALUATIONS), f"one of {', '.join(VARIANTS)}")
         require_allowed("augmentation", self.augmentation, is_name, f"{', '.join(AUGMENTATIONS)} or a registered name")
         require_allowed("seed", self.seed, lambda value: 0 <= value <= MAX_SEED, f"an integer from 0 to {MAX_SEED}")
 
     @property
+    def kind(self) -> Variant | Evaluation:
+        """The record of the variant or evaluation."""
+        return find(self.variant)
+
+    @property
     def name(self) -> str:
-        """For people: ``fc-erasing-finetune-s0``, and where it is so ``…-clean`` (target), ``…-100labels``,
-        ``…-5000updates`` or ``…-70epochs`` (exactly so many, without patience)."""
+        """The name for people, ``fc-erasing-finetune-s0``.
+
+        Before the seed stand, where they apply, ``clean`` (the autoencoder's target), ``100labels``, ``5000updates``
+        and ``70epochs`` (a fixed number of epochs, without patience).
+        """
         settings, identity = self.settings, self.identity()
-        classifies = "cls" in PHASES[self.variant]
-        told = {
+        classifies = CLASSIFICATION in self.kind.stages
+        additions = {
             "clean": self.augmentation != "none" and identity.get("ae_target") == "clean",
             f"{settings.labels}labels": classifies and settings.labels,
             f"{settings.updates}updates": classifies and settings.updates,
             f"{self.epochs}epochs": identity.get("patience") == 0,
         }
-        return "-".join((*self.cell, *(text for text, applies in told.items() if applies), f"s{self.seed}"))
+        return "-".join((*self.cell, *(text for text, applies in additions.items() if applies), f"s{self.seed}"))
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -61,59 +70,55 @@ class TrainingSpec:
 
     @property
     def seedless(self) -> "TrainingSpec":
-        """What it has in common with the same training of any other seed: the same with seed 0."""
+        """The same specification with seed 0: what trainings of different seeds have in common."""
         return replace(self, seed=0)
 
     @property
-    def phase(self) -> str:
-        """The phase that this training itself runs: ``ae`` or ``cls``."""
-        return "ae" if self.variant == "pretrain" else "cls"
+    def stage(self) -> str:
+        """The stage that this training runs itself: ``pretraining`` or ``classification``."""
+        return self.kind.stage
 
     @property
     def epochs(self) -> int:
         """The largest number of epochs that this training runs."""
-        return self.settings.ae_epochs if self.phase == "ae" else self.settings.cls_epochs
+        return self.settings.ae_epochs if self.stage == PRETRAINING else self.settings.cls_epochs
 
     @property
-    def pretraining(self) -> "TrainingSpec | None":
-        """The training whose encoder this one starts from; none for what starts from random weights."""
-        needs_it = self.variant not in EVALUATIONS and PHASES[self.variant] == {"ae", "cls"}
-        return replace(self, variant="pretrain") if needs_it else None
+    def trains_by_updates(self) -> bool:
+        """Whether this training takes a fixed number of steps instead of epochs."""
+        return self.stage == CLASSIFICATION and self.settings.updates > 0
 
     @property
     def sources(self) -> "dict[str, TrainingSpec]":
-        """The trainings whose weights this one needs, by name; ``other`` is the next seed's training from scratch."""
-        if self.variant == "robustness":
-            return {variant: replace(self, variant=variant) for variant in CLASSIFIERS}
-        if self.variant == "similarity":
-            own = {variant: replace(self, variant=variant) for variant in ("pretrain", "finetune", "scratch")}
-            return own | {"other": replace(self, variant="scratch", seed=self.seed + 1)}
-        return {} if self.pretraining is None else {"pretrain": self.pretraining}
+        """The trainings whose weights this one needs, by the names of `variants.Source`."""
+        return {
+            source.name: replace(self, variant=source.variant, seed=self.seed + source.seed_offset)
+            for source in self.kind.sources
+        }
 
     def identity(self) -> dict[str, Any]:
         """Exactly the fields that the result depends on, flat, by the names of their options."""
-        parts = {"all"} | PHASES[self.variant] | ({"erasing"} if self.augmentation == "erasing" else set())
+        parts = {"all", f"augmentation:{self.augmentation}", *self.kind.stages}
         cell = {name: getattr(self, name) for name in ("variant", "network", "augmentation", "seed")}
-        shared = {
-            one.name: getattr(self.settings, one.name)
-            for one in fields(Settings)
-            if one.metadata["part"] in parts and not self._says_nothing(one)
+        settings = {
+            option.name: getattr(self.settings, option.name)
+            for option in fields(Settings)
+            if option.metadata["part"] in parts and self._matters(option)
         }
-        return cell | shared
+        return cell | settings
 
-    def _says_nothing(self, one: Field[Any]) -> bool:
-        """Whether the result does not depend on this setting because of what others are."""
-        if one.metadata["silent"] and getattr(self.settings, one.name) == one.default:
+    def _matters(self, option: Field[Any]) -> bool:
+        """Whether the result depends on a setting of its parts, given the values of the settings."""
+        if option.metadata["silent"] and getattr(self.settings, option.name) == option.default:
+            return False
+        if not self.trains_by_updates:
             return True
-        by_updates = self.phase == "cls" and self.settings.updates > 0
-        return by_updates and (
-            one.name == "cls_epochs" or (one.name == "patience" and "ae" not in PHASES[self.variant])
-        )
+        return option.name != "cls_epochs" and (option.name != "patience" or PRETRAINING in self.kind.stages)
 
     def key(self, dataset_digest: str, definitions: Mapping[str, str]) -> str:
         """SHA-256, in hexadecimal, of the identity, the dataset's digest and the schema number.
 
-        `definitions` are digests of what a user registered under a name used here ({} for what is built in).
+        `definitions` are the digests of what plugins registered under names used here ({} for what is built in).
         """
         return identity_key(self.identity(), dataset_digest, definitions)
 
@@ -125,18 +130,22 @@ def grid_specs(
     settings: Settings,
     further: tuple[str, ...] = (),
 ) -> tuple[TrainingSpec, ...]:
-    """Every training of a grid, pretrainings included, in the order of the table; last those of plugins' variants.
+    """All trainings of a grid, pretrainings included, in the order of the table.
 
-    Raises `UsageError` for a `further` variant that is no plugin's.
+    `further` are variants of plugins. Raises `UsageError` where one is built in.
     """
-    for name in BUILT_IN_VARIANTS.intersection(further):
-        raise UsageError(f"variant={name!r} is no plugin's: the grid has {', '.join(VARIANTS)}, studies the others")
+    for name in further:
+        if name in EVALUATIONS or VARIANTS.is_built_in(name):
+            raise UsageError(
+                f"variant={name!r} is built in, not from a plugin: a grid trains {', '.join(GRID_VARIANTS)}; "
+                "studies train the others"
+            )
     return tuple(
         TrainingSpec(variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings)
         for network in networks
         for augmentation in augmentations
         for seed in seeds
-        for variant in (*VARIANTS, *further)
+        for variant in (*GRID_VARIANTS, *further)
     )
 
 
@@ -153,25 +162,25 @@ def identity_key(identity: Mapping[str, Any], dataset_digest: str, definitions: 
 
 
 def grid_key(keys: tuple[str, ...], study: str | None = None) -> str:
-    """SHA-256, in hexadecimal, that identifies a grid by the keys of its trainings, whatever their order.
+    """SHA-256, in hexadecimal, of the keys of a grid's trainings, whatever their order.
 
-    Or a study, by its name and the keys of the grid's trainings that it builds on.
+    A study is identified by its name and the keys of the grid's trainings that it builds on.
     """
     return _sha256({"grid": sorted(keys)} | ({"study": study} if study else {}))
 
 
 def grid_options(specs: Sequence[TrainingSpec]) -> dict[str, Any]:
-    """The options that make this grid, by name: networks, augmentations and seeds as one text each, and settings."""
+    """The options that give these trainings, by name: networks, augmentations and seeds as text, and all settings."""
     cells = {
         "network": ",".join(dict.fromkeys(spec.network for spec in specs)),
         "augmentation": ",".join(dict.fromkeys(spec.augmentation for spec in specs)),
         "seeds": format_seeds(sorted({spec.seed for spec in specs})),
     }
-    return cells | {one.name: getattr(specs[0].settings, one.name) for one in fields(Settings)}
+    return cells | {option.name: getattr(specs[0].settings, option.name) for option in fields(Settings)}
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: keys sorted, no spaces, floats by their shortest exact form."""
+    """JSON with sorted keys, no spaces, and floats in their shortest exact form: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

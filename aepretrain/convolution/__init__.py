@@ -5,6 +5,6 @@ compute for each byte moved. With the images innermost, every loop runs along me
 convolutional network takes half the time (benchmarks/NOTES.md).
 """
 
-from aepretrain.convolution.layers import convolve, convolve_pool_relu, convolve_transposed
+from aepretrain.convolution.layers import convolve, convolve_pool_relu, convolve_transposed, run_layers
 
-__all__ = ["convolve", "convolve_pool_relu", "convolve_transposed"]
+__all__ = ["convolve", "convolve_pool_relu", "convolve_transposed", "run_layers"]

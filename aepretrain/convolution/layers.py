@@ -16,6 +16,30 @@ from torch import Tensor, nn
 from aepretrain.convolution import loops
 
 
+def run_layers(layers: nn.Sequential, maps_NCHW: Tensor) -> Tensor:
+    """The output of convolutional layers, [N, O, H', W'], computed by the loops.
+
+    Where ReLU and 2×2 max-pooling follow a convolution, the pooling comes first. The function is the same, because the
+    larger of two numbers stays the larger when both are cut at zero, and ReLU then sees a quarter of the elements.
+    Raises `TypeError` for a layer that is not a convolution, a transposed convolution, ReLU or that pooling.
+    """
+    maps_CHWN = maps_NCHW.permute(1, 2, 3, 0)
+    waiting = list(layers)
+    while waiting:
+        layer = waiting.pop(0)
+        if isinstance(layer, nn.Conv2d) and [type(following) for following in waiting[:2]] == [nn.ReLU, nn.MaxPool2d]:
+            maps_CHWN, waiting = convolve_pool_relu(maps_CHWN, layer), waiting[2:]
+        elif isinstance(layer, nn.Conv2d):
+            maps_CHWN = convolve(maps_CHWN, layer)
+        elif isinstance(layer, nn.ConvTranspose2d):
+            maps_CHWN = convolve_transposed(maps_CHWN, layer)
+        elif isinstance(layer, nn.ReLU):
+            maps_CHWN = layer(maps_CHWN)
+        else:
+            raise TypeError(f"the loops do not compute {type(layer).__name__}")
+    return maps_CHWN.permute(3, 0, 1, 2)
+
+
 def convolve(maps_CHWN: Tensor, layer: nn.Conv2d) -> Tensor:
     """What the layer makes of the maps, [O, H', W', N]; its stride is 1, its kernel and padding are square."""
     return _convolve(maps_CHWN, layer, pooled=False)

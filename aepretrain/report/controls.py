@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from aepretrain import figures
-from aepretrain.config import PROBES
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired
 from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.query import PROBE_NAMES, Found, difference_of, num_at_limit, score_of, values_of
 from aepretrain.report.table import Table
+from aepretrain.variants import PROBES
 
 CONTROLS_TEXT = (
     "The first table holds the frozen column against the same head without the autoencoder: on the network's encoder "

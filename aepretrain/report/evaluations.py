@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
-from aepretrain.config import CLASSIFIERS
 from aepretrain.report.grid import Experiment, Score, title
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed
@@ -13,6 +12,7 @@ from aepretrain.report.panel import Panel, Picture, not_run
 from aepretrain.report.query import Found, values_of
 from aepretrain.report.table import Table
 from aepretrain.stats import Estimate
+from aepretrain.variants import CLASSIFIERS
 
 ROBUSTNESS_TEXT = (
     "The classifiers of the grid on test images of which a rectangle is erased (made black), the same for every "

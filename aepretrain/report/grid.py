@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from aepretrain.config import AUGMENTATIONS, CLASSIFIERS, NETWORKS, VARIED_BY_STUDIES, Settings, is_classifier
+from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIED_BY_STUDIES, Settings
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
 from aepretrain.report.pairs import BySeed
+from aepretrain.variants import CLASSIFIERS, is_in_table
 
 Experiment = tuple[str, str]
 """Network and augmentation."""
@@ -144,7 +145,7 @@ def build_grid(records: Iterable[Record]) -> Grid:
 
     Raises `Failure` where there is none, and `UsageError` where settings differ.
     """
-    classifiers = [record for record in records if is_classifier(record.cell[2])]
+    classifiers = [record for record in records if is_in_table(record.cell[2])]
     if not classifiers:
         raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
     found = _values(classifiers)

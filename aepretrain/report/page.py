@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import jinja2
 
-from aepretrain.config import CLASSIFIERS
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, Plan
 from aepretrain.report.answer_tables import answer_tables, grid_tables
@@ -18,6 +17,7 @@ from aepretrain.report.provenance import made_panel
 from aepretrain.report.query import Found
 from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
 from aepretrain.report.wording import reproduction_sentence, sentences
+from aepretrain.variants import CLASSIFIERS
 
 TITLE = "Does pretraining an autoencoder help classification?"
 SHOWN_TEXT = (

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from aepretrain import tracking
-from aepretrain.config import CLASSIFIERS, Execution, TrainingSpec, canonical_json, grid_key, grid_options
+from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key, grid_options
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, Listener, Work, make_work, present
@@ -13,6 +13,7 @@ from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
 from aepretrain.stopping import whole
+from aepretrain.variants import CLASSIFIERS
 
 Finished = Mapping[TrainingSpec, Record]
 """Finished trainings by what was asked for."""

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from aepretrain import figures, tracking, training
-from aepretrain.config import CLASSIFIERS, EVALUATIONS, Execution, TrainingSpec
+from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.records import PREDICTIONS, EpochResult, Predictions, Record
 from aepretrain.runner.snapshots import SnapshotFiles
 from aepretrain.stopping import whole
+from aepretrain.variants import CLASSIFIERS, EVALUATIONS
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
     Plugins have been loaded (`load_plugins`). Raises `UsageError`.
     """
     training.resolve_device(execution.device)
-    for one in {(*spec.cell, spec.settings.dataset): spec for spec in specs}.values():
-        training.training_key(one, "")
+    for spec in {(*spec.cell, spec.settings.dataset): spec for spec in specs}.values():
+        training.check(spec)
 
 
 def run_single(

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from aepretrain.config import CLASSIFIERS, VARIANTS
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
 from aepretrain.redaction import redact
 from aepretrain.tracking import Store
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 
 def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> Record:
@@ -29,7 +29,7 @@ def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> 
 def choose_encoder(store: Store, run_id: str | None, dataset: str | None) -> Record:
     """The training of a run, be it a pretraining or a classifier; without one what `choose_classifier` chooses."""
     if run_id is not None:
-        return _usable(store.record(run_id), VARIANTS)
+        return _usable(store.record(run_id), GRID_VARIANTS)
     return choose_classifier(store, None, dataset)
 
 

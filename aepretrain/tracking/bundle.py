@@ -17,10 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from aepretrain.config import AUGMENTATIONS, BUILT_IN_VARIANTS, DATASETS, NETWORKS, PHASES, SCHEMA, identity_key
+from aepretrain.config import AUGMENTATIONS, DATASETS, NETWORKS, SCHEMA, identity_key
 from aepretrain.errors import Failure
 from aepretrain.records import EPOCH_METRICS, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.tracking.tables import read_rows
+from aepretrain.variants import EVALUATIONS, VARIANTS
 
 RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
 SUMS = "SHA256SUMS"
@@ -135,7 +136,7 @@ def read_bundle(folder: Path) -> Bundle:
         for name in (RECORDS, HISTORIES, ARTIFACTS):
             if listed[name] != digest_of(folder / name):
                 raise ValueError(f"{name} is not what {SUMS} says")
-        order = {variant: place for place, variant in enumerate(PHASES)}  # a plugin's, if unknown, comes last
+        order = {variant: place for place, variant in enumerate((*VARIANTS, *EVALUATIONS))}
         rows = sorted(
             read_rows(folder / RECORDS, FIXED, others=pa.float64()),
             key=lambda row: order.get(row["variant"], len(order)),
@@ -177,7 +178,11 @@ def _check(training: Training) -> None:
             raise ValueError(f"training {record.key[:12]} has epochs without their {name}, or with several")
     current = record.tags["schema"] == str(SCHEMA)
     network, augmentation, variant = record.cell
-    built_in = network in NETWORKS and augmentation in AUGMENTATIONS and variant in BUILT_IN_VARIANTS
+    built_in = (
+        network in NETWORKS
+        and augmentation in AUGMENTATIONS
+        and (VARIANTS.is_built_in(variant) or variant in EVALUATIONS)
+    )
     if current and built_in and record.identity["dataset"] in DATASETS:  # else a plugin's source is part of the key
         expected = identity_key(record.identity, record.tags["dataset_digest"], {})
         if record.key != expected:

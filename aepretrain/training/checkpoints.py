@@ -14,6 +14,7 @@ from aepretrain.config import Settings, TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.networks import Classifier, Network, build, load_part
 from aepretrain.training.batches import normalize
+from aepretrain.variants import VARIANTS
 
 ORDINARY = (torch.strided, "cpu")
 """Layout and device of a tensor that holds all its values here."""
@@ -48,7 +49,7 @@ def _is_named_weight(named: tuple[object, object]) -> bool:
 def scoring_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Module:
     """The trained classifier as users call it: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, K]."""
     network = build(spec.network, spec.seed)
-    head = network.head_name(spec.variant)
+    head = network.head_name(VARIANTS.look_up(spec.variant))
     load_part(network, "encoder", weights)
     load_part(network, head, weights)
     return _Scorer(Classifier(network, head, frozen=False), spec.settings).eval()

@@ -1,37 +1,33 @@
-"""What a trained network is worth: final figures and evidence at its best weights.
+"""Evaluation of a trained network: final figures and evidence at its best weights.
 
 Shapes: N images, M of a seed, B batch, H rows, W columns, K classes.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain import metrics
 from aepretrain.config import TrainingSpec
 from aepretrain.data import NUM_CLASSES, PIXEL_SCALES
 from aepretrain.engine import evaluate
-from aepretrain.networks import Classifier, Network, Reconstructor
+from aepretrain.networks import Classifier, Network
+from aepretrain.objectives import OBJECTIVES, Objective
 from aepretrain.records import Predictions, Reconstructions
-from aepretrain.training.batches import Images, augmenting
-
-AE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": functional.mse_loss,
-    "bce": functional.binary_cross_entropy_with_logits,
-}
+from aepretrain.training.batches import Images, augmentation_draws
+from aepretrain.variants import VARIANTS
 
 
-def judge_classifier(
+def evaluate_classifier(
     spec: TrainingSpec, network: Network, validation: Images, test: Images
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Final figures and evidence at the best weights."""
-    model = Classifier(network, network.head_name(spec.variant), frozen=True).eval()
+    model = Classifier(network, network.head_name(VARIANTS.look_up(spec.variant)), frozen=True).eval()
     figures: dict[str, float] = {}
     for name, images in (("best_val", validation), ("test", test)):
         logits_NK, labels_N = evaluate(model, images.examples("label"))
@@ -60,41 +56,44 @@ def _predictions(log_probs_NK: Tensor, labels_N: Tensor) -> Predictions:
         )
 
 
-def judge_reconstruction(
+def evaluate_pretraining(
     spec: TrainingSpec, network: Network, validation: Images, test: Images
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The loss on clean test images at the best weights, and a few validation images with their reconstructions."""
-    model = Reconstructor(network).eval()
-    outputs_N1HW, targets_N1HW = evaluate(model, test.examples("clean"))
-    figures = {"test_loss": AE_LOSSES[spec.settings.ae_loss](outputs_N1HW, targets_N1HW).item()}
-    return figures, {"reconstructions": _reconstruct(spec, model, validation)}
+    """The loss on clean test images, and a few validation images with what the model makes of them."""
+    objective = OBJECTIVES.look_up(spec.settings.objective)(spec.settings)
+    model = objective.model(network).eval()
+    outputs, targets_N1HW = evaluate(model, test.examples("clean"))
+    figures = {"test_loss": objective.loss(outputs, targets_N1HW).item()}
+    return figures, {"reconstructions": _reconstruct(spec, objective, model, validation)}
 
 
 @torch.no_grad()
-def _reconstruct(spec: TrainingSpec, model: Reconstructor, validation: Images) -> Reconstructions:
+def _reconstruct(
+    spec: TrainingSpec, objective: Objective, model: nn.Module, validation: Images
+) -> Reconstructions | None:
     """The first validation image of each class, augmented where the training augments, and what comes back."""
     labels_M = validation.labels_N[validation.rows_SM[0]]
     firsts = [int(index_N[0]) for k in range(NUM_CLASSES) if len(index_N := (labels_M == k).nonzero())]
     chosen = replace(validation, rows_SM=validation.rows_SM[:, firsts])
-    all_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
-    draw = augmenting([spec], chosen, "figure erasing")
+    index_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
+    draws = augmentation_draws([spec], chosen, "figure erasing")
     original_B1HW, seen_B1HW = (
-        chosen.examples("input", drawn).at_epoch(0, [0])(all_1B)[0].squeeze(0) for drawn in (None, draw)
+        chosen.examples("input", draw_at).at_epoch(0, [0])(index_1B)[0].squeeze(0) for draw_at in (None, draws)
     )
-    outputs_B1HW = model(seen_B1HW)
-    if spec.settings.ae_loss == "bce":
-        outputs_B1HW = outputs_B1HW.sigmoid()
-    mean, deviation = PIXEL_SCALES[spec.settings.normalize]
+    shown_B1HW = objective.pixels(model(seen_B1HW))
+    if shown_B1HW is None:
+        return None
+    mean, std = PIXEL_SCALES[spec.settings.normalize]
     return Reconstructions(
         *(
-            (images_B1HW.squeeze(1) * deviation + mean).clamp(0, 1).cpu().numpy()
-            for images_B1HW in (original_B1HW, seen_B1HW, outputs_B1HW)
+            (images_B1HW.squeeze(1) * std + mean).clamp(0, 1).cpu().numpy()
+            for images_B1HW in (original_B1HW, seen_B1HW, shown_B1HW)
         )
     )
 
 
 def class_counts(**parts: Images) -> dict[str, NDArray[np.int64]]:
-    """How many images of each class a seed's named parts hold, [K] each."""
+    """The number of images of each class in the named parts of a seed's split, [K] each."""
     return {
         name: torch.bincount(images.labels_N[images.rows_SM[0]].cpu(), minlength=NUM_CLASSES).numpy()
         for name, images in parts.items()

@@ -1,36 +1,41 @@
-"""The variants as calls of the one training loop.
+"""From a specification to its outcome: build networks, load weights, train, evaluate on the test images.
 
 Shapes: S seeds of a stack, N images, M of a seed, D features, C components.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aepretrain.analysis import principal_components
 from aepretrain.augment import AUGMENTATIONS
-from aepretrain.config import EVALUATIONS, TrainingSpec
+from aepretrain.config import TrainingSpec
 from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, labelled, split
 from aepretrain.engine import Snapshots, Trained, set_weights, train
 from aepretrain.errors import Failure
 from aepretrain.networks import NETWORKS, Network, build, build_probe, load_part, part_weights
-from aepretrain.records import EpochResult, Evidence
-from aepretrain.registry import definitions
+from aepretrain.objectives import OBJECTIVES
+from aepretrain.records import CodeMaps, EpochResult, Evidence
+from aepretrain.registry import Registry, definitions
 from aepretrain.training.batches import Images, normalize
-from aepretrain.training.comparisons import Weights, evaluate_all
-from aepretrain.training.custom import VARIANTS
-from aepretrain.training.evaluation import class_counts, judge_classifier, judge_reconstruction
-from aepretrain.training.tasks import classification_task, patience_of, reconstruction_task
+from aepretrain.training.evaluation import class_counts, evaluate_classifier, evaluate_pretraining
+from aepretrain.training.robustness import measure_robustness
+from aepretrain.training.similarity import measure_similarity
+from aepretrain.training.tasks import learned_modules, make_task, patience_of
+from aepretrain.variants import CLASSIFICATION, EVALUATIONS, PRETRAINING, VARIANTS, Variant
 
+Weights = Mapping[str, Tensor]
 SnapshotsOf = Callable[[Sequence[TrainingSpec]], Snapshots]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: its final figures, its evidence, and the weights that it learned or used, on the CPU."""
+    """What a training gives: final figures, evidence, and the weights that it learned or used, on the CPU."""
 
     metrics: Mapping[str, float]
     evidence: Evidence
@@ -38,18 +43,36 @@ class Outcome:
     warning: str | None
 
 
-def training_key(spec: TrainingSpec, dataset_digest: str) -> str:
-    """The key of a training (`TrainingSpec.key`), with the digests of all in it that plugins registered.
+Measure = Callable[
+    [TrainingSpec, Mapping[str, Weights], Dataset, torch.device], tuple[dict[str, float], CodeMaps | None]
+]
+"""From an evaluation's specification and the weights of its sources, its figures by name, and maps of codes."""
 
-    Raises `UsageError` for a network, dataset, augmentation or variant that is not known.
+MEASURES: Mapping[str, Measure] = {"robustness": measure_robustness, "similarity": measure_similarity}
+
+
+def training_key(spec: TrainingSpec, dataset_digest: str) -> str:
+    """The key of a training (`TrainingSpec.key`), with the digests of all that plugins registered of it.
+
+    Raises `UsageError` for an unknown network, dataset, augmentation, objective or variant.
     """
-    used = (
+    used: list[tuple[Registry[Any], str]] = [
         (NETWORKS, spec.network),
         (DATASETS, spec.settings.dataset),
         (AUGMENTATIONS, spec.augmentation),
-        (VARIANTS, spec.variant),
-    )
+    ]
+    if PRETRAINING in spec.kind.stages:
+        used.append((OBJECTIVES, spec.settings.objective))
+    if spec.variant not in EVALUATIONS:
+        used.append((VARIANTS, spec.variant))
     return spec.key(dataset_digest, definitions(used))
+
+
+def check(spec: TrainingSpec) -> None:
+    """Find out before a run is opened whether a training can be built. Raises `UsageError` where it cannot."""
+    training_key(spec, "")
+    if isinstance(spec.kind, Variant) and callable(spec.kind.learns):
+        learned_modules(spec.kind, build(spec.network, spec.seed))
 
 
 def run(
@@ -60,16 +83,15 @@ def run(
     on_epoch: Callable[[int, EpochResult], None],
     snapshots: SnapshotsOf | None = None,
 ) -> list[Outcome | Failure]:
-    """Train a stack of specs that differ only in their seeds, then evaluate each once at its best weights.
+    """Train a stack of specifications that differ only in their seeds, and evaluate each once at its best weights.
 
-    `sources` holds for each the weights that it needs, by the names of `TrainingSpec.sources`.
-    `on_epoch` gets each epoch's numbers with the place of their spec. `snapshots` says where the state of a stack's
-    training is kept; it goes on from what is there. What fails, fails alone. Where the device's
-    memory does not hold the stack, its halves are trained one after the other. Raises `Failure` where pretrained
-    weights do not fit.
+    `sources` holds for each the weights that it needs, by the names of `TrainingSpec.sources`. `on_epoch` gets each
+    epoch's numbers with the place of their specification. `snapshots` keeps the state of a stack's training, which
+    resumes from it. The failure of one seed leaves the others as they are. Where the stack does not fit into the
+    device's memory, its halves are trained one after the other. Raises `Failure` where pretrained weights do not fit.
     """
     if specs[0].variant in EVALUATIONS:
-        return [_look(spec, given, dataset, device) for spec, given in zip(specs, sources, strict=True)]
+        return [_measure(spec, weights, dataset, device) for spec, weights in zip(specs, sources, strict=True)]
     try:
         return _run(specs, dataset, device, sources, on_epoch, snapshots)
     except torch.OutOfMemoryError:
@@ -84,13 +106,15 @@ def run(
     return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch, snapshots)
 
 
-def _look(
+def _measure(
     spec: TrainingSpec, sources: Mapping[str, Weights], dataset: Dataset, device: torch.device
 ) -> Outcome | Failure:
-    found = evaluate_all(spec, sources, dataset, device)
-    if isinstance(found, Failure):
-        return found
-    figures, maps = found
+    started_s = time.perf_counter()
+    try:
+        figures, maps = MEASURES[spec.variant](spec, sources, dataset, device)
+    except Failure as failure:
+        return failure
+    figures["training_s"] = time.perf_counter() - started_s
     return Outcome(figures, Evidence(history=(), code_maps=maps), {}, None)
 
 
@@ -105,17 +129,16 @@ def _run(
     settings = specs[0].settings
     halves = [split(dataset, settings.split, spec.seed) for spec in specs]
     networks = [_network(spec, dataset.images_NHW[half.train_N]) for spec, half in zip(specs, halves, strict=True)]
-    for network, given in zip(networks, sources, strict=True):
-        if "pretrain" in given:
-            load_part(network, "encoder", given["pretrain"])
+    for network, weights in zip(networks, sources, strict=True):
+        if "pretrain" in weights:
+            load_part(network, "encoder", weights["pretrain"])
         network.to(device)
-    if settings.labels and specs[0].phase == "cls":
+    if settings.labels and specs[0].stage == CLASSIFICATION:
         halves = [labelled(dataset, half, settings.labels, spec.seed) for spec, half in zip(specs, halves, strict=True)]
     training, validation = (
         Images.on_device(dataset.images_NHW, dataset.labels_N, rows, settings, device)
         for rows in ([half.train_N for half in halves], [half.validation_N for half in halves])
     )
-    make_task = reconstruction_task if specs[0].variant == "pretrain" else classification_task
     task = make_task(specs, networks, training, validation)
     results = train(task, on_epoch, snapshots(specs) if snapshots else None)
     test_rows = torch.arange(len(dataset.test_labels_N))
@@ -135,25 +158,26 @@ def _run(
 
 
 def _network(spec: TrainingSpec, training_MHW: Tensor) -> Network:
-    """The network of a training before it learns; of pixels and principal components one that has them for a code."""
-    network = build(spec.network, spec.seed)
-    if spec.variant == "pixels":
+    """The network of a training before it learns, with the encoder that its variant starts from."""
+    encoder = VARIANTS.look_up(spec.variant).encoder
+    if encoder == "pixels":
         return build_probe(None, spec.seed)
-    if spec.variant == "pca":
-        pixels_MD = normalize(training_MHW.float().div(255), spec.settings).flatten(1)
-        code_size = network.eval().encode(torch.zeros(1, 1, *IMAGE_SIZE)).shape[1]
-        return build_probe(_onto_components(pixels_MD, code_size), spec.seed)
-    return network
+    network = build(spec.network, spec.seed)
+    if encoder != "components":
+        return network
+    pixels_MD = normalize(training_MHW.float().div(255), spec.settings).flatten(1)
+    code_size = network.eval().encode(torch.zeros(1, 1, *IMAGE_SIZE)).shape[1]
+    return build_probe(_onto_components(pixels_MD, code_size), spec.seed)
 
 
 @torch.no_grad()
 def _onto_components(pixels_MD: Tensor, num: int) -> nn.Linear:
     """The map of pixels to their coordinates along the first principal components."""
-    found = principal_components(pixels_MD.numpy(), num)
-    directions_CD = torch.from_numpy(found.directions_CD)
+    components = principal_components(pixels_MD.numpy(), num)
+    directions_CD = torch.from_numpy(components.directions_CD)
     linear_map = nn.Linear(pixels_MD.shape[1], num)
     linear_map.weight.copy_(directions_CD)
-    linear_map.bias.copy_(-directions_CD @ torch.from_numpy(found.mean_D))
+    linear_map.bias.copy_(-directions_CD @ torch.from_numpy(components.mean_D))
     return linear_map
 
 
@@ -166,22 +190,22 @@ def _conclude(
     validation: Images,
     test: Images,
 ) -> Outcome | Failure:
-    """What remains of one training: figures and evidence at its best weights, and those weights.
+    """The outcome of one training: figures and evidence at its best weights, and those weights.
 
-    It fails where a figure is not finite: what weights that grew without end give may still be finite for validation.
-    A classifier without patience had a number of steps fixed beforehand, so what it ends with is a result too.
+    A `Failure` where a figure is not finite, which may happen on test images alone. A classifier without patience has a
+    fixed length, so its figures at the last weights are recorded too.
     """
-    if spec.variant == "pretrain":
-        figures, shown = judge_reconstruction(spec, network, validation, test)
+    if spec.stage == PRETRAINING:
+        figures, shown = evaluate_pretraining(spec, network, validation, test)
         shown["class_counts"] = class_counts(training=training, validation=validation)
         parts = ("encoder", "decoder")
     else:
-        figures, shown = judge_classifier(spec, network, validation, test)
-        parts = ("encoder", network.head_name(spec.variant))
+        figures, shown = evaluate_classifier(spec, network, validation, test)
+        parts = ("encoder", network.head_name(VARIANTS.look_up(spec.variant)))
     weights = part_weights(network, *parts)
-    if spec.phase == "cls" and patience_of(spec) == 0:
+    if spec.stage == CLASSIFICATION and patience_of(spec) == 0:
         set_weights(model, trained.last_weights)
-        last, _ = judge_classifier(spec, network, validation, test)
+        last, _ = evaluate_classifier(spec, network, validation, test)
         figures |= {f"last_{name}": last[name] for name in ("test_accuracy", "test_macro_f1", "test_loss")}
         figures["num_labels"] = training.rows_SM.shape[1]
     odd = ", ".join(name for name, value in figures.items() if not math.isfinite(value))
@@ -205,6 +229,6 @@ def _history_figures(trained: Trained) -> dict[str, float]:
 
 
 def _warning(spec: TrainingSpec, trained: Trained) -> str | None:
-    if trained.best_epoch < spec.epochs or (spec.phase == "cls" and spec.settings.updates):
+    if trained.best_epoch < spec.epochs or spec.trains_by_updates:
         return None
     return f"the best epoch is the last one ({spec.epochs}): with more epochs the validation loss may fall further"

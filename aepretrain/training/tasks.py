@@ -1,4 +1,4 @@
-"""What the engine is asked to do for a variant: models, examples, loss and phase.
+"""From specifications to the engine's task: models, examples, loss and hyperparameters.
 
 Shapes: S seeds of a stack, M images of a seed, B batch, P = S·B items of all seeds' batches, D code features.
 """
@@ -11,29 +11,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.config import FROZEN, TrainingSpec
+from aepretrain.config import TrainingSpec
 from aepretrain.engine import Examples, Phase, Select, Task, evaluate
-from aepretrain.networks import Classifier, Network, Reconstructor
-from aepretrain.training.batches import Images, augmenting
-from aepretrain.training.custom import VARIANTS, set_learned
-from aepretrain.training.evaluation import AE_LOSSES
+from aepretrain.networks import Classifier, Network
+from aepretrain.objectives import OBJECTIVES
+from aepretrain.registry import require
+from aepretrain.training.batches import Images, augmentation_draws
+from aepretrain.variants import PRETRAINING, VARIANTS, Variant
 
 UPDATES_BETWEEN_VALIDATIONS = 100
-"""Where training is by updates, it is validated after as many passes as fit into so many, but at least one."""
+"""With a fixed number of updates, validation comes after as many passes as fit into this many, at least one."""
 
 
-def reconstruction_task(
+def make_task(specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images) -> Task:
+    """The task of a stack of trainings that differ only in their seeds. Validation images are never augmented.
+
+    Raises `UsageError` where a plugin's variant names no weights.
+    """
+    make = _pretraining_task if specs[0].stage == PRETRAINING else _classification_task
+    return make(specs, networks, training, validation)
+
+
+def _pretraining_task(
     specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images
 ) -> Task:
-    """Encoders and decoders that learn to give images back; validation images are never augmented."""
-    for network in networks:
-        _learn_only(network, "encoder", "decoder")
     settings = specs[0].settings
+    objective = OBJECTIVES.look_up(settings.objective)(settings)
+    for network in networks:
+        set_learned(network, (network.encoder, network.decoder))
     return Task(
-        models=[Reconstructor(network) for network in networks],
+        models=[objective.model(network) for network in networks],
         seeds=[spec.seed for spec in specs],
-        loss=AE_LOSSES[settings.ae_loss],
-        train=training.examples(settings.ae_target, augmenting(specs, training, "AE erasing")),
+        loss=objective.loss,
+        train=training.examples(objective.target, augmentation_draws(specs, training, "AE erasing")),
         validation=validation.examples("clean"),
         classifies=False,
         order="AE order",
@@ -41,22 +51,17 @@ def reconstruction_task(
     )
 
 
-def classification_task(
+def _classification_task(
     specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images
 ) -> Task:
-    """Heads that learn the labels, with their encoders or on codes of frozen ones."""
-    head = networks[0].head_name(specs[0].variant)
-    frozen = specs[0].variant in FROZEN
-    own = VARIANTS.look_up(specs[0].variant)
+    variant = VARIANTS.look_up(specs[0].variant)
+    frozen, head = variant.trains_head_only, networks[0].head_name(variant)
     for network in networks:
-        if own is None:
-            _learn_only(network, *((head,) if frozen else ("encoder", head)))
-        else:
-            set_learned(own(), network, getattr(network, head))
-    draw = augmenting(specs, training, "classifier erasing")
+        set_learned(network, learned_modules(variant, network))
+    draws = augmentation_draws(specs, training, "classifier erasing")
     models: list[nn.Module] = [Classifier(network, head, frozen=frozen) for network in networks]
-    train_examples, validation_examples = training.examples("label", draw), validation.examples("label")
-    if frozen and draw is None:  # the codes never change, so they are computed once
+    train_examples, validation_examples = training.examples("label", draws), validation.examples("label")
+    if frozen and draws is None:  # the codes never change, so they are computed once
         models = [getattr(network, head) for network in networks]
         train_examples, validation_examples = _codes(networks, training), _codes(networks, validation)
     return Task(
@@ -71,11 +76,42 @@ def classification_task(
     )
 
 
+def learned_modules(variant: Variant, network: Network) -> tuple[nn.Module, ...]:
+    """The modules of a network whose weights a classifier learns.
+
+    Raises `UsageError` where a plugin's variant gives something else, or no weights of the encoder or the head.
+    """
+    head = getattr(network, network.head_name(variant))
+    if not callable(variant.learns):
+        parts = {"encoder": network.encoder, "head": head}
+        return tuple(parts[part] for part in variant.learns)
+    modules = tuple(variant.learns(network, head))
+    for module in modules:
+        require(
+            isinstance(module, nn.Module),
+            f"variant {variant.name!r}: learns gives {type(module).__name__}, expected modules",
+        )
+    learned = {id(weight) for module in modules for weight in module.parameters()}
+    require(
+        any(id(weight) in learned for part in (network.encoder, head) for weight in part.parameters()),
+        f"variant {variant.name!r}: learns gives no weights of the encoder or the head",
+    )
+    return modules
+
+
+def set_learned(network: Network, modules: Sequence[nn.Module]) -> None:
+    """Let the weights of these modules learn, and no others of the network."""
+    network.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
+
+
 def _phase(spec: TrainingSpec, training: Images) -> Phase:
     settings, num = spec.settings, training.rows_SM.shape[1]
-    batch_size = min(settings.batch_size, num) if spec.phase == "cls" and settings.labels else settings.batch_size
+    has_few_labels = spec.stage != PRETRAINING and settings.labels > 0
+    batch_size = min(settings.batch_size, num) if has_few_labels else settings.batch_size
     phase = Phase(epochs=spec.epochs, batch_size=batch_size, lr=settings.lr, patience=patience_of(spec))
-    if spec.phase == "ae" or not settings.updates:
+    if not spec.trains_by_updates:
         return phase
     steps = math.ceil(num / batch_size)
     passes = max(1, UPDATES_BETWEEN_VALIDATIONS // steps)
@@ -85,18 +121,12 @@ def _phase(spec: TrainingSpec, training: Images) -> Phase:
 
 
 def patience_of(spec: TrainingSpec) -> int:
-    """A number of updates that is fixed beforehand leaves nothing to patience."""
-    return 0 if spec.phase == "cls" and spec.settings.updates else spec.settings.patience
-
-
-def _learn_only(network: Network, *parts: str) -> None:
-    network.requires_grad_(False)
-    for part in parts:
-        getattr(network, part).requires_grad_(True)
+    """The patience of a training; 0 where its number of updates is fixed."""
+    return 0 if spec.trains_by_updates else spec.settings.patience
 
 
 def _codes(networks: Sequence[Network], images: Images) -> Examples:
-    """Each seed's images as its network's codes, computed here once."""
+    """Each seed's images as the codes of its network, computed once."""
     coded = [evaluate(network.eval().encode, images.of(i).examples("label")) for i, network in enumerate(networks)]
     codes_SMD, labels_SM = (torch.stack(parts) for parts in zip(*coded, strict=True))
     num = labels_SM.shape[1]

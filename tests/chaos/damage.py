@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from aepretrain import runner, tracking
-from aepretrain.config import CLASSIFIERS, Execution, Settings, TrainingSpec
+from aepretrain.config import Execution, Settings, TrainingSpec
+from aepretrain.variants import CLASSIFIERS
 from tests.conftest import Once
 
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)

@@ -11,10 +11,11 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from aepretrain import tracking, training
-from aepretrain.config import CLASSIFIERS, PROBES, VARIANTS, Settings, TrainingSpec, grid_specs
+from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure
 from aepretrain.records import Predictions
+from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS, PROBES
 from tests.commands import aepretrain
 from tests.grids import grid
 
@@ -52,7 +53,7 @@ def test_what_explodes_ends_as_failed_or_with_figures_that_are_right(
             assert "not finite" in result.failures[names[variant]]
     finished = {record.cell[2]: record for record in store.records().values()}
     assert finished.keys() == {variant for variant, run in runs.items() if run.info.status == "FINISHED"}
-    assert len(finished) + len(result.failures) == len(VARIANTS)
+    assert len(finished) + len(result.failures) == len(GRID_VARIANTS)
     done = aepretrain("compare", folder=tmp_path, MLFLOW_TRACKING_URI=store.uri)
     shown = finished.keys() & set(CLASSIFIERS)
     assert done.code == (0 if shown else 1), done.err
@@ -65,7 +66,7 @@ def test_what_explodes_ends_as_failed_or_with_figures_that_are_right(
             content = store.artifact(finished[cell["variant"]], "evidence/predictions.npz")
             found = Predictions.from_bytes(content)
             assert cell["accuracy"] == accuracy_score(found.labels_N, found.predicted_N)
-    print(f"exploding: {options}: finished {sorted(finished)}, failed {sorted(VARIANTS - finished.keys())}")
+    print(f"exploding: {options}: finished {sorted(finished)}, failed {sorted(GRID_VARIANTS - finished.keys())}")
 
 
 def test_weights_that_do_for_validation_but_not_for_the_test_fail(images: Dataset) -> None:

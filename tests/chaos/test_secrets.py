@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from aepretrain import figures, networks, report, tracking
-from aepretrain.config import CLASSIFIERS
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import EpochResult, Record
 from aepretrain.redaction import redact
 from aepretrain.report import Panel
 from aepretrain.stats import Estimate
+from aepretrain.variants import CLASSIFIERS
 from tests.answers import archive
 from tests.chaos.damage import OPTIONS
 from tests.commands import Done, aepretrain
