@@ -1,5 +1,6 @@
-# Sourced by the scripts: makes .venv from requirements.txt, unless it was made from that very file before.
-# With uv where it is on PATH, else with venv and pip, which first bring the pinned uv, four times as fast as pip.
+# Sourced by the scripts. Makes .venv from requirements.txt and installs this checkout into it, so that `import aepretrain`
+# and the command `aepretrain` work from every folder. The install is editable: Python reads the files that stand here.
+# Uses uv where it is on PATH. Else venv and pip install the pinned uv first, which is four times as fast as pip.
 
 find_python() {
   local name
@@ -13,9 +14,15 @@ find_python() {
   return 1
 }
 
+# What .venv depends on. The path is part of it: the programs in .venv/bin have it in their first line.
+made_from() {
+  pwd -P
+  cat environment.sh requirements.txt
+}
+
 make_environment() {
   local python uv
-  python=$(find_python)
+  python=$(find_python) || return
   echo "Making .venv with $("$python" --version); this takes some minutes and 6 GB." >&2
   rm -rf .venv
   if uv=$(command -v uv); then
@@ -27,15 +34,12 @@ make_environment() {
     uv=.venv/bin/uv
   fi
   "$uv" pip install --quiet --python .venv/bin/python -r requirements.txt ||
-    .venv/bin/python -m pip install --quiet --require-hashes -r requirements.txt
-  # The command, from wherever it is called. The package itself is not installed: what runs is what stands here.
-  printf '#!/bin/sh\nPYTHONPATH="%s${PYTHONPATH:+:$PYTHONPATH}" exec "%s/.venv/bin/python" -m aepretrain "$@"\n' \
-    "$PWD" "$PWD" > .venv/bin/aepretrain
-  chmod +x .venv/bin/aepretrain
-  cp requirements.txt .venv/made-from.txt # last, so that a half-made environment is made again
+    .venv/bin/python -m pip install --quiet --require-hashes -r requirements.txt || return
+  "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . || return
+  made_from > .venv/made-from.txt # last, so that a half-made environment is made again
 }
 
-cmp --silent requirements.txt .venv/made-from.txt || make_environment
+made_from | cmp --silent - .venv/made-from.txt || make_environment
 
 # Modules are compiled once, not at every start, which would take three times as long.
 unset PYTHONDONTWRITEBYTECODE

@@ -1,4 +1,4 @@
-"""Images and codes in, maps and likeness out: principal components, CKA, t-SNE.
+"""Principal components, similarity of codes (CKA), and two-dimensional maps (t-SNE).
 
 Shapes: N images, D features, C components.
 """
@@ -19,18 +19,18 @@ class Components:
 
 
 def principal_components(images_ND: NDArray[np.float32], num: int) -> Components:
-    """The `num` directions in which images vary most (scikit-learn's PCA by the covariance matrix; not whitened)."""
+    """The first `num` principal components of images (scikit-learn's PCA, not whitened)."""
     from sklearn.decomposition import PCA
 
-    with np.errstate(invalid="ignore"):  # images that do not vary leave no variance to be explained
-        fitted = PCA(num, svd_solver="covariance_eigh").fit(images_ND)
-    return Components(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+    with np.errstate(invalid="ignore"):  # equal images have no variance to explain
+        pca = PCA(num, svd_solver="covariance_eigh").fit(images_ND)
+    return Components(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))
 
 
 def linear_cka(first_ND: NDArray[np.float32], second_NE: NDArray[np.float32]) -> float:
     """Linear centred kernel alignment of two codes of the same images, from 0 to 1 (Kornblith et al. 2019, section 3).
 
-    By the images' Gram matrices, whose size does not depend on the number of features. 0 where a code is constant.
+    Computed from Gram matrices, whose size does not depend on the number of features. 0 for a constant code.
     """
     first_NN, second_NN = (_centred_gram(codes_ND) for codes_ND in (first_ND, second_NE))
     norms = np.linalg.norm(first_NN) * np.linalg.norm(second_NN)
@@ -44,11 +44,10 @@ def _centred_gram(codes_ND: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def map_of_codes(codes_ND: NDArray[np.float32], random_state: int) -> NDArray[np.float32]:
-    """Codes in two dimensions, neighbours staying neighbours: t-SNE (van der Maaten and Hinton 2008), [N, 2].
+    """A map of codes in two dimensions by t-SNE (van der Maaten and Hinton 2008), [N, 2].
 
-    With scikit-learn's defaults; for few images with a smaller perplexity, which must be less than their number.
-    Distances between groups and their sizes mean nothing. In one thread, as everything in a worker: several would
-    wait for each other.
+    With scikit-learn's defaults, and a smaller perplexity for few images. Neighbours stay neighbours; distances between
+    groups and their sizes mean nothing. One thread, like everything in a worker process.
     """
     from sklearn.manifold import TSNE
 

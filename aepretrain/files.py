@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from aepretrain.errors import Failure, UsageError
 
 
 def is_replaceable(target: Path) -> bool:
-    """Whether there is an ordinary file or nothing; a folder or a device cannot be replaced."""
+    """Whether a path is free or an ordinary file, not a device or a folder."""
     return os.path.isfile(target) or not os.path.exists(target)
 
 
@@ -34,13 +34,12 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A path to write to. When the block ends without an error, that file replaces the target.
+    """A temporary path that replaces the target when the block ends without an error.
 
-    Missing folders are made. Raises `Failure` where the file cannot be written, or the target is not `is_replaceable`:
-    replacing a device would make it a file.
+    Missing folders are made. Raises `Failure` where the target cannot be written or is a device or a folder.
     """
     if not is_replaceable(target):
-        raise Failure(f"nothing can be written to {target}: it is no ordinary file")
+        raise Failure(f"nothing can be written to {target}: it is not an ordinary file")
     partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Predictions in, figures of merit out. Shapes: N images, K classes.
+"""Classification metrics from predictions. Shapes: N images, K classes.
 
 Definitions are those of scikit-learn's `precision_recall_fscore_support` with `zero_division=0`.
 """
@@ -20,7 +20,7 @@ def confusion_matrix(
 
 
 def accuracy(confusion_KK: NDArray[np.int64]) -> float:
-    """The share of images whose class was predicted."""
+    """The share of images that are classified correctly."""
     return float(np.trace(confusion_KK) / confusion_KK.sum())
 
 
@@ -34,10 +34,15 @@ def recall(confusion_KK: NDArray[np.int64]) -> NDArray[np.float64]:
     return _share(np.diag(confusion_KK), confusion_KK.sum(axis=1))
 
 
+def per_class(confusion_KK: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Precision and recall of each class, by their names."""
+    return {"precision": precision(confusion_KK).tolist(), "recall": recall(confusion_KK).tolist()}
+
+
 def macro_f1(confusion_KK: NDArray[np.int64]) -> float:
     """The mean over classes of the harmonic mean of precision and recall.
 
-    A class that is neither among the labels nor among the predictions is left out, as scikit-learn does.
+    A class without labels and predictions is left out, as in scikit-learn.
     """
     support_K = confusion_KK.sum(axis=0) + confusion_KK.sum(axis=1)
     f1_K = _share(2 * np.diag(confusion_KK), support_K)

@@ -1,9 +1,9 @@
-"""The networks: encoder, decoder and two heads each, and the registry to which a user's module can add one.
+"""The networks: an encoder, a decoder and two heads each.
 
 Shapes: N images, C channels, H rows, W columns, D code features, K classes.
 
-To add a network, subclass `Network`, give it the parts named there, and call `register("name", YourNetwork)` in a
-module that the command loads (``--plugin your_module``).
+A plugin adds one with a subclass of `Network` and `register("name", YourNetwork)` in a module that the command loads
+(``--plugin your_module``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ NUM_CLASSES = 10
 
 
 class Network(nn.Module):
-    """An autoencoder whose encoder can be reused under a linear head.
+    """An autoencoder and two linear heads for its encoder.
 
     A subclass sets `encoder`, `decoder` and the modules named by `frozen_head` and `trained_head`, takes images
     [N, 1, 28, 28] and overrides `decode` where the decoder does not give that shape back by itself.
@@ -30,16 +30,16 @@ class Network(nn.Module):
     encoder: nn.Module
     decoder: nn.Module
     frozen_head: str
-    """Attribute name of the head of the frozen variant."""
+    """Attribute name of the head for a frozen encoder."""
     trained_head: str
-    """Attribute name of the head of the fine-tuned variant and of scratch."""
+    """Attribute name of the head that is trained with the encoder."""
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
         """Codes, [N, D]."""
         return self.encode_by_layers(images_NCHW)
 
     def encode_by_layers(self, images_NCHW: Tensor) -> Tensor:
-        """The same, with every layer called in the order of listing: what hooks on layers rely on."""
+        """Codes, [N, D], computed by calling each layer, so that hooks on layers work."""
         codes_ND: Tensor = self.encoder(images_NCHW).flatten(1)
         return codes_ND
 
@@ -124,7 +124,7 @@ class Convolutional(Network):
 
 
 class Probe(Network):
-    """A head on a fixed linear map of the pixels, or on the pixels themselves: what any encoder has to beat."""
+    """A head on a fixed linear map of the pixels, or on the pixels themselves: the baseline of an encoder."""
 
     frozen_head = trained_head = "classifier"
 
@@ -136,12 +136,12 @@ class Probe(Network):
 
 
 def _runs_compiled_loops(inputs: Tensor) -> bool:
-    """Whether the loops of `convolution` take the place of the listed layers: on a CPU, unless a model is exported."""
+    """Whether `convolution` computes the layers: on a CPU, unless the model is being exported."""
     return inputs.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
 def _check_network(network: type[Network]) -> None:
-    """Try a user's network with two images. Raises `UsageError` where a part is missing or a shape is wrong."""
+    """Try a network with two images. Raises `UsageError` where a part is missing or a shape is wrong."""
     require_subclass(network, Network)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         tried = network().eval()
@@ -168,14 +168,14 @@ def _check_network(network: type[Network]) -> None:
 
 NETWORKS: Registry[type[Network]] = Registry("network", {"fc": FullyConnected, "conv": Convolutional}, _check_network)
 register = NETWORKS.register
-"""Make a subclass of `Network` known under a name."""
+"""Add a subclass of `Network` under a name."""
 
 
 def build(name: str, seed: int) -> Network:
-    """The network with initial weights drawn on the CPU for this seed.
+    """A network with initial weights drawn on the CPU for this seed.
 
-    Encoder, decoder and heads have streams of their own, so the encoder is the same tensor whatever is built around
-    it. Both heads start from the same weights. PyTorch's global generator is left as it was.
+    Encoder, decoder and heads have separate random streams, so the encoder is the same in every variant. Both heads
+    start from the same weights. PyTorch's global generator is not changed.
     """
     with _drawing_from(seed, "initial encoder"):
         network = NETWORKS.look_up(name)()
@@ -188,7 +188,7 @@ def build(name: str, seed: int) -> Network:
 
 
 def build_probe(linear_map: nn.Linear | None, seed: int) -> Probe:
-    """A probe whose head has initial weights drawn for this seed; its map, or None for the pixels, stays as given."""
+    """A probe whose head is drawn for this seed, on a linear map, or on the pixels for None."""
     probe = Probe(linear_map)
     _draw_heads(probe, seed)
     return probe
@@ -202,7 +202,7 @@ def _draw_heads(network: Network, seed: int) -> None:
 
 @contextmanager
 def _drawing_from(seed: int, purpose: str) -> Iterator[None]:
-    """PyTorch's own initialisers take no generator, so its global one is lent a state and given it back."""
+    """Seed PyTorch's global generator, which its initialisers use, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, purpose))
         yield
@@ -215,7 +215,7 @@ def _reset(module: nn.Module) -> None:
 
 
 class Classifier(nn.Module):
-    """Images [N, 1, 28, 28] → logits [N, K]: encoder and head. A frozen encoder takes no part in differentiation."""
+    """Encoder and head: images [N, 1, 28, 28] → logits [N, K]. A frozen encoder has no gradients."""
 
     def __init__(self, network: Network, head_name: str, *, frozen: bool) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class Classifier(nn.Module):
         self.frozen = frozen
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Set the training mode; a frozen encoder stays in evaluation mode, so that no statistic in it moves."""
+        """Set the training mode. A frozen encoder stays in evaluation mode, so its statistics do not change."""
         super().train(mode)
         if self.frozen:
             self.network.encoder.eval()
@@ -244,7 +244,7 @@ class Classifier(nn.Module):
 
 
 class Reconstructor(nn.Module):
-    """Images [N, 1, 28, 28] → the same shape: encoder and decoder."""
+    """Encoder and decoder: images [N, 1, 28, 28] → images."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class Reconstructor(nn.Module):
 
 
 def part_weights(network: Network, *parts: str) -> dict[str, Tensor]:
-    """Copies of the weights of the named parts, on the CPU, by their names in the network's state dict."""
+    """Copies of the weights of some parts, on the CPU, by their names in the network's state dict."""
     prefixes = tuple(f"{part}." for part in parts)
     return {
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -266,9 +266,9 @@ def part_weights(network: Network, *parts: str) -> dict[str, Tensor]:
 
 
 def load_part(network: Network, part: str, weights: Mapping[str, Tensor]) -> None:
-    """Give one part of the network the weights stored under its name.
+    """Load the weights of one part of a network.
 
-    Raises `Failure` where a weight is missing, left over, of another shape or type, or not finite.
+    Raises `Failure` where a weight is missing, unknown, of another shape or type, or not finite.
     """
     module = getattr(network, part)
     given = {name.removeprefix(f"{part}."): weight for name, weight in weights.items() if name.startswith(f"{part}.")}
@@ -278,7 +278,7 @@ def load_part(network: Network, part: str, weights: Mapping[str, Tensor]) -> Non
     odd |= {name for name in weights if name.partition(".")[0] not in parts}
     if odd:
         raise Failure(
-            f"the checkpoint does not fit {type(network).__name__}: these weights are on one side only: "
+            f"the checkpoint does not fit {type(network).__name__}: missing or unknown weights: "
             f"{' '.join(', '.join(sorted(odd)).split())[:200]}"
         )
     for name, weight in given.items():

@@ -1,4 +1,4 @@
-"""What remains of a finished training: a flat row and its evidence. Everything after training speaks in these.
+"""Finished trainings as values: a flat record each, and its evidence.
 
 Shapes: N test images, E epochs, K classes.
 """
@@ -30,7 +30,7 @@ class EpochResult:
     images_per_s: float
 
     def metrics(self) -> dict[str, float]:
-        """Everything but the epoch's number, by name; what does not apply is left out."""
+        """The numbers by name, without those that do not apply."""
         return {name: value for name, value in vars(self).items() if name != "epoch" and value is not None}
 
 
@@ -39,13 +39,13 @@ EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name !=
 
 
 def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
-    """An epoch metric's values from the first epoch on, from what a run has logged: step and value each.
+    """The values of an epoch metric from the first epoch on, from pairs of step and value that a run has logged.
 
     Raises `Failure` where an epoch is missing.
     """
     values = dict(numbers)
     if values.keys() != set(range(1, len(values) + 1)):
-        raise Failure(f"run {run_id} has lost an epoch")
+        raise Failure(f"run {run_id} is damaged: an epoch is missing")
     return [values[epoch] for epoch in sorted(values)]
 
 
@@ -53,8 +53,8 @@ def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
 class Record:
     """One finished training.
 
-    `identity` holds the fields of its spec, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …) and
-    `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is where a store keeps its files.
+    `identity` holds the fields of its specification, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …)
+    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is the folder of its files.
     """
 
     run_id: str
@@ -73,31 +73,28 @@ class Record:
 
     @property
     def has_weights(self) -> bool:
-        """Whether its weights are kept; trainings that come from a bundle may be without."""
+        """Whether its weights are stored. A training imported from a bundle may have none."""
         return "weights_sha256" in self.tags
 
     def setting(self, name: str) -> Any:
-        """A field of `Settings` as it is in the identity, where one that is silent has its default.
-
-        None where the training does not depend on it.
-        """
+        """The value of a field of `Settings`; None where the training does not depend on it."""
         (one,) = (one for one in fields(Settings) if one.name == name)
         applies = one.metadata["silent"] and one.metadata["part"] in find_or_assume(self.cell[2]).stages
         return self.identity.get(name, one.default if applies else None)
 
     @property
     def study(self) -> str | None:
-        """The study that it was trained for; None where it belongs to a grid or stands alone."""
+        """The study that it was trained for; None for a grid's or a single training."""
         return self.tags.get("study") or None
 
     @property
     def seed(self) -> int:
-        """The seed of everything that was drawn."""
+        """The seed of all random numbers."""
         return int(self.identity["seed"])
 
     @property
     def spec(self) -> TrainingSpec:
-        """What was trained; settings that it does not depend on have their defaults."""
+        """Its specification. Settings that it does not depend on have their defaults."""
         return self._as_variant(self.cell[2])
 
     def _as_variant(self, variant: str) -> TrainingSpec:
@@ -108,7 +105,7 @@ class Record:
         )
 
     def checked(self) -> "Record":
-        """The record itself. Raises `ValueError` where no finished training leaves such a one."""
+        """The record itself. Raises `ValueError` where it cannot be that of a finished training."""
         network, _, variant = self.cell
         if not network.isidentifier():
             raise ValueError(f"network={network!r} is no name of a network")
@@ -132,11 +129,11 @@ KINDS = {"labels_N": np.uint8, "predicted_N": np.uint8, "nll_label_N": np.float1
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier said of every test image: enough for bootstrap, McNemar, likelihood and calibration.
+    """A classifier's predictions for all test images: enough for bootstrap, McNemar, likelihood and calibration.
 
-    `labels_N` and `predicted_N` are classes (uint8); `nll_label_N` and `nll_predicted_N` are the negative natural
-    logarithms of the probability given to the true and to the predicted class, as float16: the logarithm keeps
-    three significant digits both of a probability near 0 and of the distance from 1.
+    `labels_N` and `predicted_N` are classes (uint8). `nll_label_N` and `nll_predicted_N` are the negative natural
+    logarithms of the probabilities of the true and of the predicted class, as float16. The logarithm keeps three
+    significant digits of a probability near 0, and of the distance from 1.
     """
 
     labels_N: NDArray[np.uint8]
@@ -152,17 +149,12 @@ class Predictions:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
-        """The predictions that `to_bytes` wrote. Reads arrays only, never pickled objects. Raises `Failure`."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                size = sum(part.file_size for part in archive.zip.infolist())
-                if size > MAX_PREDICTIONS_BYTES:
-                    raise ValueError(f"they would unpack to {size:,} bytes")
-                found = {name: archive[name] for name in cls.__dataclass_fields__}
-        except Exception as error:  # noqa: BLE001  # numpy documents no class for what a damaged archive raises
-            raise Failure(f"predictions are damaged: {' '.join(str(error).split())[:200]}") from None
+        """The predictions that `to_bytes` wrote. Reads no pickled objects. Raises `Failure` for damaged data."""
+        found = _arrays(data, cls.__dataclass_fields__, "predictions")
         shape = (found["labels_N"].size,)
-        if any((one.dtype, one.shape) != (KINDS[name], shape) for name, one in found.items()) or shape == (0,):
+        if any((one.dtype, one.shape) != (np.dtype(KINDS[name]), shape) for name, one in found.items()) or shape == (
+            0,
+        ):
             raise Failure("predictions are damaged: they are not one class and one probability for each image")
         if not all((found[name] >= 0).all() for name in ("nll_label_N", "nll_predicted_N")):
             raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
@@ -181,7 +173,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the statistics need of a classifier's predictions: which test images it got right, and its calibration."""
+    """A classifier's test result for the statistics: which images are correct, likelihood and calibration."""
 
     correct_N: NDArray[np.bool_]
     nll: float
@@ -189,10 +181,42 @@ class Outcomes:
     ece: float
     """Expected calibration error with 15 bins (`metrics.expected_calibration_error`)."""
 
+    def to_bytes(self) -> bytes:
+        """A NumPy archive with one bit for each image; about 2 KB for 10,000 images."""
+        buffer = io.BytesIO()
+        num = len(self.correct_N)
+        np.savez(buffer, correct=np.packbits(self.correct_N), num_images=num, nll=self.nll, ece=self.ece)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Outcomes":
+        """The outcomes that `to_bytes` wrote. Never reads pickled objects. Raises `Failure`."""
+        arrays = _arrays(data, ("correct", "num_images", "nll", "ece"), "outcomes")
+        types = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+        number = ("float64", 0)
+        if types != {"correct": ("uint8", 1), "num_images": ("int64", 0), "nll": number, "ece": number}:
+            raise Failure("outcomes are damaged: they are not bits and three numbers")
+        num, nll, ece = int(arrays["num_images"]), float(arrays["nll"]), float(arrays["ece"])
+        if num < 1 or len(arrays["correct"]) != (num + 7) // 8 or not (nll >= 0 and 0 <= ece <= 1):
+            raise Failure(f"outcomes are damaged: {num} images, nll {nll}, ece {ece}")
+        return cls(np.unpackbits(arrays["correct"], count=num).astype(np.bool_), nll, ece)
+
+
+def _arrays(data: bytes, names: Iterable[str], what: str) -> dict[str, NDArray[Any]]:
+    """Arrays of a NumPy archive by name, never pickled objects. Raises `Failure`, which says `what` is damaged."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            size = sum(part.file_size for part in archive.zip.infolist())
+            if size > MAX_PREDICTIONS_BYTES:
+                raise ValueError(f"they would unpack to {size:,} bytes")
+            return {name: archive[name] for name in names}
+    except Exception as error:  # noqa: BLE001  # numpy documents no class for what a damaged archive raises
+        raise Failure(f"{what} are damaged: {' '.join(str(error).split())[:200]}") from None
+
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """A few validation images with what the autoencoder saw and gave back, pixels in [0, 1], [N, 28, 28] each."""
+    """Some validation images, the autoencoder's inputs and its outputs, pixels in [0, 1], [N, 28, 28] each."""
 
     original_NHW: NDArray[np.float32]
     seen_NHW: NDArray[np.float32]
@@ -201,7 +225,7 @@ class Reconstructions:
 
 @dataclass(frozen=True)
 class CodeMaps:
-    """Where images lie in the codes of some encoders, in two dimensions: `places_N2` by encoder, `labels_N` classes."""
+    """Codes of images in two dimensions: `places_N2` by encoder, and the images' classes."""
 
     places_N2: Mapping[str, NDArray[np.float32]]
     labels_N: NDArray[np.uint8]
@@ -209,7 +233,7 @@ class CodeMaps:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a training leaves behind beside its row: the epochs, and what its variant can show."""
+    """What a training gives besides its figures: the epochs, and what applies to its variant."""
 
     history: tuple[EpochResult, ...]
     predictions: Predictions | None = None
@@ -222,21 +246,27 @@ class Evidence:
 PREDICTIONS = "evidence/predictions.npz"
 """Path of the artifact that holds a classifier's `Predictions`."""
 
+OUTCOMES = "evidence/outcomes.npz"
+"""Path of the artifact that holds a classifier's `Outcomes`, where its predictions were not kept."""
+
+PER_CLASS = "evidence/per_class.json"
+"""Path of the artifact that holds a classifier's precision and recall on the test images of each class."""
+
 
 class Archive(Protocol):
-    """Where what finished trainings have left is read from: a tracking store, or a bundle."""
+    """The source of finished trainings' files and curves: a tracking store or a bundle."""
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
 
     def artifact(self, record: Record, path: str) -> bytes:
-        """The content of one of a training's files. Raises `Failure` where it cannot be had."""
+        """The content of a training's file. Raises `Failure` where it cannot be read."""
 
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether a training has this file."""
 
     def outcomes(self, record: Record) -> Outcomes:
-        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
+        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be read."""
 
     def link(self, record: Record) -> str:
-        """Where a run can be looked at, or its id."""
+        """The address of a run, or its id."""

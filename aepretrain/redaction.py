@@ -1,4 +1,4 @@
-"""Keeping credentials out of whatever is printed or stored."""
+"""Removal of credentials from text that is printed or stored."""
 
 import os
 import re
@@ -6,12 +6,12 @@ import re
 HIDDEN = "***"
 
 IN_URL = re.compile(r"(?<=://)\S*(?=@)")
-"""What stands before the last ``@`` of an address: a password may have an unquoted ``@`` or ``/`` in it."""
+"""The part of an address before the last ``@``: a password may contain an unquoted ``@`` or ``/``."""
 
 IN_QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:pass|pwd|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 
 IN_HEADER = re.compile(r"\b(Basic|Bearer) [\w+/=.~-]{4,}")
-"""An authorization header's value, as a server may repeat it."""
+"""The value of an authorization header, which a server may repeat in its answer."""
 
 IN_ENVIRONMENT = (
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN"),
@@ -21,7 +21,7 @@ IN_ENVIRONMENT = (
 
 
 def redact(text: str) -> str:
-    """The text without the credentials of addresses in it, and without those of the environment."""
+    """The text without credentials in addresses and without those in the environment."""
     text = IN_HEADER.sub(rf"\1 {HIDDEN}", IN_QUERY.sub(rf"\1{HIDDEN}", IN_URL.sub(HIDDEN, text)))
     for name in IN_ENVIRONMENT:
         if secret := os.environ.get(name):

@@ -173,7 +173,7 @@ def report(tables: Sequence[tuple[str, list[str], list[list[object]]]], facts: d
 def main() -> None:
     """Measure, write load.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=Path("docs/bundle"))
+    parser.add_argument("--bundle", type=Path, default=Path("evidence"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1000, 6250])
     parser.add_argument("--dask-seeds", type=int, default=100)
     parser.add_argument("--writers", type=int, nargs="*", default=[1, 2, 4, 8])

@@ -1,7 +1,7 @@
 """How often pictures of digits from elsewhere are taken for what the originals are taken for.
 
 MNIST's test images are enlarged, inverted, padded and saved as PNG and JPEG, then read and prepared as `aepretrain
-predict` does. The classifier is the one that it would choose from docs/bundle: that with the lowest validation loss.
+predict` does. The classifier is the one that it would choose from evidence/: that with the lowest validation loss.
 
     python -m benchmarks.pictures --data-dir ../shared/data
     python -m benchmarks.pictures --data-dir ../shared/data --save docs/pictures    # those that the README shows
@@ -21,7 +21,7 @@ from PIL import Image
 from aepretrain import data, serving, tracking
 from aepretrain.training import parse_weights, scoring_module
 
-BUNDLE = Path(__file__).parent.parent / "docs" / "bundle"
+BUNDLE = Path(__file__).parent.parent / "evidence"
 
 Pixels = NDArray[np.uint8]
 

@@ -29,15 +29,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain import runner, tracking
 from aepretrain.config import TrainingSpec
-from aepretrain.records import Record
+from aepretrain.records import OUTCOMES, Record
 from benchmarks import measure
 
 NUM_SEEDS = 100
 COMMANDS = ("compare", "report")
 CHUNK = 400
 """Runs that are written at once."""
-
-PREDICTIONS = "evidence/predictions.npz"
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def copy(original: Copied, run_id: str, seed: int, lr: float, shift: float) -> d
     for row in tables["params"]:
         row["value"] = params.get(row["key"], row["value"])
     for row in tables["metrics"] + tables["latest_metrics"]:
-        if row["key"] in ("test_accuracy", "test_macro_f1"):
+        if row["key"] in ("accuracy/test", "macro_f1/test"):
             row["value"] += shift
     return tables
 
@@ -162,9 +160,9 @@ def _tags(record: Record, spec: TrainingSpec) -> dict[str, str]:
 def _copy_files(source: Path, target: Path, seed: int) -> None:
     if seed == 0:
         shutil.copytree(source, target)
-    elif (source / PREDICTIONS).exists():
-        (target / PREDICTIONS).parent.mkdir(parents=True)
-        shutil.copy(source / PREDICTIONS, target / PREDICTIONS)
+    elif (source / OUTCOMES).exists():
+        (target / OUTCOMES).parent.mkdir(parents=True)
+        shutil.copy(source / OUTCOMES, target / OUTCOMES)
 
 
 def count(database: Path, lr: str = "%") -> int:
@@ -187,7 +185,7 @@ def report(found: Mapping[str, Sequence[measure.Finished]], facts: dict[str, obj
 def main() -> None:
     """Make the store, run the commands, write scale.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=Path("docs/bundle"))
+    parser.add_argument("--bundle", type=Path, default=Path("evidence"))
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="make the store in this folder, or use the one that is there")

@@ -3,7 +3,7 @@
     python -m benchmarks.startup --repeats 5 --out benchmarks/results
 
 Each start is a process of its own on one thread, with files that were read before. Seconds are counted apart for the
-imports (the dataset's module with torchvision too); for reading, decoding and checking the dataset; and for all that
+imports (with the dataset's module); for reading, decoding and checking the dataset; and for all that
 lies between the imports and the first epoch (the dataset, the store, the run, drawing the split, the weights), once
 with a store that is there and once with one that has to be made. A grid's are those from calling it, with the dataset
 decoded, to the first epoch of its one worker, which imports everything anew.
@@ -23,12 +23,12 @@ from benchmarks import measure
 def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
     """The seconds of one start, by name; to be called in a new process."""
     began = time.perf_counter()
-    from aepretrain import cli, data, runner, tracking
+    from aepretrain import api, data, runner, tracking
     from aepretrain.config import Execution, Settings, TrainingSpec
 
     import_module(data.MODULES[dataset])
     seconds = {"imports": time.perf_counter() - began}
-    del cli  # imported for the time it takes, as the command does
+    del api  # imported only for the time that this takes in a command
     spec = TrainingSpec(variant="scratch", network=network, seed=0, settings=Settings(dataset=dataset, cls_epochs=1))
     execution = Execution(device="cpu", jobs=1)
     epochs_began: list[float] = []

@@ -1,6 +1,6 @@
-"""Make the pictures of the README, docs/images/*.png, from the committed bundle: ``python -m docs.screenshots``.
+"""Make the pictures of the README, docs/images/*.png, from the committed evidence: ``python -m docs.screenshots``.
 
-Needs Chromium (Debian's package) and takes some minutes, for the bundle is imported into a store of its own first.
+Needs Chromium (Debian's package) and takes some minutes, for the bundle is imported into a new store first.
 """
 
 import json
@@ -35,7 +35,7 @@ PICTURES = sorted(path.relative_to(ROOT) for path in (ROOT / "docs" / "pictures"
 TERMINALS = {"predict": ["predict", *map(str, PICTURES)]}
 """Commands whose output is shown, by the name of the picture."""
 
-COLUMNS = {"Dataset": False, "Source": False, "Models": False, "test_accuracy": True, "test_macro_f1": True}
+COLUMNS = {"Dataset": False, "Source": False, "Models": False, "accuracy/test": True, "macro_f1/test": True}
 SETTLING_MS = 3000
 """What is drawn comes into place within this time; there is nothing in the page to wait for."""
 
@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         uri = f"sqlite:///{folder}/mlflow.db"
-        for command in (["import", str(ROOT / "docs" / "bundle")], ["report"]):
+        for command in (["import", str(ROOT / "evidence")], ["report"]):
             run_command(command, uri, folder)
         with mlflow_ui(uri, folder) as address, chromium() as browser:
             take(browser, address, tracking.open_store(uri))
@@ -61,7 +61,7 @@ def run_command(command: list[str], uri: str, folder: Path) -> str:
     return subprocess.run(
         [sys.executable, "-m", "aepretrain", *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, **size},
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, **size},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -75,7 +75,7 @@ def take(browser: Browser, address: str, store: tracking.Store) -> None:
     experiment = f"{address}/#/experiments/{store.experiment_id}"
     with new_page(browser, height=700) as page:
         page.goto(f"{experiment}/runs/{records['conv-none-finetune-s7'].run_id}?{MODEL_TRAINING}")
-        page.get_by_text("test_accuracy", exact=True).wait_for()
+        page.get_by_text("accuracy/test", exact=True).wait_for()
         save(page, "mlflow-run")
     with new_page(browser, width=1500, height=520) as page:
         runs = [
@@ -93,7 +93,7 @@ def take(browser: Browser, address: str, store: tracking.Store) -> None:
     with new_page(browser, height=800) as page:
         open_runs(page, address, store.experiment_id)
         open_group(page)
-        filter_runs(page, "tags.`aepretrain.seed` = '0' and metrics.test_accuracy > 0")
+        filter_runs(page, "tags.`aepretrain.seed` = '0' and metrics.`accuracy/test` > 0")
         page.get_by_text("13 matching runs").wait_for()  # the twelve cells, and what they were imported by
         show_columns(page, COLUMNS)
         save(page, "mlflow-runs")
@@ -104,8 +104,8 @@ def overlaid(runs: list[Record], experiment_id: str) -> str:
     of_page = {
         "runs": [one.run_id for one in runs],
         "experiments": [experiment_id],
-        "metric": "train_loss",
-        "plot_metric_keys": ["train_loss", "val_loss"],
+        "metric": "loss/train",
+        "plot_metric_keys": ["loss/train", "loss/validation"],
         "plot_layout": {"autosize": True, "yaxis": {"type": "log"}},
     }
     plain = {"x_axis": "step", "y_axis_scale": "log", "line_smoothness": "1", "show_point": "false"}

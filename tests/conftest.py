@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,13 +12,27 @@ from filelock import FileLock
 
 from aepretrain import augment, data, networks, objectives, tracking, variants
 from aepretrain.config import Settings
-from aepretrain.data import Dataset, mnist
+from aepretrain.data import Dataset, with_digest
 from aepretrain.stopping import _state, stop_on
 
 ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared" / "data"
 
-needs_mnist = pytest.mark.skipif(not mnist.MNIST.lies_in(str(SHARED)), reason="MNIST's files are not at hand")
+
+def _holds_mnist(folder: Path) -> bool:
+    """Whether MNIST's four files are there, packed or not. What is in them is checked when they are loaded."""
+    return len({path.name.removesuffix(".gz") for path in (folder / "MNIST" / "raw").glob("*-ubyte*")}) == 4
+
+
+_DATA_DIRS = [
+    Path(os.environ.get("AEPRETRAIN_DATA_DIR") or "data").resolve(),
+    ROOT / "data",
+    ROOT.parent / "shared" / "data",
+]
+HAS_MNIST = any(map(_holds_mnist, _DATA_DIRS))
+MNIST_DIR = next(filter(_holds_mnist, _DATA_DIRS), ROOT / "data")
+"""The folder with MNIST, looked for where the program looks. No test downloads it."""
+
+needs_mnist = pytest.mark.skipif(not HAS_MNIST, reason="MNIST's files are not at hand")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,18 +109,10 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def images(digits: Dataset) -> Dataset:
-    """A small dataset: 600 training and 100 test images of real MNIST where it is, else of the digits."""
-    try:
-        whole = data.load("mnist", str(SHARED) if SHARED.is_dir() else None)
-    except data.DatasetMissing:
-        whole = digits
-    return replace(
-        whole,
-        images_NHW=whole.images_NHW[:600],
-        labels_N=whole.labels_N[:600],
-        test_images_NHW=whole.test_images_NHW[:100],
-        test_labels_N=whole.test_labels_N[:100],
-    )
+    """A small dataset: 600 training and 100 test images of real MNIST where it is at hand, else of the digits."""
+    whole = data.load("mnist", str(MNIST_DIR)) if HAS_MNIST else digits
+    parts = whole.images_NHW[:600], whole.labels_N[:600], whole.test_images_NHW[:100], whole.test_labels_N[:100]
+    return with_digest(whole.name, whole.source, *parts)
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]

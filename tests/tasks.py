@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.engine import Examples, Phase, Select, Task
+from aepretrain.engine import Examples, Hyperparameters, Select, Task
 from aepretrain.networks import Classifier, Reconstructor, build
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def task(
         classifies=classifies,
         seeds=seeds,
         order="an order",
-        phase=Phase(epochs=epochs, batch_size=BATCH, lr=lr, patience=patience),
+        hyperparameters=Hyperparameters(epochs=epochs, batch_size=BATCH, lr=lr, patience=patience),
     )
 
 

@@ -298,7 +298,6 @@ def test_a_script_without_a_guard_ends_and_says_what_it_lacks(tmp_path: Path, ur
     done = subprocess.run(
         [sys.executable, "script.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -19,10 +22,13 @@ from aepretrain import runner, stats, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.config import SCHEMA, Execution, Settings, TrainingSpec
 from aepretrain.errors import Failure
-from aepretrain.records import EPOCH_METRICS, Record
+from aepretrain.records import EPOCH_METRICS, OUTCOMES, PER_CLASS, PREDICTIONS, Predictions, Record
 from aepretrain.report.answer import draw_for
 from aepretrain.report.numbers import ends_text, interval_text, p_text
-from tests.chaos.damage import rewrite
+from aepretrain.tracking import old_bundle, tables, transfer
+from aepretrain.tracking.metric_names import stored_name
+from aepretrain.tracking.transfer import Part
+from tests.chaos.damage import rewrite, seal
 from tests.conftest import ROOT
 
 EXECUTION = Execution(jobs=1)
@@ -50,15 +56,15 @@ def filled(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tracking
 
 
 def export(store: tracking.Store, folder: Path) -> dict[str, Record]:
+    """Write a bundle in which seed 0 is shown."""
     records = store.records()
-    whole = {record.run_id for record in records.values() if record.seed == 0}
-    tracking.export(store, list(records.values()), whole, folder)
+    tracking.export(store, list(records.values()), {one.run_id for one in records.values() if one.seed == 0}, folder)
     return records
 
 
 def comparable(record: Record) -> tuple[object, ...]:
-    passing = {"done", "pid", "locks", "imported_run", "pretraining_run", "model", "weights_sha256"}
-    tags = {name: value for name, value in record.tags.items() if name not in passing}
+    changed = {"done", "pid", "locks", "imported_run", "pretraining_run", "model", "weights_sha256"}
+    tags = {name: value for name, value in record.tags.items() if name not in changed}
     return record.key, record.attempt, record.identity, record.metrics, tags
 
 
@@ -73,21 +79,36 @@ def test_a_bundle_restores_records_histories_and_evidence(
         there = before[key]
         for name in record.metrics:
             ours, theirs = (
-                [(one.step, one.value, one.timestamp) for one in each.client.get_metric_history(run_id, name)]
+                [(one.step, one.value) for one in each.client.get_metric_history(run_id, stored_name(name))]
                 for each, run_id in ((store, record.run_id), (filled, there.run_id))
             )
-            assert ours == theirs
+            assert ours == theirs != []
         infos = [each.client.get_run(run_id) for each, run_id in ((store, record.run_id), (filled, there.run_id))]
         assert infos[0].data.params == infos[1].data.params
         assert (infos[0].info.start_time, infos[0].info.end_time) == (infos[1].info.start_time, infos[1].info.end_time)
         assert infos[0].info.run_name == infos[1].info.run_name
         if record.cell[2] == "finetune":
-            path = "evidence/predictions.npz"
-            assert store.artifact(record, path) == filled.artifact(there, path)
+            assert not store.has_artifact(record, PREDICTIONS)
+            assert store.artifact(record, PER_CLASS) == filled.artifact(there, PER_CLASS)
+            restored, original = store.outcomes(record), filled.outcomes(there)
+            assert np.array_equal(restored.correct_N, original.correct_N)
+            assert (restored.nll, restored.ece) == (original.nll, original.ece)
             assert after[record.tags["pretraining_key"]].run_id == record.tags["pretraining_run"]
-        assert record.has_weights == (record.seed == 0)
+        assert record.has_weights == (record.seed == 0 and record.cell[2] == "finetune")
         if record.has_weights:
             assert store.weights(record) == filled.weights(there)
+        assert store.has_artifact(record, "figures/loss_curve.png") == (record.seed == 0)
+
+
+def test_the_times_of_imported_epochs_are_in_order_and_within_the_run(
+    filled: tracking.Store, store: tracking.Store, tmp_path: Path
+) -> None:
+    export(filled, tmp_path / "bundle")
+    tracking.restore(store, tracking.read_bundle(tmp_path / "bundle"))
+    (record, _) = (one for one in store.records().values() if one.cell[2] == "finetune")
+    info = store.client.get_run(record.run_id).info
+    times = [one.timestamp for one in store.client.get_metric_history(record.run_id, "loss/train")]
+    assert times == [info.start_time + (info.end_time - info.start_time) // 2, info.end_time]
 
 
 def test_a_bundle_reads_as_its_store_does(filled: tracking.Store, tmp_path: Path) -> None:
@@ -160,17 +181,221 @@ def test_a_grid_on_a_restored_store_trains_only_what_it_needs(
     assert {event.kind for event in events} == {"reused"}
 
 
-@pytest.mark.parametrize("name", ["records.parquet", "histories.parquet", "artifacts.parquet", "SHA256SUMS"])
+def test_a_second_export_writes_only_what_is_new(filled: tracking.Store, tmp_path: Path) -> None:
+    records = filled.records()
+    first = [one for one in records.values() if one.seed == 0]
+    assert tracking.export(filled, first, {one.run_id for one in first}, tmp_path) == Part(tmp_path / "0001", 2)
+    before = {path: path.read_bytes() for path in (tmp_path / "0001").iterdir()}
+    assert tracking.export(filled, list(records.values()), set(), tmp_path) == Part(tmp_path / "0002", 2)
+    assert {path: path.read_bytes() for path in (tmp_path / "0001").iterdir()} == before
+    rows = pq.read_table(tmp_path / "0002" / "trainings.parquet", columns=["seed"]).to_pylist()
+    assert rows == [{"seed": 1}] * 2
+    bundle = tracking.read_bundle(tmp_path)
+    assert bundle.records().keys() == records.keys()
+    assert {one.record.seed for one in bundle.trainings.values() if "weights.pt" in one.files} == {0}
+    assert tracking.export(filled, list(records.values()), set(), tmp_path) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001", "0002"]
+
+
+def test_a_training_that_is_selected_later_comes_again_with_its_files(filled: tracking.Store, tmp_path: Path) -> None:
+    export(filled, tmp_path)
+    (later,) = (one for one in filled.records().values() if one.seed == 1 and one.cell[2] == "finetune")
+    assert tracking.export(filled, [later], {later.run_id}, tmp_path) == Part(tmp_path / "0002", 1)
+    training = tracking.read_bundle(tmp_path).trainings[later.run_id]
+    assert training.files.keys() >= {"weights.pt", "figures/loss_curve.png", OUTCOMES}
+    assert training.files["weights.pt"] == filled.weights(later)
+
+
+def test_a_training_of_a_study_that_became_one_of_a_grid_comes_again(filled: tracking.Store, tmp_path: Path) -> None:
+    records = list(filled.records().values())
+    of_study = [replace(one, tags={**one.tags, "study": "labels"}) for one in records]
+    tracking.export(filled, of_study, set(), tmp_path)
+    assert {one.study for one in tracking.read_bundle(tmp_path).records().values()} == {"labels"}
+    assert tracking.export(filled, records, set(), tmp_path) == Part(tmp_path / "0002", 4)
+    assert {one.study for one in tracking.read_bundle(tmp_path).records().values()} == {None}
+
+
+@pytest.mark.parametrize(("attempts", "expected"), [((1, 2), 0.5), ((2, 1), 0.25), ((1, 1), 0.5)])
+def test_of_several_parts_the_highest_attempt_counts_then_the_last_part(
+    filled: tracking.Store, tmp_path: Path, attempts: tuple[int, int], expected: float
+) -> None:
+    export(filled, tmp_path)
+    shutil.copytree(tmp_path / "0001", tmp_path / "0002")
+    for part, accuracy, attempt in zip(("0001", "0002"), (0.25, 0.5), attempts, strict=True):
+
+        def change(rows: list[dict[str, Any]], accuracy: float = accuracy, attempt: int = attempt) -> None:
+            for row in rows:
+                row["tags"] = json.dumps(json.loads(row["tags"]) | {"attempt": str(attempt)})
+                row["test_accuracy"] = accuracy if row["variant"] == "finetune" else None
+
+        rewrite(tmp_path / part, "trainings.parquet", change)
+    records = tracking.read_bundle(tmp_path).records().values()
+    assert [one.metrics["test_accuracy"] for one in records if one.cell[2] == "finetune"] == [expected] * 2
+    assert {one.attempt for one in records} == {max(attempts)}
+
+
+def test_a_missing_part_is_named_and_other_entries_are_ignored(filled: tracking.Store, tmp_path: Path) -> None:
+    export(filled, tmp_path)
+    shutil.copytree(tmp_path / "0001", tmp_path / "0003")
+    with pytest.raises(Failure, match="part 0002 is missing"):
+        tracking.read_bundle(tmp_path)
+    with pytest.raises(Failure, match="part 0002 is missing"):
+        export(filled, tmp_path)
+    (tmp_path / "0003").rename(tmp_path / ".part-unfinished")
+    (tmp_path / "README.md").write_text("Evidence")
+    assert len(tracking.read_bundle(tmp_path).trainings) == 4
+
+
+def test_an_export_that_was_killed_leaves_a_bundle_that_can_be_read_and_continued(
+    filled: tracking.Store, tmp_path: Path
+) -> None:
+    records = filled.records()
+    first = [one for one in records.values() if one.seed == 0]
+    tracking.export(filled, first, set(), tmp_path)
+    code = f"""
+import os, signal
+from pathlib import Path
+from aepretrain import tracking
+from aepretrain.tracking import tables
+write, calls = tables.pq.write_table, []
+def write_table(*arguments, **options):
+    write(*arguments, **options)
+    calls.append(arguments)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+tables.pq.write_table = write_table
+store = tracking.open_store({filled.uri!r}, "own")
+tracking.export(store, list(store.records().values()), set(), Path({str(tmp_path)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert len(tracking.read_bundle(tmp_path).trainings) == 2
+    assert tracking.export(filled, list(records.values()), set(), tmp_path) == Part(tmp_path / "0002", 2)
+    assert tracking.read_bundle(tmp_path).records().keys() == records.keys()
+
+
+def test_two_exports_at_once_write_two_parts(
+    filled: tracking.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = {seed: [one for one in filled.records().values() if one.seed == seed] for seed in (0, 1)}
+    write = tables.write_tables
+
+    def write_while_another_exports(folder: Path, content: tables.Tables) -> None:
+        write(folder, content)
+        monkeypatch.setattr(transfer, "write_tables", write)
+        assert tracking.export(filled, seeds[1], set(), tmp_path) == Part(tmp_path / "0001", 2)
+
+    monkeypatch.setattr(transfer, "write_tables", write_while_another_exports)
+    assert tracking.export(filled, seeds[0], set(), tmp_path) == Part(tmp_path / "0002", 2)
+    assert tracking.read_bundle(tmp_path).records().keys() == filled.records().keys()
+
+
+def test_a_run_that_lost_an_epoch_is_not_exported(filled: tracking.Store, tmp_path: Path) -> None:
+    records = [replace(one, metrics={**one.metrics, "num_epochs": 3.0}) for one in filled.records().values()]
+    with pytest.raises(Failure, match=r"cannot be exported: .* does not have each of its 3 epochs"):
+        tracking.export(filled, records, set(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def write_old(store: tracking.Store, folder: Path) -> None:
+    """A bundle of version 1, as that version wrote it."""
+    trainings, epochs, files = [], [], []
+    for record in store.records().values():
+        run = store.client.get_run(record.run_id)
+        row = {"key": record.key, "name": run.info.run_name, "seed": record.seed, "run_id": record.run_id}
+        row |= dict(zip(("network", "augmentation", "variant"), record.cell, strict=True)) | {"params": "{}"}
+        row |= {"note": "", "start_ms": run.info.start_time, "end_ms": run.info.end_time}
+        tags = {name: value for name, value in record.tags.items() if name != "weights_sha256"}
+        row |= {"spec": json.dumps(dict(record.identity)), "tags": json.dumps(tags)}
+        metrics = dict(record.metrics)
+        if record.cell[2] == "finetune":
+            per_class = json.loads(store.artifact(record, PER_CLASS))
+            metrics |= {
+                f"test_{name}_{i}": share for name, shares in per_class.items() for i, share in enumerate(shares)
+            }
+            content = store.artifact(record, PREDICTIONS)
+            files.append({"key": record.key, "path": PREDICTIONS, "content": content})
+        trainings.append(row | metrics)
+        for name, value in metrics.items():
+            (curve,) = store.curves([record], name) if name in EPOCH_METRICS else ([value],)
+            for step, number in enumerate(curve, start=name in EPOCH_METRICS):
+                epochs.append({"key": record.key, "name": name, "step": step, "value": number, "timestamp_ms": 0})
+    figures = sorted({name for row in trainings for name in row} - old_bundle.OLD_TRAINING_COLUMNS.keys())
+    columns = old_bundle.OLD_TRAINING_COLUMNS | dict.fromkeys(figures, pa.float64())
+    folder.mkdir()
+    for name, rows, kinds in (
+        ("records.parquet", trainings, columns),
+        ("histories.parquet", epochs, old_bundle.OLD_EPOCH_COLUMNS),
+        ("artifacts.parquet", files, tables.FILE_COLUMNS),
+    ):
+        pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(kinds.items()))), folder / name)
+    seal(folder, "artifacts.parquet", "histories.parquet", "records.parquet")
+
+
+def test_a_bundle_of_version_1_reads_as_its_store_does(filled: tracking.Store, tmp_path: Path) -> None:
+    write_old(filled, tmp_path / "old")
+    bundle, records = tracking.read_bundle(tmp_path / "old"), filled.records()
+    assert {key: comparable(one) for key, one in bundle.records().items()} == {
+        key: comparable(one) for key, one in records.items()
+    }
+    for key, record in bundle.records().items():
+        for metric in EPOCH_METRICS:
+            assert bundle.curves([record], metric) == filled.curves([records[key]], metric)
+        if record.cell[2] == "finetune":
+            predictions = Predictions.from_bytes(filled.artifact(records[key], PREDICTIONS))
+            outcomes = bundle.outcomes(record)
+            assert np.array_equal(outcomes.correct_N, predictions.predicted_N == predictions.labels_N)
+            assert (outcomes.nll, outcomes.ece) == (predictions.outcomes().nll, predictions.outcomes().ece)
+            assert json.loads(bundle.artifact(record, PER_CLASS)) == json.loads(
+                filled.artifact(records[key], PER_CLASS)
+            )
+
+
+def test_a_bundle_of_version_1_is_continued_by_parts_and_imported(
+    filled: tracking.Store, store: tracking.Store, tmp_path: Path
+) -> None:
+    write_old(filled, tmp_path / "old")
+    records = list(filled.records().values())
+    assert tracking.export(filled, records, set(), tmp_path / "old") is None
+    (later,) = (one for one in records if one.seed == 1 and one.cell[2] == "finetune")
+    assert tracking.export(filled, [later], {later.run_id}, tmp_path / "old") == Part(tmp_path / "old" / "0001", 1)
+    assert tracking.restore(store, tracking.read_bundle(tmp_path / "old")) == 4
+    assert [one.seed for one in store.records().values() if one.has_weights] == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.append(rows[0]), "has several values"),
+        (lambda rows: rows.remove(rows[0]), "has .* values of"),
+    ],
+)
+def test_a_damaged_bundle_of_version_1_is_one_line(
+    filled: tracking.Store, tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], message: str
+) -> None:
+    write_old(filled, tmp_path / "old")
+
+    def of_epochs(rows: list[dict[str, Any]]) -> None:
+        rows.sort(key=lambda row: row["name"] != "val_loss")
+        change(rows)
+
+    rewrite(tmp_path / "old", "histories.parquet", of_epochs)
+    with pytest.raises(Failure, match=message):
+        tracking.read_bundle(tmp_path / "old")
+
+
+@pytest.mark.parametrize("name", ["trainings.parquet", "epochs.parquet", "files.parquet", "SHA256SUMS"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "missing"])
 def test_a_damaged_bundle_is_one_line(filled: tracking.Store, tmp_path: Path, name: str, damage: str) -> None:
     export(filled, tmp_path)
-    content = bytearray((tmp_path / name).read_bytes())
+    path = tmp_path / "0001" / name
+    content = bytearray(path.read_bytes())
     if damage == "missing":
-        (tmp_path / name).unlink()
+        path.unlink()
     else:
         content[len(content) // 2] ^= 0xFF
         changed = {"cut": bytes(content[:-100]), "flipped": bytes(content), "emptied": b""}
-        (tmp_path / name).write_bytes(changed[damage])
+        path.write_bytes(changed[damage])
     with pytest.raises(Failure) as error:
         tracking.read_bundle(tmp_path)
     assert str(tmp_path) in str(error.value)
@@ -180,19 +405,19 @@ def test_a_damaged_bundle_is_one_line(filled: tracking.Store, tmp_path: Path, na
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("artifacts.parquet", {"path": "../../outside"}, "no path"),
-        ("artifacts.parquet", {"path": "/outside"}, "no path"),
-        ("artifacts.parquet", {"key": "0" * 64}, "KeyError"),
-        ("records.parquet", {"key": "../../x"}, "KeyError|no key"),
-        ("records.parquet", {"spec": "{}"}, "KeyError"),
-        ("records.parquet", {"tags": "not JSON"}, "JSONDecodeError"),
+        ("files.parquet", {"path": "../../outside"}, "not the path"),
+        ("files.parquet", {"path": "/outside"}, "not the path"),
+        ("files.parquet", {"key": "0" * 64}, "KeyError"),
+        ("trainings.parquet", {"key": "../../x"}, "KeyError|not a key"),
+        ("trainings.parquet", {"spec": "{}"}, "KeyError"),
+        ("trainings.parquet", {"tags": "not JSON"}, "JSONDecodeError"),
     ],
 )
 def test_a_bundle_that_was_tampered_with_is_refused(
     filled: tracking.Store, tmp_path: Path, name: str, change: dict[str, Any], told: str
 ) -> None:
     export(filled, tmp_path)
-    rewrite(tmp_path, name, lambda rows: rows[0].update(change))
+    rewrite(tmp_path / "0001", name, lambda rows: rows[0].update(change))
     with pytest.raises(Failure, match=told):
         tracking.read_bundle(tmp_path)
 
@@ -203,8 +428,8 @@ def test_another_spec_under_a_known_key_is_refused(filled: tracking.Store, tmp_p
     def change(rows: list[dict[str, Any]]) -> None:
         rows[0]["spec"] = rows[0]["spec"].replace('"lr":0.001', '"lr":0.01')
 
-    rewrite(tmp_path, "records.parquet", change)
-    with pytest.raises(Failure, match="not what its key stands for"):
+    rewrite(tmp_path / "0001", "trainings.parquet", change)
+    with pytest.raises(Failure, match="its key does not belong to its settings"):
         tracking.read_bundle(tmp_path)
 
 
@@ -217,7 +442,7 @@ def test_a_bundle_of_another_schema_can_be_read_but_not_imported(
         for row in rows:
             row["tags"] = row["tags"].replace(f'"schema":"{SCHEMA}"', '"schema":"1"')
 
-    rewrite(tmp_path, "records.parquet", change)
+    rewrite(tmp_path / "0001", "trainings.parquet", change)
     bundle = tracking.read_bundle(tmp_path)
     assert len(bundle.records()) == 4
     with pytest.raises(Failure, match="schema 1"):
@@ -225,18 +450,19 @@ def test_a_bundle_of_another_schema_can_be_read_but_not_imported(
     assert not list(store.search({}))
 
 
-def test_the_records_alone_have_the_final_figures(filled: tracking.Store, tmp_path: Path) -> None:
+def test_the_table_of_trainings_alone_has_the_final_figures(filled: tracking.Store, tmp_path: Path) -> None:
     records = export(filled, tmp_path)
-    rows = {row["key"]: row for row in pq.read_table(tmp_path / "records.parquet").to_pylist()}
+    rows = {row["key"]: row for row in pq.read_table(tmp_path / "0001" / "trainings.parquet").to_pylist()}
     for key, record in records.items():
         assert {name: rows[key][name] for name in record.metrics} == record.metrics
     assert any("test_accuracy" in record.metrics for record in records.values())
 
 
-def test_the_committed_records_alone_have_the_committed_statistics() -> None:
+def test_the_committed_tables_alone_have_the_committed_statistics() -> None:
     """What any reader of Parquet can do: pair one column by seed, compare, judge."""
     accuracies: dict[tuple[str, ...], dict[int, float]] = {}
-    for row in pq.read_table(ROOT / "docs" / "bundle" / "records.parquet").to_pylist():
+    parts = sorted((ROOT / "evidence").glob("*/trainings.parquet"))
+    for row in itertools.chain(*(pq.read_table(part).to_pylist() for part in parts)):
         cell = {name: row[name] for name in ("network", "augmentation", "variant")}
         of_grid = cell["variant"] in ("finetune", "scratch") and TrainingSpec(**cell, seed=row["seed"]).identity()
         if of_grid and json.loads(row["spec"]) == json.loads(json.dumps(of_grid)):
@@ -301,7 +527,9 @@ def test_commands(
         return done.stdout
 
     printed = run(filled.uri, "export", "bundle")
-    assert re.search(r"4 trainings, 2 of them whole, written to bundle \(\d+\.\d MB\)", printed)
+    assert re.search(r"^4 trainings written to bundle/0001 \(\d+\.\d MB\)$", printed, re.MULTILINE)
+    assert "nothing new: bundle holds all 4 trainings" in run(filled.uri, "export", "bundle")
+    assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["0001"]
     assert "4 of 4 trainings of bundle were new" in run(store.uri, "import", "bundle")
     for name, arguments in {"store": [], "bundle": ["--bundle", "bundle"]}.items():
         printed = run(filled.uri, "report", *arguments, "--out", name)

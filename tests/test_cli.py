@@ -65,6 +65,23 @@ def test_help_imports_nothing_slow_and_shows_defaults(name: str) -> None:
     assert ("[default: " in done.stdout) == bool(name)
 
 
+@pytest.mark.parametrize(
+    "program", [[Path(sys.executable).parent / "aepretrain"], [sys.executable, "-m", "aepretrain"]]
+)
+def test_this_checkout_is_what_runs_from_every_folder(program: list[str | Path], tmp_path: Path) -> None:
+    def printed(*command: str | Path, **environment: str) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert printed(sys.executable, "-c", "import aepretrain; print(aepretrain.__path__[0])").strip() == str(
+        ROOT / "aepretrain"
+    ), "this environment belongs to another checkout: source ./environment.sh"
+    assert printed(*program, "--help").startswith("Usage: aepretrain [OPTIONS] COMMAND")
+    assert "_AEPRETRAIN_COMPLETE=bash_complete" in printed(*program, _AEPRETRAIN_COMPLETE="bash_source")
+
+
 BAD = [
     (["grid", "--network", "lenet"], 2, "network='lenet' is not known: it must be one of fc, conv"),
     (["grid", "--augmentation", "flip"], 2, "augmentation='flip'"),
@@ -113,7 +130,7 @@ BAD = [
     (["onnx", "--out", "nowhere/model.onnx"], 2, "out='nowhere/model.onnx'"),
     (["promote"], 1, "no finished classifier"),
     (["promote", "--name", "a/b"], 2, "name='a/b'"),
-    (["promote", "--run", "last"], 2, "run='last' is no id of a run"),
+    (["promote", "--run", "last"], 2, "run='last' is not a run id"),
 ]
 
 
@@ -231,7 +248,7 @@ def wait_for(condition: object, timeout_s: float = 60) -> None:
 def start_grid(uri: str, folder: Path) -> "subprocess.Popen[str]":
     """A grid of long trainings in a session of its own, when two of its runs have begun."""
     options = ["--dataset", "digits", "--network", "fc", "--epochs", "4000", "--patience", "0", "--jobs", "2"]
-    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(
         [sys.executable, "-m", "aepretrain", "grid", *options],
         cwd=folder,
@@ -424,10 +441,10 @@ def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
 
 
 @pytest.mark.project
-def test_the_committed_report_is_that_of_the_committed_bundle(tmp_path: Path) -> None:
+def test_the_committed_report_is_that_of_the_committed_evidence(tmp_path: Path) -> None:
     planned = re.search("--planned-seeds [^ ]+", (ROOT / "docs" / "update.sh").read_text())
     assert planned
-    given = ["report", "--bundle", str(ROOT / "docs" / "bundle"), *planned[0].split(), "--out", str(tmp_path)]
+    given = ["report", "--bundle", str(ROOT / "evidence"), *planned[0].split(), "--out", str(tmp_path)]
     done = CliRunner().invoke(cli, given)
     assert done.exit_code == 0, done.output
     for name in ("answer.md", "report.md"):

@@ -32,11 +32,11 @@ def spec(variant: str, augmentation: str = "none", **settings: Any) -> TrainingS
 
 
 @pytest.mark.parametrize(
-    ("variant", "phases"), [("pretrain", AE), ("scratch", CLS), ("frozen", AE | CLS), ("finetune", AE | CLS)]
+    ("variant", "options"), [("pretrain", AE), ("scratch", CLS), ("frozen", AE | CLS), ("finetune", AE | CLS)]
 )
-def test_identity_holds_exactly_the_fields_of_the_variant(variant: str, phases: set[str]) -> None:
-    assert set(spec(variant).identity()) == SHARED | phases
-    assert set(spec(variant, "erasing").identity()) == SHARED | phases | ERASING
+def test_identity_holds_exactly_the_fields_of_the_variant(variant: str, options: set[str]) -> None:
+    assert set(spec(variant).identity()) == SHARED | options
+    assert set(spec(variant, "erasing").identity()) == SHARED | options | ERASING
 
 
 @pytest.mark.parametrize("variant", [*variants.VARIANTS, *variants.EVALUATIONS])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain.config import derive_seed
-from aepretrain.engine import EVALUATION_BATCH, Examples, Phase, Select, Task, Trained, evaluate, train
+from aepretrain.engine import EVALUATION_BATCH, Examples, Hyperparameters, Select, Task, Trained, evaluate, train
 from aepretrain.errors import Failure
 from aepretrain.networks import Classifier, Network
 from aepretrain.records import EpochResult
@@ -49,10 +49,10 @@ def reference(task: Task, place: int, num_steps: int) -> list[float]:
         epoch += 1
         generator = torch.Generator().manual_seed(derive_seed(task.seeds[place], task.order, epoch))
         order = torch.randperm(task.train.num, generator=generator).tolist()
-        for start in range(0, len(order), task.phase.batch_size):
+        for start in range(0, len(order), task.hyperparameters.batch_size):
             if len(losses) == num_steps:
                 return losses
-            index = order[start : start + task.phase.batch_size]
+            index = order[start : start + task.hyperparameters.batch_size]
             loss = task.loss(listed_layers(model, inputs[index]), targets[index])
             losses.append(loss.item())
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -64,7 +64,7 @@ def reference(task: Task, place: int, num_steps: int) -> list[float]:
                     m.mul_(0.9).add_(gradient, alpha=0.1)
                     v.mul_(0.999).add_(gradient.square(), alpha=0.001)
                     corrected_m, corrected_v = m / (1 - 0.9**t), v / (1 - 0.999**t)
-                    weight.sub_(task.phase.lr * corrected_m / (corrected_v.sqrt() + 1e-8))
+                    weight.sub_(task.hyperparameters.lr * corrected_m / (corrected_v.sqrt() + 1e-8))
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
@@ -248,8 +248,8 @@ def test_each_epoch_has_an_order_of_its_own_and_sees_every_item_once() -> None:
         return select
 
     source = Examples(NUM, at_epoch, CPU)
-    phase = Phase(3, BATCH, 1e-3, 0)
-    train_one(Task([nn.Linear(1, 1)], [0], functional.mse_loss, source, source, False, "an order", phase))
+    limits = Hyperparameters(3, BATCH, 1e-3, 0)
+    train_one(Task([nn.Linear(1, 1)], [0], functional.mse_loss, source, source, False, "an order", limits))
     assert all(sorted(order) == list(range(NUM)) for order in orders[1:])
     assert len({tuple(order) for order in orders[1:]}) == 3
 
@@ -258,7 +258,7 @@ def test_each_epoch_has_an_order_of_its_own_and_sees_every_item_once() -> None:
 def test_several_passes_an_epoch_are_the_same_steps(num_seeds: int) -> None:
     def trained(passes: int, epochs: int) -> list[Trained]:
         one = task(*(make("fc", "classifier", seed) for seed in range(num_seeds)), epochs=epochs)
-        found = train(replace(one, phase=replace(one.phase, passes=passes)), lambda *_: None)
+        found = train(replace(one, hyperparameters=replace(one.hyperparameters, passes=passes)), lambda *_: None)
         return [result for result in found if isinstance(result, Trained)]
 
     for plain, long in zip(trained(1, 6), trained(3, 2), strict=True):
@@ -284,7 +284,7 @@ def test_updates_are_counted_exactly(updates: int) -> None:
         return counted
 
     source = replace(one.train, at_epoch=at_epoch)
-    result = train_one(replace(one, train=source, phase=replace(one.phase, updates=updates)))
+    result = train_one(replace(one, train=source, hyperparameters=replace(one.hyperparameters, updates=updates)))
     assert (len(sizes), len(result.history)) == (updates, math.ceil(updates / 11))
 
 

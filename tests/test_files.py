@@ -27,7 +27,7 @@ def test_what_is_no_file_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder", "."):
         with (
-            pytest.raises(Failure, match=r"nothing can be written to .*: it is no ordinary file"),
+            pytest.raises(Failure, match=r"nothing can be written to .*: it is not an ordinary file"),
             atomic_write(tmp_path / name),
         ):
             pytest.fail("this must not be reached")

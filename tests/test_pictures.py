@@ -16,7 +16,7 @@ from aepretrain import data
 from aepretrain.errors import Failure
 from aepretrain.serving import prepare, read_picture
 from benchmarks.pictures import RENDERINGS, agreement
-from tests.conftest import SHARED, needs_mnist
+from tests.conftest import MNIST_DIR, needs_mnist
 
 Pixels = NDArray[np.uint8]
 
@@ -68,7 +68,7 @@ def test_what_is_heavy_at_one_end_stays_within_the_field() -> None:
 
 @needs_mnist
 def test_mnists_own_images_stay_what_they_are() -> None:
-    images_NHW = data.load("mnist", str(SHARED)).test_images_NHW.numpy()[:200]
+    images_NHW = data.load("mnist", str(MNIST_DIR)).test_images_NHW.numpy()[:200]
     differences_N = np.array(
         [np.abs(prepare(one.astype(np.float32) / 255) - one / one.max()).mean() for one in images_NHW]
     )
@@ -78,7 +78,7 @@ def test_mnists_own_images_stay_what_they_are() -> None:
 
 @needs_mnist
 def test_mnists_images_in_other_sizes_colours_and_files_are_nearly_always_taken_for_the_same(tmp_path: Path) -> None:
-    images_NHW = data.load("mnist", str(SHARED)).test_images_NHW.numpy()[:200]
+    images_NHW = data.load("mnist", str(MNIST_DIR)).test_images_NHW.numpy()[:200]
     shares = {str(rendering): share for rendering, share in agreement(images_NHW, tmp_path)}
     assert len(shares) == len(RENDERINGS)
     assert min(shares.values()) >= 0.98, shares

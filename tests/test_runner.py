@@ -1,5 +1,6 @@
 """Grids and single trainings end to end in the store: what is trained, what is reused, what failure leaves behind."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -87,16 +88,20 @@ def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits:
         if record.cell[2] == "pretrain":
             assert found == common | {"figures/reconstructions.png", "figures/class_distribution.png"}
         else:
-            own = {"figures/confusion_matrix.png", "figures/confused_images.png", "evidence/predictions.npz"}
-            assert found == common | own
+            own = {"evidence/predictions.npz", "evidence/per_class.json"}
+            assert found == common | own | {"figures/confusion_matrix.png", "figures/confused_images.png"}
             predictions = Predictions.from_bytes(store.artifact(record, "evidence/predictions.npz"))
             right = predictions.predicted_N == digits.test_labels_N.numpy()
             assert right.mean() == record.metrics["test_accuracy"]
+            per_class = json.loads(store.artifact(record, "evidence/per_class.json"))
+            assert per_class["recall"] == pytest.approx(
+                [right[digits.test_labels_N.numpy() == digit].mean() for digit in range(10)]
+            )
         run = store.client.get_run(record.run_id)
         note = run.data.tags["mlflow.note.content"]
         assert "best epoch 2 of 2" in note
         assert f"{record.metrics['test_loss' if record.cell[2] == 'pretrain' else 'test_accuracy']:.4f}" in note
-        steps = [point.step for point in store.client.get_metric_history(record.run_id, "train_loss")]
+        steps = [point.step for point in store.client.get_metric_history(record.run_id, "loss/train")]
         assert steps == [1, 2]
 
 
@@ -394,7 +399,7 @@ def test_a_single_training_takes_over_mlflows_run_or_points_from_it(small: Setti
     result, _ = single(spec, store, run_id=second)
     assert result.record.run_id == first
     assert store.client.get_run(second).data.tags["aepretrain.reused"] == first
-    assert store.client.get_run(second).data.metrics["test_accuracy"] == result.record.metrics["test_accuracy"]
+    assert store.client.get_run(second).data.metrics["accuracy/test"] == result.record.metrics["test_accuracy"]
 
 
 def test_a_stack_of_seeds_is_a_run_for_each(specs: tuple[TrainingSpec, ...], store: Store) -> None:
@@ -405,7 +410,7 @@ def test_a_stack_of_seeds_is_a_run_for_each(specs: tuple[TrainingSpec, ...], sto
         assert (a.key, a.cell, a.seed) == (b.key, b.cell, b.seed)
         assert (a.tags["stack"], b.tags["stack"]) == ("1", "2")
         assert b.metrics["best_val_loss"] == pytest.approx(a.metrics["best_val_loss"], rel=1e-3)
-        history = store.client.get_metric_history(b.run_id, "val_loss")
+        history = store.client.get_metric_history(b.run_id, "loss/validation")
         assert [point.step for point in history] == [1, 2]
 
 

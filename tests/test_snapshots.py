@@ -57,7 +57,7 @@ def same_bits(a: Task, b: Task, found_a: list[Trained | Failure], found_b: list[
 
 def begun(kind: str, network: str, num_seeds: int, **phase: Any) -> Task:
     one = task(*(make(network, kind, seed) for seed in range(num_seeds)), epochs=9, lr=0.02, patience=2)
-    return replace(one, phase=replace(one.phase, **phase))
+    return replace(one, hyperparameters=replace(one.hyperparameters, **phase))
 
 
 @pytest.mark.parametrize(

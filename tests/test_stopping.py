@@ -134,7 +134,7 @@ def test_a_run_that_is_stopped_while_it_is_written_is_killed(store: Store) -> No
     with pytest.raises(SystemExit):
         log()
     found = store.client.get_run(run.run_id)
-    assert (found.info.status, found.data.metrics) == ("KILLED", {"val_loss": 0.5})
+    assert (found.info.status, found.data.metrics) == ("KILLED", {"loss/validation": 0.5})
 
 
 class Finalized:

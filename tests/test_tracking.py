@@ -2,17 +2,21 @@
 
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from aepretrain import tracking
 from aepretrain.config import SCHEMA
 from aepretrain.errors import UsageError
+from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Predictions
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid
+from aepretrain.tracking.metric_names import NAMES, our_name, stored_name
 from tests.runs import FIGURES, KEY, SPEC, begin, finish, stored
 
 
@@ -49,8 +53,67 @@ def test_epochs_are_metrics_with_their_step(store: Store) -> None:
     run = begin(store)
     for epoch in (1, 2, 3):
         run.log_metrics({"val_loss": 1 / epoch}, epoch)
-    history = store.client.get_metric_history(run.run_id, "val_loss")
+    history = store.client.get_metric_history(run.run_id, "loss/validation")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+@pytest.mark.parametrize(
+    ("ours", "stored"),
+    [
+        ("train_loss", "loss/train"),
+        ("val_accuracy", "accuracy/validation"),
+        ("test_accuracy", "accuracy/test"),
+        ("finetune_accuracy_at_30", "robustness/finetune_accuracy_at_30"),
+        ("cka_initial_pretrain_1", "similarity/cka_initial_pretrain_1"),
+        ("other", "other"),
+    ],
+)
+def test_names_of_metrics_are_translated_and_back(ours: str, stored: str) -> None:
+    assert stored_name(ours) == stored
+    assert our_name(stored) == ours
+    assert our_name(ours) == ours, "as version 1 wrote it"
+
+
+def test_every_metric_of_epochs_and_trainings_is_in_a_section() -> None:
+    assert {"accuracy", "loss", "training"} == {stored_name(name).partition("/")[0] for name in EPOCH_METRICS}
+    assert all("/" in stored_name(name) for name in FIGURES)
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+@pytest.mark.parametrize("translate", [stored_name, str], ids=["now", "version 1"])
+def test_runs_of_this_version_and_of_version_1_are_read_alike(store: Store, translate: Callable[[str], str]) -> None:
+    run = begin(store)
+    for name, value in (FIGURES | {"num_epochs": 2.0, "cka_initial_pretrain_1": 0.25}).items():
+        store.client.log_metric(run.run_id, translate(name), value)
+    for epoch, loss in ((1, 0.5), (2, 0.125)):
+        store.client.log_metric(run.run_id, translate("val_loss"), loss, step=epoch)
+    run.finish()
+    record = store.done(KEY)
+    assert record is not None
+    assert record.metrics == FIGURES | {"num_epochs": 2.0, "cka_initial_pretrain_1": 0.25, "val_loss": 0.125}
+    assert store.curves([record], "val_loss") == [[0.5, 0.125]]
+
+
+def test_outcomes_are_those_of_the_predictions_or_those_that_were_imported(store: Store) -> None:
+    predictions = Predictions(
+        labels_N=np.array([1, 2, 3], np.uint8),
+        predicted_N=np.array([1, 2, 4], np.uint8),
+        nll_label_N=np.array([0.5, 0.25, 3], np.float16),
+        nll_predicted_N=np.array([0.5, 0.25, 1], np.float16),
+    )
+    for path, content, tags in (
+        (PREDICTIONS, predictions.to_bytes(), {}),
+        (PREDICTIONS, predictions.to_bytes(), {"imported_run": "0" * 32}),
+        (OUTCOMES, predictions.outcomes().to_bytes(), {"imported_run": "0" * 32}),
+    ):
+        run = begin(store)
+        run.log_metrics(FIGURES)
+        run.log_bytes(path, content)
+        run.tag(**tags)
+        run.finish()
+        found = store.outcomes(store.record(run.run_id))
+        assert found.correct_N.tolist() == [True, True, False]
+        assert (found.nll, found.ece) == (1.25, predictions.outcomes().ece)
 
 
 def test_first_comers_with_the_same_dataset_do_not_collide(store: Store) -> None:
@@ -184,7 +247,7 @@ def test_a_pointer_is_not_a_training(store: Store) -> None:
     found = stored(store, opened)
     assert found.info.status == "FINISHED"
     assert found.data.tags["aepretrain.reused"] == done
-    assert found.data.metrics == {"test_accuracy": 0.5}
+    assert found.data.metrics == {"accuracy/test": 0.5}
     assert [record.run_id for record in store.records().values()] == [done]
 
 

@@ -370,15 +370,17 @@ def test_few_labels_leave_pretraining_as_it_is(images: Dataset, monkeypatch: pyt
     few = spec("scratch", labels=20, updates=250)
     task, found = tasks_of(few, images, monkeypatch)
     assert (task.train.num, task.validation.num) == (20, 10)
-    assert task.phase == replace(task.phase, batch_size=20, epochs=3, passes=100, updates=250, patience=0)
+    assert task.hyperparameters == replace(
+        task.hyperparameters, batch_size=20, epochs=3, passes=100, updates=250, patience=0
+    )
     assert (found.metrics["num_labels"], found.metrics["num_epochs"]) == (20, 3)
     pretraining, _ = tasks_of(replace(few, variant="pretrain"), images, monkeypatch)
-    assert (pretraining.train.num, pretraining.phase.updates) == (500, None)
+    assert (pretraining.train.num, pretraining.hyperparameters.updates) == (500, None)
 
 
 def test_all_labels_by_updates_are_seen_in_passes(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     task, _ = tasks_of(spec("scratch", updates=30), images, monkeypatch)
-    assert task.phase == replace(task.phase, batch_size=128, epochs=1, passes=25, updates=30)
+    assert task.hyperparameters == replace(task.hyperparameters, batch_size=128, epochs=1, passes=25, updates=30)
 
 
 def test_without_patience_the_last_weights_are_judged_too(images: Dataset) -> None:

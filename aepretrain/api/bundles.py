@@ -12,10 +12,12 @@ from aepretrain.redaction import redact
 
 
 class Exported(NamedTuple):
-    """What `export` has written: trainings, those of them with weights and figures, and bytes."""
+    """The part of the bundle that `export` has written; None and zeros where the bundle held everything."""
 
-    num_trainings: int
-    num_whole: int
+    num_finished: int
+    """How many finished trainings the store has."""
+    part: Path | None
+    num_written: int
     num_bytes: int
 
 
@@ -27,20 +29,22 @@ class Imported(NamedTuple):
 
 
 def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: Any) -> Exported:
-    """Write the finished trainings of a store into a folder, and count them.
+    """Add the finished trainings of a store to the bundle in a folder, as a new part.
 
-    `settings` are fields of `Settings` that the grid has. The shown seed of each cell keeps its weights and figures,
-    the other seeds their predictions, and the trainings of studies their numbers alone.
+    `settings` are fields of `Settings` that the grid has. The seed that is shown of each cell is kept with its pictures
+    and weights.
     """
     wanted = check_settings(settings)
     store = open_store(tracking_uri)
     records = [record for record in store.records(wanted).values() if report.belongs(record, wanted)]
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
-    whole = {record.run_id for record in shown_records(report.choose(records, {}), records, store)}
-    tracking.export(store, records, whole, Path(folder))
-    num_bytes = sum(file.stat().st_size for file in Path(folder).glob("*.parquet"))
-    return Exported(len(records), len(whole), num_bytes)
+    selected = {record.run_id for record in shown_records(report.choose(records, {}), records, store)}
+    part = tracking.export(store, records, selected, Path(folder))
+    if part is None:
+        return Exported(len(records), None, 0, 0)
+    num_bytes = sum(file.stat().st_size for file in part.folder.iterdir())
+    return Exported(len(records), part.folder, part.num_trainings, num_bytes)
 
 
 def import_(folder: str | Path, *, tracking_uri: str | None = None) -> Imported:

@@ -151,7 +151,8 @@ _EXECUTION = (
     click.option("--threads", type=int, default=Execution.threads, show_default=True, help="Threads of each training."),
     click.option(
         "--data-dir",
-        help="Folder that holds MNIST/raw.  [default: ./data, ../shared/data, else downloaded into ./data; "
+        help="Folder with the dataset's four IDX files, in MNIST/raw (FashionMNIST/raw, KMNIST/raw) or in the folder "
+        "itself; missing files are downloaded into it.  [default: ./data, then ../shared/data; "
         "env: AEPRETRAIN_DATA_DIR]",
     ),
     click.option(

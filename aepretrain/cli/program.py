@@ -22,7 +22,7 @@ def main() -> NoReturn:
     stop_on(signal.SIGTERM, _terminate)
     stop_on(signal.SIGINT, _interrupt)  # explicitly, for a script's background job would ignore it
     try:
-        code = cli.main(standalone_mode=False) or 0
+        code = cli.main(prog_name="aepretrain", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = 2

@@ -36,23 +36,27 @@ bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_
 @setting_options(None, as_filter=True)
 @store_option
 def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
-    """Write the finished trainings in the store into FOLDER as a bundle: compact Parquet files that `import` reads.
+    """Add the finished trainings of the store to the bundle in FOLDER, which `import` and `report --bundle` read.
 
-    The shown seed of each cell keeps its weights and figures, the other seeds their predictions, and the trainings of
-    studies their numbers alone.
+    A new part, a folder of Parquet files, is written with those trainings that the bundle does not hold yet. Each
+    training is kept with its settings, figures and epochs, and a classifier with which test images it got right. The
+    seed that is shown of each cell is kept with its pictures and the classifier's weights.
     """
     from aepretrain import api
 
     exported = api.export(folder, tracking_uri=tracking_uri, **given_settings(options))
-    trainings = f"{exported.num_trainings} trainings, {exported.num_whole} of them whole"
-    click.echo(f"{trainings}, written to {folder} ({exported.num_bytes / 1e6:.1f} MB)")
+    if exported.part is None:
+        click.echo(f"nothing new: {folder} holds all {exported.num_finished} trainings")
+    else:
+        size = f"{exported.num_bytes / 1e6:.1f} MB"
+        click.echo(f"{exported.num_written} trainings written to {exported.part} ({size})")
 
 
 @click.command("import")
 @bundle_argument
 @store_option
 def import_(folder: Path, tracking_uri: str | None) -> None:
-    """Add the trainings of the bundle in FOLDER to the store. Trainings that it has stay as they are."""
+    """Write the trainings of the bundle in FOLDER into the store; trainings that it has already stay as they are."""
     from aepretrain import api
 
     imported = api.import_(folder, tracking_uri=tracking_uri)

@@ -1,7 +1,7 @@
-"""Importing this module compiles the loops for float32, or reads them from the disk where they are compiled already.
+"""Importing this module compiles the loops for float32, or loads them from the disk if they are compiled already.
 
-For the server from which worker processes are forked: it does so while the main process is still getting ready, and
-every worker has the loops from its first step on.
+The server from which worker processes are forked imports it while the main process is still starting. So every worker
+has the loops from its first step on.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from aepretrain.convolution import loops
 
 
 def _call_each() -> None:
-    """Call each loop on the smallest maps; kinds of numbers and axes are those of a training."""
+    """Call each loop on the smallest maps, with the types and axes of a training."""
     maps_CHX, kernel_OCKK, bias_O = (np.zeros(shape, np.float32) for shape in ((1, 3, 3), (1, 1, 2, 2), (1,)))
     out_OHX, no_places = np.zeros((1, 2, 2), np.float32), np.zeros((0, 0, 0), np.uint8)
     loops.correlate(maps_CHX, no_places, kernel_OCKK, bias_O, 0, 1, out_OHX, no_places)

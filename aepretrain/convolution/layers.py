@@ -1,4 +1,4 @@
-"""PyTorch's layers, computed by the loops and differentiable.
+"""PyTorch's convolutional layers computed by the loops, with gradients.
 
 Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; P = 4 places
 in a 2×2 square of the output, J rows and columns of squares, T rows and columns of input that meet in one. Maps are
@@ -41,12 +41,12 @@ def run_layers(layers: nn.Sequential, maps_NCHW: Tensor) -> Tensor:
 
 
 def convolve(maps_CHWN: Tensor, layer: nn.Conv2d) -> Tensor:
-    """What the layer makes of the maps, [O, H', W', N]; its stride is 1, its kernel and padding are square."""
+    """The output of a convolution with stride 1 and square kernel and padding, [O, H', W', N]."""
     return _convolve(maps_CHWN, layer, pooled=False)
 
 
 def convolve_pool_relu(maps_CHWN: Tensor, layer: nn.Conv2d) -> Tensor:
-    """The same, followed by 2×2 max-pooling and ReLU, [O, H'/2, W'/2, N]."""
+    """The output of such a convolution, 2×2 max-pooling and ReLU, [O, H'/2, W'/2, N]."""
     return _convolve(maps_CHWN, layer, pooled=True)
 
 
@@ -56,9 +56,9 @@ def _convolve(maps_CHWN: Tensor, layer: nn.Conv2d, *, pooled: bool) -> Tensor:
 
 
 def convolve_transposed(maps_CHWN: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """What the layer makes of the maps, [O, H', W', N]; its stride is 1 or 2, its kernel and padding are square.
+    """The output of a transposed convolution with stride 1 or 2 and square kernel and padding, [O, H', W', N].
 
-    With stride 1 this is a convolution with the mirrored kernel.
+    With stride 1 it is a convolution with the mirrored kernel.
     """
     assert (layer.output_padding, layer.dilation, layer.groups) == ((0, 0), (1, 1), 1)
     size, padding, stride = _side(layer.kernel_size), _side(layer.padding), _side(layer.stride)
@@ -72,7 +72,7 @@ def convolve_transposed(maps_CHWN: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 
 
 def _side(size: Any) -> int:
-    """The one number of a square size."""
+    """The side of a square size."""
     height, width = size
     assert height == width
     return int(height)
@@ -90,7 +90,7 @@ def _correlate(maps_CHWN: Tensor, kernel_OCKK: Tensor, bias_O: Tensor | None, pa
 
 
 def _with_signature(forward: Any) -> Any:
-    """The function with its signature made once; PyTorch asks for it at each call, and making it takes 20 µs."""
+    """The function with a cached signature. PyTorch asks for it at each call, and computing it takes 20 µs."""
     forward.__signature__ = inspect.signature(forward)
     return forward
 

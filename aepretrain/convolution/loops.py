@@ -1,15 +1,15 @@
-"""The loops, in NumPy arrays, compiled by Numba when first called and kept on disk.
+"""The loops on NumPy arrays, compiled by Numba at the first call and cached on disk.
 
 Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; X = W·N, a row
 of maps as one axis; F = 2 rows of maps where they are pooled, else 1.
 
-All goes row by row, so that what a row needs stays in the cache: so many rows of the input as the kernel has are
-padded with zeros at a time, and where 2×2 max-pooling and ReLU follow, maps are never written in full but pooled two
-rows at a time. Two output channels and three taps of a kernel's row are taken at once, so that a number once loaded
-serves several times; where a kernel is narrower, weights of 0 stand in.
+Maps are computed row by row, so that the data of a row stay in the cache. At a time, as many input rows as the kernel
+has are padded with zeros. Where 2×2 max-pooling and ReLU follow, two rows are pooled at once and the full maps are
+never written. Two output channels and three taps of a kernel's row are computed together, so that a loaded number is
+used several times. A narrower kernel is filled up with weights of 0.
 
-Pooled maps come with `which`, the place of the largest in each square: 0 to 3, row by row, the first among equals, or
-`NONE` where no number is above 0. An empty `which` says that maps are not pooled.
+Pooled maps have `which`, the place of the maximum in each square: 0 to 3, row by row, the first of equal ones, or
+`NONE` where no number is above 0. An empty `which` means that maps are not pooled.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ Places = NDArray[np.uint8]
 TAPS = 3
 NONE = np.uint8(4)
 
-# Sums may be reordered, which lets them run in parallel lanes; not-a-number and infinity keep their meaning.
+# Sums may be reordered, so that they can be vectorised. NaN and infinity keep their meaning.
 _compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
 
 

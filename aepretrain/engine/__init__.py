@@ -3,14 +3,14 @@
 from aepretrain.engine.loop import EVALUATION_BATCH, evaluate, train
 from aepretrain.engine.stacks import set_weights
 from aepretrain.engine.steps import Adam
-from aepretrain.engine.task import Examples, Loss, Phase, Select, Snapshots, Task, Trained
+from aepretrain.engine.task import Examples, Hyperparameters, Loss, Select, Snapshots, Task, Trained
 
 __all__ = [
     "EVALUATION_BATCH",
     "Adam",
     "Examples",
+    "Hyperparameters",
     "Loss",
-    "Phase",
     "Select",
     "Snapshots",
     "Task",

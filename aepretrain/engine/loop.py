@@ -1,8 +1,8 @@
-"""The only training loop. It knows tensors, models and a loss; no files, no MLflow, no variants.
+"""The only training loop. It knows tensors, models and a loss, but no files, no MLflow and no variants.
 
-It carries one seed or a stack of them, each as if alone: parameters, order, batches, best weights and patience have a
-leading axis of seeds. Everything lies in memory on the device, a batch is a selection by index, and numbers leave the
-device once an epoch.
+It trains one seed or a stack of seeds, each as if it were alone: weights, order, batches, best weights and patience
+have a leading axis of seeds. All data lie on the device, a batch is a selection by index, and numbers leave the device
+once an epoch.
 
 Shapes: S seeds of the stack, B batch, M items of a seed, T steps, K classes.
 """
@@ -17,28 +17,27 @@ from torch import Tensor
 
 from aepretrain.config import derive_seed
 from aepretrain.engine.progress import Progress
-from aepretrain.engine.stacks import Many, One, set_weights, weights_of
-from aepretrain.engine.steps import Adam, Recorded
+from aepretrain.engine.stacks import SingleModel, StackedModels, set_weights, weights_of
+from aepretrain.engine.steps import Adam, GraphedStep
 from aepretrain.engine.task import Examples, Select, Snapshots, Task, Trained
 from aepretrain.errors import Failure
 from aepretrain.records import EpochResult
 
 EVALUATION_BATCH = 200
-"""Images at once where nothing is learned; fixed, because it may change the last bits of a mean."""
+"""Batch size of evaluation. Fixed, because it may change the last bits of a mean."""
 
 WARM_UP_STEPS = 3
-"""Steps of a process before one is recorded as a CUDA graph: libraries set themselves up in the first ones."""
+"""Steps before one is recorded as a CUDA graph: libraries initialise themselves in the first steps."""
 
 
 def train(
     task: Task, on_epoch: Callable[[int, EpochResult], None], snapshots: Snapshots | None = None
 ) -> list[Trained | Failure]:
-    """Train each seed until its epochs or its patience are used up, and put its best epoch's weights into its model.
+    """Train each seed until its epochs or its patience are used up, and put the best epoch's weights into its model.
 
     `on_epoch` gets each epoch's numbers with the seed's place in the stack. A seed whose loss is not finite fails, with
-    the epoch in the message; the others go on as if it had never been there. From a snapshot it goes on with the same
-    bits (whatever is drawn is drawn from seed and epoch, so there is no generator to be kept), and `on_epoch` gets the
-    epochs before it too.
+    the epoch in the message; the others are not affected. Training resumes from a snapshot with the same bits (random
+    numbers depend on seed and epoch only, so no generator has a state), and `on_epoch` gets the earlier epochs too.
     """
     run = _Run(task)
     state = snapshots.load() if snapshots else None
@@ -48,10 +47,10 @@ def train(
             for result in progress.history:
                 on_epoch(place, result)
     saved_s = time.monotonic()
-    for epoch in range(run.epochs_done + 1, task.phase.epochs + 1):
+    for epoch in range(run.epochs_done + 1, task.hyperparameters.epochs + 1):
         for place, result in run.epoch(epoch):
             on_epoch(place, result)
-        run.part_with_finished(epoch)
+        run.remove_finished(epoch)
         if not run.members:
             break
         if snapshots and time.monotonic() - saved_s >= snapshots.interval_s:
@@ -61,32 +60,34 @@ def train(
 
 
 class _Run:
-    """A stack on its way: its weights and optimizer, and the progress of each seed."""
+    """The state of a stack in training: weights, optimizer, and the progress of each seed."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.members = list(range(len(task.models)))
         self.progress = [Progress() for _ in task.models]
-        self.stack: One | Many = One(task.models[0]) if len(task.models) == 1 else Many(task.models)
+        self.stack: SingleModel | StackedModels = (
+            SingleModel(task.models[0]) if len(task.models) == 1 else StackedModels(task.models)
+        )
         self.best = {name: weight.clone() for name, weight in self.stack.state().items()}
-        self.optimizer = Adam(self.stack.learned, task.phase.lr)
+        self.optimizer = Adam(self.stack.learned, task.hyperparameters.lr)
         self.num_steps = 0
         self.epochs_done = 0
         self._num_steps_elsewhere = 0
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on from the end of this epoch."""
+        """All that `restore` needs to continue after this epoch."""
         return {
             "epochs_done": self.epochs_done,
             "num_steps": self.num_steps,
             "members": self.members,
             "weights": self.stack.state(),
             "best": self.best,
-            "averages": self.optimizer.averages,
-            "averages_of_squares": self.optimizer.averages_of_squares,
+            "exp_avgs": self.optimizer.exp_avgs,
+            "exp_avg_sqs": self.optimizer.exp_avg_sqs,
             "steps": self.optimizer.steps,
             "progress": [one.state() for one in self.progress],
-            "left": {
+            "ended": {
                 place: {name: weight.detach() for name, weight in weights_of(model).items()}
                 for place, model in enumerate(self.task.models)
                 if place not in self.members
@@ -95,22 +96,22 @@ class _Run:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become, from the beginning, what the run was that gave this state."""
+        """Set a new run to a saved state."""
         self._keep(state["members"])
         self.epochs_done = state["epochs_done"]
         self.num_steps = self._num_steps_elsewhere = state["num_steps"]
         self.progress = [Progress.of(one) for one in state["progress"]]
-        for place, weights in state["left"].items():
+        for place, weights in state["ended"].items():
             set_weights(self.task.models[place], weights)
         for name, weight in self.stack.state().items():
             weight.copy_(state["weights"][name])
             self.best[name].copy_(state["best"][name])
-        for name in ("averages", "averages_of_squares", "steps"):
+        for name in ("exp_avgs", "exp_avg_sqs", "steps"):
             for tensor, value in zip(vars(self.optimizer)[name], state[name], strict=True):
                 tensor.copy_(value)
 
     def epoch(self, epoch: int) -> list[tuple[int, EpochResult]]:
-        """One pass over the training items and one over the validation items; the numbers of each seed that has any."""
+        """Train and validate once. Gives the numbers of each seed whose losses are finite."""
         started = time.perf_counter()
         train_losses, num_items = self._learn(epoch)
         learned_s = time.perf_counter() - started
@@ -144,9 +145,9 @@ class _Run:
         self.epochs_done = epoch
         return results
 
-    def part_with_finished(self, epoch: int) -> None:
-        """Let seeds that are through leave the stack, each with its best weights in its model."""
-        ends = [self.progress[place].ends(epoch, self.task.phase) for place in self.members]
+    def remove_finished(self, epoch: int) -> None:
+        """Remove seeds that have ended from the stack, and put their best weights into their models."""
+        ends = [self.progress[place].ends(epoch, self.task.hyperparameters) for place in self.members]
         for i, place in enumerate(self.members):
             if ends[i] and self.progress[place].failure is None:
                 self.progress[place].last_weights = {
@@ -156,12 +157,12 @@ class _Run:
         self._keep([i for i, end in enumerate(ends) if not end])
 
     def _keep(self, rows: Sequence[int]) -> None:
-        """Leave only the seeds in these rows in the stack."""
+        """Keep only the seeds in these rows in the stack."""
         if len(rows) == len(self.members):
             return
         self.members = [self.members[i] for i in rows]
         if rows:
-            assert isinstance(self.stack, Many), "one seed alone leaves nobody behind"
+            assert isinstance(self.stack, StackedModels), "a stack of one seed keeps it or ends"
             self.best = {name: best[rows] for name, best in self.best.items()}
             self.stack.keep(rows)
             self.optimizer.keep(self.stack.learned, rows)
@@ -171,12 +172,12 @@ class _Run:
         return [one.failure or Trained(tuple(one.history), one.best_epoch, one.last_weights) for one in self.progress]
 
     def _learn(self, epoch: int) -> tuple[list[float], int]:
-        """An epoch's passes over the training items.
+        """Run an epoch's passes over the training items.
 
-        Gives each seed's mean loss as it was met on the way, and the number of its items that were learned from.
+        Gives each seed's mean loss over the steps, and the number of its items that were used.
         """
         self.stack.model.train()
-        passes = self.task.phase.passes
+        passes = self.task.hyperparameters.passes
         losses: list[Tensor] = []
         sizes: list[int] = []
         for number in range((epoch - 1) * passes + 1, epoch * passes + 1):
@@ -186,7 +187,7 @@ class _Run:
         return _mean(losses, sizes), sum(sizes)
 
     def _pass(self, number: int) -> Iterator[tuple[Tensor, int]]:
-        """One pass over the training items in each seed's order: each step's losses, [S], and its number of items."""
+        """Run one pass over the training items in each seed's order. Yields each step's losses, [S], and batch size."""
         task = self.task
         orders = [
             torch.randperm(
@@ -194,25 +195,25 @@ class _Run:
             )
             for i in self.members
         ]
-        batches = torch.stack(orders).to(task.train.device).split(task.phase.batch_size, dim=1)
+        batches = torch.stack(orders).to(task.train.device).split(task.hyperparameters.batch_size, dim=1)
         select = task.train.at_epoch(number, self.members)
-        recorded: Recorded | None = None
+        recorded: GraphedStep | None = None
         for index_SB in batches:
-            if self.num_steps == task.phase.updates:
+            if self.num_steps == task.hyperparameters.updates:
                 return
-            if recorded is None and self._worth_recording(index_SB, batches):
-                recorded = Recorded(lambda index_SB: self._step(select, index_SB), index_SB)
+            if recorded is None and self._can_graph(index_SB, batches):
+                recorded = GraphedStep(lambda index_SB: self._step(select, index_SB), index_SB)
             fits = recorded is not None and index_SB.shape == recorded.index_SB.shape
             yield (recorded(index_SB) if recorded and fits else self._step(select, index_SB)), index_SB.shape[1]
             self.num_steps += 1
 
-    def _worth_recording(self, index_SB: Tensor, batches: Sequence[Tensor]) -> bool:
-        """On CUDA, launching a step's kernels one by one takes longer than running them."""
+    def _can_graph(self, index_SB: Tensor, batches: Sequence[Tensor]) -> bool:
+        """Whether to record a step as a graph: on CUDA, launching its kernels takes longer than running them."""
         num_steps_here = self.num_steps - self._num_steps_elsewhere
         return index_SB.is_cuda and num_steps_here >= WARM_UP_STEPS and len(batches) > 1
 
     def _step(self, select: Select, index_SB: Tensor) -> Tensor:
-        """Learn from one batch; its losses, [S]."""
+        """Update the weights from one batch; its losses, [S]."""
         inputs, targets = select(index_SB)
         losses_S = self.stack.losses(self.task.loss, self.stack(inputs), targets)
         self.optimizer.zero_grad()
@@ -240,7 +241,7 @@ class _Run:
 
 
 def _mean(values: list[Tensor], sizes: list[int]) -> list[float]:
-    """The means over items of means over batches of these sizes, in float64; here, at once, they leave the device."""
+    """Means over items, in float64, of means over batches of these sizes. The numbers leave the device here."""
     weights_T = torch.tensor(sizes, dtype=torch.float64)
     means: list[float] = (weights_T @ torch.stack(values).cpu().double() / weights_T.sum()).tolist()
     return means
@@ -254,7 +255,7 @@ def _batches(examples: Examples) -> Sequence[Tensor]:
 
 @torch.no_grad()
 def evaluate(forward: Callable[[Tensor], Tensor], examples: Examples) -> tuple[Tensor, Tensor]:
-    """The outputs of `forward` for the inputs of all items of the first seed, in order, and their targets."""
+    """The outputs of `forward` for all items of the first seed, in order, and their targets."""
     select = examples.at_epoch(0, [0])
     outputs, targets = [], []
     for index_B in _batches(examples):

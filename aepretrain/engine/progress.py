@@ -1,4 +1,4 @@
-"""How far one seed of a stack has come."""
+"""Progress of one seed of a stack."""
 
 import math
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from aepretrain.engine.task import Phase
+from aepretrain.engine.task import Hyperparameters
 from aepretrain.errors import Failure
 from aepretrain.records import EpochResult
 
 
 @dataclass
 class Progress:
-    """How far one seed has come."""
+    """History, best epoch and failure of one seed."""
 
     history: list[EpochResult] = field(default_factory=list)
     best_epoch: int = 0
@@ -26,13 +26,14 @@ class Progress:
         """The lowest validation loss so far."""
         return self.history[self.best_epoch - 1].val_loss if self.best_epoch else math.inf
 
-    def ends(self, epoch: int, phase: Phase) -> bool:
-        """Whether the seed's training is over after this epoch."""
-        impatient = phase.patience > 0 and epoch - self.best_epoch >= phase.patience
-        return self.failure is not None or epoch == phase.epochs or impatient
+    def ends(self, epoch: int, hyperparameters: Hyperparameters) -> bool:
+        """Whether the seed's training ends after this epoch."""
+        limits = hyperparameters
+        out_of_patience = limits.patience > 0 and epoch - self.best_epoch >= limits.patience
+        return self.failure is not None or epoch == limits.epochs or out_of_patience
 
     def state(self) -> dict[str, Any]:
-        """All of it for a snapshot."""
+        """The progress as plain values, for a snapshot."""
         return {
             "history": [dict(vars(result)) for result in self.history],
             "best_epoch": self.best_epoch,
@@ -42,7 +43,7 @@ class Progress:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Progress":
-        """The progress that `state` gave."""
+        """The progress from the values that `state` gave."""
         return cls(
             history=[EpochResult(**result) for result in state["history"]],
             best_epoch=state["best_epoch"],

@@ -1,4 +1,4 @@
-"""One model, or several as one, behind the same few calls.
+"""One model, or several with stacked weights, behind one interface.
 
 Shapes: S seeds of the stack.
 """
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from aepretrain.engine.task import Loss
 
 
-class One:
-    """One model as a stack: the axis of seeds has length 1."""
+class SingleModel:
+    """A stack of one model: the axis of seeds has length 1."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -29,12 +29,12 @@ class One:
         return loss(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
 
     def state(self) -> dict[str, Tensor]:
-        """All weights and buffers, [S, …] each; views of those in use."""
+        """All weights and buffers, [S, …] each, as views."""
         return {name: weight.detach().unsqueeze(0) for name, weight in weights_of(self.model).items()}
 
 
-class Many:
-    """Several models as one: their weights stacked, and one model that is called with each seed's in turn."""
+class StackedModels:
+    """Several models with their weights stacked, computed at once by `torch.vmap`."""
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         self.model = copy.deepcopy(models[0])
@@ -61,11 +61,11 @@ class Many:
         return losses_S
 
     def state(self) -> dict[str, Tensor]:
-        """All weights and buffers, [S, …] each; views of those in use."""
+        """All weights and buffers, [S, …] each, as views."""
         return {name: weight.detach() for name, weight in {**self.parameters, **self.buffers}.items()}
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Leave only the seeds in these rows."""
+        """Keep only the seeds in these rows."""
         self.parameters = {
             name: weight.detach()[rows].requires_grad_(weight.requires_grad) for name, weight in self.parameters.items()
         }
@@ -73,12 +73,12 @@ class Many:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name; one that is used in two places has one name."""
+    """All parameters and buffers by name; a shared one appears once."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 @torch.no_grad()
 def set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Give a model these weights and buffers, by name."""
+    """Copy these weights and buffers, given by name, into a model."""
     for name, weight in weights_of(model).items():
         weight.copy_(values[name])

@@ -1,4 +1,4 @@
-"""How a step is taken: the optimizer, and on CUDA the step as one recorded graph.
+"""The optimizer, and on CUDA a training step as one graph.
 
 Shapes: S seeds of the stack, B batch.
 """
@@ -11,34 +11,34 @@ from torch.optim.adam import adam
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) with PyTorch's defaults, as its fused kernel.
+    """Adam (Kingma and Ba 2015) with PyTorch's defaults, as PyTorch's fused kernel.
 
-    `torch.optim.Adam` does the same, but what it does around the kernel takes a tenth of a step of a small network.
+    `torch.optim.Adam` computes the same, but its code around the kernel takes a tenth of a step of a small network.
     """
 
     def __init__(self, weights: Sequence[Tensor], lr: float) -> None:
         self.weights = list(weights)
         self.lr = lr
-        self.averages = [torch.zeros_like(weight) for weight in weights]
-        self.averages_of_squares = [torch.zeros_like(weight) for weight in weights]
+        self.exp_avgs = [torch.zeros_like(weight) for weight in weights]
+        self.exp_avg_sqs = [torch.zeros_like(weight) for weight in weights]
         self.steps = [torch.zeros((), device=weight.device) for weight in weights]
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Remove the gradients."""
         for weight in self.weights:
             weight.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Learn from the gradients; a weight that took no part in the loss has none and stays as it is."""
-        taking_part = [i for i, weight in enumerate(self.weights) if weight.grad is not None]
+        """Update the weights that have gradients."""
+        updated = [i for i, weight in enumerate(self.weights) if weight.grad is not None]
         adam(
-            [self.weights[i] for i in taking_part],
+            [self.weights[i] for i in updated],
             [weight.grad for weight in self.weights if weight.grad is not None],
-            [self.averages[i] for i in taking_part],
-            [self.averages_of_squares[i] for i in taking_part],
+            [self.exp_avgs[i] for i in updated],
+            [self.exp_avg_sqs[i] for i in updated],
             [],
-            [self.steps[i] for i in taking_part],
+            [self.steps[i] for i in updated],
             fused=True,
             amsgrad=False,
             beta1=0.9,
@@ -50,14 +50,14 @@ class Adam:
         )
 
     def keep(self, weights: Sequence[Tensor], rows: Sequence[int]) -> None:
-        """Go on with these weights, which are these rows of the ones before."""
+        """Continue with these weights, which are these rows of the previous ones."""
         self.weights = list(weights)
-        self.averages = [average[rows] for average in self.averages]
-        self.averages_of_squares = [average[rows] for average in self.averages_of_squares]
+        self.exp_avgs = [average[rows] for average in self.exp_avgs]
+        self.exp_avg_sqs = [average[rows] for average in self.exp_avg_sqs]
 
 
-class Recorded:
-    """A step recorded as a CUDA graph, replayed for every batch of the shape that it was recorded with."""
+class GraphedStep:
+    """A training step as a CUDA graph, replayed for every batch of the same shape."""
 
     def __init__(self, step: Callable[[Tensor], Tensor], index_SB: Tensor) -> None:
         self.index_SB = index_SB.clone()
@@ -66,7 +66,7 @@ class Recorded:
             self._losses_S = step(self.index_SB)
 
     def __call__(self, index_SB: Tensor) -> Tensor:
-        """Take the step with this batch; its losses, [S]."""
+        """Run the step with this batch; its losses, [S]."""
         self.index_SB.copy_(index_SB)
         self._graph.replay()
         return self._losses_S.clone()

@@ -1,4 +1,4 @@
-"""What the training loop is given and what it gives back.
+"""The input and the output of the training loop.
 
 Shapes: S seeds of the stack, B batch, K classes.
 """
@@ -18,10 +18,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """Where batches come from; each seed of the stack has `num` items.
+    """The source of batches; each seed of the stack has `num` items.
 
-    `at_epoch(epoch, members)` gives, for those seeds (by their places in the stack as it began), the function that
-    selects by index: int64 [S, B] → inputs [S, B, …] and targets [S, B, …]. What an epoch needs drawn is drawn there.
+    `at_epoch(epoch, members)` draws what an epoch needs for the seeds at these places of the original stack, and gives
+    the function that selects a batch by index: int64 [S, B] → inputs [S, B, …] and targets [S, B, …].
     """
 
     num: int
@@ -30,11 +30,11 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """How long and how fast to learn; the first fields are those of `spec.Settings`.
+class Hyperparameters:
+    """How long and how fast to learn.
 
-    An epoch ends with a validation. It is one pass over the training items, or several where they are few; the last
-    one is cut short where `updates`, the number of all steps, is reached.
+    An epoch is `passes` passes over the training items, followed by validation. Training ends early when `updates`
+    steps are taken.
     """
 
     epochs: int
@@ -47,10 +47,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Task:
-    """The trainings of a stack, alike but for their seeds: those weights that require gradients are learned.
+    """The trainings of a stack, which differ only in their seeds. Weights that require gradients are learned.
 
-    `loss` takes one seed's outputs and targets to the mean over the batch, a scalar. `classifies` says that outputs are
-    logits [B, K] and targets classes [B], so that validation accuracy can be taken.
+    `loss` gives the mean over the batch, a scalar, from one seed's outputs and targets. With `classifies`, outputs are
+    logits [B, K] and targets are classes [B], and validation accuracy is computed.
     """
 
     models: Sequence[nn.Module]
@@ -61,12 +61,12 @@ class Task:
     classifies: bool
     order: str
     """The purpose that names the random stream of the order of training items."""
-    phase: Phase
+    hyperparameters: Hyperparameters
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gave. Its model holds the weights of `best_epoch`, the one with the lowest validation loss."""
+    """A finished training. Its model holds the weights of `best_epoch`, which has the lowest validation loss."""
 
     history: tuple[EpochResult, ...]
     best_epoch: int
@@ -75,17 +75,17 @@ class Trained:
 
 
 class Snapshots(Protocol):
-    """Where a training's state is kept, so that another process can go on from there with the same bits.
+    """The storage of a training's state, from which another process resumes with the same bits.
 
     A state holds tensors, numbers, text, lists and dictionaries only.
     """
 
     @property
     def interval_s(self) -> float:
-        """The least time between two of them."""
+        """Minimum time between two snapshots."""
 
     def load(self) -> Mapping[str, Any] | None:
-        """The state that was saved last by a training of the same task, if there is one."""
+        """The latest state of the same task, if there is one."""
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep this state in place of the one before."""
+        """Replace the saved state."""

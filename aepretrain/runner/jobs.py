@@ -1,5 +1,6 @@
 """One training, from its spec to a finished run in the store; what a worker does, and what a single command does."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,10 +13,11 @@ from aepretrain import figures, tracking, training
 from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
-from aepretrain.records import PREDICTIONS, EpochResult, Predictions, Record
+from aepretrain.metrics import per_class
+from aepretrain.records import PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record
 from aepretrain.runner.snapshots import SnapshotFiles
 from aepretrain.stopping import whole
-from aepretrain.variants import CLASSIFIERS, EVALUATIONS
+from aepretrain.variants import EVALUATIONS
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,8 @@ def _log_outcome(work: Work, run: tracking.Run, outcome: training.Outcome, sourc
         run.log_weights(training.dump_weights(outcome.weights))
     if outcome.evidence.predictions is not None:
         run.log_bytes(PREDICTIONS, outcome.evidence.predictions.to_bytes())
+    if outcome.evidence.confusion_KK is not None:
+        run.log_bytes(PER_CLASS, json.dumps(per_class(outcome.evidence.confusion_KK)).encode())
     for name, figure in figures.training_figures(spec.name, outcome.evidence).items():
         run.log_figure(f"figures/{name}.png", figure)
     run.log_metrics(outcome.metrics)
@@ -246,9 +250,12 @@ def _log_outcome(work: Work, run: tracking.Run, outcome: training.Outcome, sourc
 
 
 def present(work: Work, record: Record, dataset: Dataset) -> None:
-    """Give a finished classifier that is to be shown what others need not have: its model, and what it confuses."""
+    """Give a finished classifier that is to be shown what others need not have: its model, and what it confuses.
+
+    An imported classifier has no predictions, so its confused images cannot be drawn.
+    """
     log_model(work, record, dataset)
-    if work.spec.variant in CLASSIFIERS and not work.store.has_artifact(record, CONFUSED_IMAGES):
+    if work.store.has_artifact(record, PREDICTIONS) and not work.store.has_artifact(record, CONFUSED_IMAGES):
         predictions = Predictions.from_bytes(work.store.artifact(record, PREDICTIONS))
         images_NHW = dataset.test_images_NHW.numpy()
         drawn = figures.confused_images(f"{work.spec.name}: confident errors", images_NHW, predictions)

@@ -20,7 +20,7 @@ INTERVAL_S = 10.0
 
 SUFFIX = ".snapshot"
 
-FORMAT = 1
+FORMAT = 2
 """What a snapshot holds, as a number: raised when that changes, so that an older file is not taken for a newer one."""
 
 

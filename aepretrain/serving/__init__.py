@@ -1,4 +1,4 @@
-"""Uses of finished trainings: predict, encode, export to ONNX, promote in the model registry."""
+"""Use of finished trainings: predict, encode, export to ONNX, promote in the model registry."""
 
 from aepretrain.serving.exchange import export_onnx
 from aepretrain.serving.pictures import prepare, read_picture

@@ -1,4 +1,4 @@
-"""A classifier for programs that know neither PyTorch nor this package: ONNX.
+"""Export of a classifier to ONNX.
 
 Shapes: N images, K classes.
 """
@@ -19,10 +19,10 @@ from aepretrain.errors import Failure
 from aepretrain.files import atomic_write
 
 TOLERANCE = 1e-5
-"""How far probabilities may be apart: both are float32, summed in different orders."""
+"""Largest difference of probabilities. Both are float32, summed in different orders."""
 
 CHECKED_SIZES = (1, 2, 7, 64)
-"""Numbers of images with which the two are compared; none of them is fixed in the file."""
+"""Batch sizes with which the two are compared; the file fixes none."""
 
 Floats = NDArray[np.float32]
 
@@ -30,9 +30,9 @@ Floats = NDArray[np.float32]
 def export_onnx(module: nn.Module, target: Path) -> float:
     """Write a classifier as ONNX: ``images`` [N, 1, 28, 28] in [0, 1] → ``probabilities`` [N, K].
 
-    It is written after ONNX Runtime has given the same probabilities for random images; how far they were apart at most
-    is returned. Raises `Failure` where the extra ``onnx`` is not installed, the network cannot be exported, the two
-    differ, or the file cannot be written.
+    The file is written after ONNX Runtime has given the same probabilities for random images. Returns their largest
+    difference. Raises `Failure` where the extra ``onnx`` is not installed, the network cannot be exported, the
+    probabilities differ, or the file cannot be written.
     """
     try:
         import onnxruntime
@@ -44,12 +44,14 @@ def export_onnx(module: nn.Module, target: Path) -> float:
         ) from None
     content = _exported(module)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    apart = max(_apart(module, session, num) for num in CHECKED_SIZES)
-    if not apart <= TOLERANCE:
-        raise Failure(f"ONNX Runtime's probabilities are up to {apart:.2g} away from PyTorch's; nothing was written")
+    difference = max(_difference(module, session, num) for num in CHECKED_SIZES)
+    if not difference <= TOLERANCE:
+        raise Failure(
+            f"ONNX Runtime's probabilities differ from PyTorch's by up to {difference:.2g}; nothing was written"
+        )
     with atomic_write(target) as partial:
         partial.write_bytes(content)
-    return apart
+    return difference
 
 
 def _exported(module: nn.Module) -> bytes:
@@ -72,8 +74,8 @@ def _exported(module: nn.Module) -> bytes:
     return content
 
 
-def _apart(module: nn.Module, session: Any, num: int) -> float:
+def _difference(module: nn.Module, session: Any, num: int) -> float:
     images_N1HW = torch.rand(num, 1, 28, 28, generator=torch.Generator().manual_seed(num))
-    (found_NK,) = session.run(["probabilities"], {"images": images_N1HW.numpy()})
+    (probs_NK,) = session.run(["probabilities"], {"images": images_N1HW.numpy()})
     with torch.inference_mode():
-        return float(np.abs(found_NK - module(images_N1HW).numpy()).max())
+        return float(np.abs(probs_NK - module(images_N1HW).numpy()).max())

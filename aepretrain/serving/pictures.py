@@ -1,4 +1,4 @@
-"""Pictures of digits from anywhere, prepared as MNIST's authors prepared theirs.
+"""Preparation of pictures of digits in the way of MNIST's authors.
 
 "The original black and white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box while
 preserving their aspect ratio. […] the images were centered in a 28x28 image by computing the center of mass of the
@@ -22,29 +22,29 @@ FIELD, BOX = 28, 20
 """Sides of the prepared image, and of the box within which the digit is scaled."""
 
 CENTER = 14
-"""The pixel to which the centre of mass is moved: in all of MNIST's test images it is between 13.5 and 14.5."""
+"""The pixel to which the centre of mass is moved. In MNIST's test images it lies between 13.5 and 14.5."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 MAX_PIXELS = 2**26
-"""A picture of more pixels is refused before it is unpacked."""
+"""A picture with more pixels is refused before it is decoded."""
 
 MAX_SIDE = 1024
-"""A larger picture is reduced to this first, which leaves more than enough of a digit to make 20 pixels of."""
+"""A larger picture is first reduced to this side, which is enough for a digit of 20 pixels."""
 
 LEAST_CONTRAST = 16 / 255
-"""What differs less from the ground, over the whole picture, is no ink: paper and JPEG's noise do that too."""
+"""Smaller differences from the background are paper or JPEG noise, not ink."""
 
 LEAST_INK = 0.3
-"""Of the strongest ink: what is fainter does not count when the digit's edges are looked for."""
+"""Share of the strongest ink below which a pixel does not count for the digit's edges."""
 
 Picture = NDArray[np.float32]
 
 
 def read_picture(path: Path) -> Picture:
-    """The digit in a PNG or JPEG file as MNIST would show it: [28, 28] in [0, 1].
+    """The digit in a PNG or JPEG file in MNIST's form: [28, 28] in [0, 1].
 
-    Raises `Failure`, naming the file, where it is no such picture or nothing is drawn in it.
+    Raises `Failure`, naming the file, where it is not such a picture or is empty.
     """
     try:
         return prepare(_grey(path))
@@ -53,7 +53,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def prepare(grey_HW: Picture) -> Picture:
-    """The digit in a grey picture in [0, 1], dark on light or light on dark, as MNIST would show it, [28, 28].
+    """The digit in a grey picture in [0, 1], dark on light or light on dark, in MNIST's form, [28, 28].
 
     Raises `Failure` where nothing is drawn.
     """
@@ -64,7 +64,7 @@ def prepare(grey_HW: Picture) -> Picture:
 
 
 def _grey(path: Path) -> Picture:
-    """A file as brightness in [0, 1], upright, without what is transparent in it."""
+    """The brightness of a picture file in [0, 1], upright and without transparency."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Failure("is a folder, not a picture" if path.is_dir() else "is no ordinary file")
@@ -101,7 +101,7 @@ def _brightness(image: Image.Image) -> Picture:
 
 
 def _ink(grey_HW: Picture) -> Picture:
-    """How far each pixel is from the ground, which is what most of the border is, towards the ink: in [0, 1]."""
+    """The strength of ink of each pixel in [0, 1]. The background is the median of the border."""
     border_N = np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[:, 0], grey_HW[:, -1]])
     ground, low, high = float(np.median(border_N)), float(grey_HW.min()), float(grey_HW.max())
     if high - low < LEAST_CONTRAST:
@@ -112,14 +112,14 @@ def _ink(grey_HW: Picture) -> Picture:
 
 
 def _scale(ink_HW: Picture) -> Picture:
-    """The same in another size, of which the longer side is 20."""
+    """The digit scaled so that its longer side is 20."""
     height, width = (max(1, round(BOX * side / max(ink_HW.shape))) for side in ink_HW.shape)
     image = Image.fromarray(ink_HW).resize((width, height), Image.Resampling.HAMMING)
     return np.asarray(image).clip(0, 1)
 
 
 def _center(ink_HW: Picture) -> Picture:
-    """In a field of 28×28, moved by whole pixels so that the centre of mass is in its middle."""
+    """The digit in a 28×28 field, moved by whole pixels so that its centre of mass is in the middle."""
     field_HW = np.zeros((FIELD, FIELD), np.float32)
     top, left = (
         int(np.clip(CENTER - round(_center_of_mass(ink_HW.sum(1 - axis))), 0, FIELD - ink_HW.shape[axis]))

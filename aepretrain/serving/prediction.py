@@ -1,4 +1,4 @@
-"""Class probabilities and codes of pictures, from finished trainings.
+"""Class probabilities and codes of pictures by a finished training.
 
 Shapes: N images, C channels, H rows, W columns, K classes, D code features.
 """
@@ -21,7 +21,7 @@ from aepretrain.tracking import Store
 from aepretrain.training import encoding_module, parse_weights, scoring_module
 
 BATCH = 256
-"""Pictures read at once: the pictures of a large folder do not fit into memory, their codes do."""
+"""Pictures in a batch, so that a folder of any size fits into memory."""
 
 Floats = NDArray[np.float32]
 
@@ -37,19 +37,19 @@ def load_encoder(store: Store, record: Record) -> nn.Module:
 
 
 def read_pictures(paths: Sequence[Path]) -> Floats:
-    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for a file that is no picture."""
+    """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for a file that is not a picture."""
     return np.stack([read_picture(path) for path in paths])
 
 
 def apply(module: nn.Module, images_NHW: Floats) -> Floats:
-    """The output of a module for images: [N, K] or [N, D]."""
+    """The outputs of a module for images, [N, K] or [N, D]."""
     with torch.inference_mode():
         outputs: Floats = module(torch.from_numpy(images_NHW).unsqueeze(1)).numpy()
     return outputs
 
 
 def most_probable(probs_K: Floats, num: int) -> list[tuple[int, float]]:
-    """The most probable classes with their probabilities, in descending order."""
+    """The `num` most probable classes with their probabilities, in descending order."""
     return [(int(k), float(probs_K[k])) for k in np.argsort(-probs_K, kind="stable")[:num]]
 
 

@@ -1,4 +1,4 @@
-"""A finished classifier as the champion of the model registry."""
+"""Promotion of a finished classifier to champion of the model registry."""
 
 import numpy as np
 
@@ -8,23 +8,23 @@ from aepretrain.records import Record
 from aepretrain.serving.prediction import load_classifier
 
 BLANK_N1HW = np.zeros((2, 1, 28, 28), np.float32)
-"""An input example for a model that is made later than its training, where no dataset is at hand."""
+"""Input example of a model that is logged without a dataset at hand."""
 
 
 def promote(store: tracking.Store, record: Record, name: str, reason: str) -> tracking.Promotion:
-    """Register a classifier's MLflow model, which is made where the run has none, and give it the alias ``champion``.
+    """Register a classifier's MLflow model and give it the alias ``champion``. The model is logged if the run has none.
 
-    `reason` says how it was chosen. Raises `Failure` where PyTorch cannot export the network.
+    `reason` says how the classifier was chosen. Raises `Failure` where PyTorch cannot export the network.
     """
     if "model" not in record.tags:
         module = load_classifier(store, record)
         try:
             tracking.log_model(store, record.run_id, module, BLANK_N1HW)
         except Exception as error:  # the exporter documents no class for what it cannot export
-            raise Failure(f"{record.spec.name} cannot be made a model: {tracking.one_line(error)}") from error
-    found = record.metrics
+            raise Failure(f"{record.spec.name} cannot be logged as a model: {tracking.one_line(error)}") from error
+    metrics = record.metrics
     description = (
         f"{record.spec.name} on {record.spec.settings.dataset}, run `{record.run_id}`: validation loss "
-        f"{found['best_val_loss']:.4f}, validation accuracy {found['best_val_accuracy']:.4f}. Chosen: {reason}."
+        f"{metrics['best_val_loss']:.4f}, validation accuracy {metrics['best_val_accuracy']:.4f}. Chosen: {reason}."
     )
     return tracking.promote(store, record, name, description, {"key": record.key, "chosen": reason})

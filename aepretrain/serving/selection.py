@@ -1,4 +1,4 @@
-"""Which training serves: the one that a person names, or the best of the store by its validation images."""
+"""Choice of the training to use: a named run, or the best one by validation loss."""
 
 from collections.abc import Iterable
 
@@ -10,24 +10,24 @@ from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 
 def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> Record:
-    """The classifier of a run; without one the `best` of the store, or of those of a dataset.
+    """The classifier of a run; without a run, the `best` one of the store (and dataset).
 
-    Raises `UsageError` where the run is none of a classifier, and `Failure` where there is nothing to choose.
+    Raises `UsageError` where the run is not a classifier, and `Failure` where there is no classifier.
     """
     if run_id is not None:
         return _usable(store.record(run_id), CLASSIFIERS)
-    found = best(store.records({"dataset": dataset} if dataset else {}).values(), dataset)
-    if found is None:
+    chosen = best(store.records({"dataset": dataset} if dataset else {}).values(), dataset)
+    if chosen is None:
         of_dataset = f" of {dataset}" if dataset else ""
         raise Failure(
             f"there is no finished classifier{of_dataset} with its weights in {redact(store.uri)}: train some, "
             "for example with: aepretrain grid"
         )
-    return found
+    return chosen
 
 
 def choose_encoder(store: Store, run_id: str | None, dataset: str | None) -> Record:
-    """The training of a run, be it a pretraining or a classifier; without one what `choose_classifier` chooses."""
+    """The training of a run, a pretraining or a classifier; without a run, as `choose_classifier`."""
     if run_id is not None:
         return _usable(store.record(run_id), GRID_VARIANTS)
     return choose_classifier(store, None, dataset)
@@ -37,15 +37,15 @@ def _usable(record: Record, variants: tuple[str, ...]) -> Record:
     if record.cell[2] not in variants:
         raise UsageError(f"run={record.run_id!r} is {record.cell[2]}: it must be one of {', '.join(variants)}")
     if not record.has_weights:
-        raise Failure(f"run {record.run_id} comes from a bundle that has not kept its weights")
+        raise Failure(f"run {record.run_id} was imported from a bundle without its weights")
     return record
 
 
 def best(records: Iterable[Record], dataset: str | None) -> Record | None:
-    """The classifier with the lowest validation loss, ties to the lowest seed; no test figure is looked at.
+    """The classifier with the lowest validation loss; of equal ones the lowest seed. Test figures are not used.
 
-    Those of studies, of few labels (a handful of validation images says little), and those without weights are left
-    out. Raises `UsageError` where those of several datasets would have to be compared.
+    Classifiers of studies, with few labels (they have few validation images) and without weights are left out. Raises
+    `UsageError` where there are several datasets and none is named.
     """
     candidates = [
         record

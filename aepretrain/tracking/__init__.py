@@ -1,7 +1,7 @@
-"""The only place that knows MLflow: find, open, log and finish runs, and read them back as records.
+"""The only package that uses MLflow: open, write, find and finish runs, read them as records, export and import them.
 
-MLflow's client is always called with a run id. Its active run is never used, so that neither threads nor environment
-variables decide where a number goes. Importing MLflow takes seconds.
+MLflow's client is always called with a run id and never with the active run, which depends on threads and environment
+variables. Importing MLflow takes seconds.
 """
 
 # ruff: noqa: E402  # MLflow reads some of these variables when it is imported

@@ -1,98 +1,106 @@
-"""Finished trainings as a few Parquet files, from which any other store can be filled again.
+"""Finished trainings as Parquet files, from which any store can be filled.
 
-``records.parquet`` has one row a training: its cell and seed, its final figures, and the rest as JSON.
-``histories.parquet`` has every number that was logged, with its step. ``artifacts.parquet`` has files: the evidence of
-every training but those of studies, and the weights and figures of the selected ones. ``SHA256SUMS`` has the digests of
-the three, as ``sha256sum --check`` takes them.
+A bundle is a folder of parts ``0001``, ``0002``, …, one for each export. A part is never changed. Its
+``trainings.parquet`` has a row for each training: cell, seed, final figures, and the rest as JSON.
+``epochs.parquet`` has a row for each epoch, ``files.parquet`` the artifacts, and ``SHA256SUMS`` the checksums of the
+three in the format of ``sha256sum --check``. Where several parts have the same training, the highest attempt counts,
+and of equal attempts the last part.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from aepretrain.config import AUGMENTATIONS, DATASETS, NETWORKS, SCHEMA, identity_key
 from aepretrain.errors import Failure
-from aepretrain.records import EPOCH_METRICS, PREDICTIONS, Outcomes, Predictions, Record, curve_of
-from aepretrain.tracking.tables import read_rows
+from aepretrain.records import EPOCH_METRICS, OUTCOMES, Outcomes, Record
+from aepretrain.tracking.old_bundle import is_old, read_old
+from aepretrain.tracking.tables import SUMS, TRAINING_COLUMNS, Row, Tables, read_tables
 from aepretrain.variants import EVALUATIONS, VARIANTS
 
-RECORDS, HISTORIES, ARTIFACTS = "records.parquet", "histories.parquet", "artifacts.parquet"
-SUMS = "SHA256SUMS"
-
-FIXED = {
-    "key": pa.string(),
-    "name": pa.string(),
-    "network": pa.string(),
-    "augmentation": pa.string(),
-    "variant": pa.string(),
-    "seed": pa.int64(),
-    "spec": pa.string(),
-    "tags": pa.string(),
-    "params": pa.string(),
-    "note": pa.string(),
-    "run_id": pa.string(),
-    "start_ms": pa.int64(),
-    "end_ms": pa.int64(),
-}
-"""The columns of records that are not final figures."""
-
-OF_HISTORIES = {
-    "key": pa.string(),
-    "name": pa.string(),
-    "step": pa.int64(),
-    "value": pa.float64(),
-    "timestamp_ms": pa.int64(),
-}
-OF_ARTIFACTS = {"key": pa.string(), "path": pa.string(), "content": pa.binary()}
-
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException)
-"""What reading a damaged bundle may raise, from its JSON to Arrow."""
-
-Row = dict[str, Any]
+"""What reading a damaged bundle may raise, in its JSON or in Arrow."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training of a bundle: its row, its logged numbers, and its files by path."""
+    """One training of a bundle: its row, the rows of its epochs in order, and its files by path."""
 
     row: Row
-    numbers: list[Row]
-    files: dict[str, bytes]
+    epochs: Sequence[Row]
+    files: Mapping[str, bytes]
 
     @cached_property
     def record(self) -> Record:
-        """The training as a record; its run id is that of the store it comes from."""
+        """The training as a record. Its run id is that of the store from which it was exported."""
         tags = json.loads(self.row["tags"])
-        figures = {name: value for name, value in self.row.items() if name not in FIXED and value is not None}
+        figures = {name: value for name, value in self.row.items() if name not in TRAINING_COLUMNS}
         return Record(
             run_id=self.row["run_id"],
             parent_run_id=None,
             key=self.row["key"],
             attempt=int(tags["attempt"]),
             identity=json.loads(self.row["spec"]),
-            metrics=figures,
+            metrics={name: value for name, value in figures.items() if value is not None},
             tags=tags,
         )
 
-    def values(self, metric: str) -> list[tuple[int, float]]:
-        """All logged values of a metric, each with its step."""
-        return [(one["step"], one["value"]) for one in self.numbers if one["name"] == metric]
+    def curve(self, metric: str) -> list[float]:
+        """The values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
+        return [epoch[metric] for epoch in self.epochs] if metric in self.record.metrics else []
+
+    def checked(self) -> "Training":
+        """The training itself. Raises `ValueError` where it is incomplete or its key is not that of its identity."""
+        row, record = self.row, self.record.checked()
+        name = f"training {record.key[:12]}"
+        if not (re.fullmatch("[0-9a-f]{64}", record.key) and re.fullmatch("[0-9a-f]{32}", record.run_id)):
+            raise ValueError(f"{record.key!r} is not a key, or {record.run_id!r} is not a run id")
+        if (*record.cell, record.seed) != tuple(
+            row[column] for column in ("network", "augmentation", "variant", "seed")
+        ):
+            raise ValueError(f"{name}: its spec differs from its row")
+        if not all(isinstance(value, str) for value in record.tags.values()):
+            raise ValueError(f"{name} has tags that are not text")
+        if record.has_weights != ("weights.pt" in self.files):
+            raise ValueError(f"{name} has weights without their checksum, or a checksum without weights")
+        self._check_epochs(name)
+        network, augmentation, variant = record.cell
+        built_in = (
+            network in NETWORKS
+            and augmentation in AUGMENTATIONS
+            and (VARIANTS.is_built_in(variant) or variant in EVALUATIONS)
+        )
+        if not (built_in and record.identity["dataset"] in DATASETS and record.tags["schema"] == str(SCHEMA)):
+            return self  # the key also depends on the source code of plugins, or belongs to another schema
+        if record.key != identity_key(record.identity, record.tags["dataset_digest"], {}):
+            raise ValueError(f"{name}: its key does not belong to its settings")
+        return self
+
+    def _check_epochs(self, name: str) -> None:
+        figures = self.record.metrics
+        num_epochs = round(figures.get("num_epochs", 0))
+        if [epoch["epoch"] for epoch in self.epochs] != list(range(1, num_epochs + 1)):
+            raise ValueError(f"{name} does not have each of its {num_epochs} epochs once and in order")
+        for metric in sorted(EPOCH_METRICS):
+            num_values = sum(epoch.get(metric) is not None for epoch in self.epochs)
+            if num_values != (num_epochs if metric in figures or metric == "val_loss" else 0):
+                raise ValueError(f"{name} has {num_values} values of {metric} for {num_epochs} epochs")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that has been read; its trainings by the ids of their runs, pretraining before what depends on it."""
+    """A bundle in memory. Its trainings are ordered so that a pretraining stands before its classifiers."""
 
     name: str
     digest: str
     trainings: Mapping[str, Training]
+    """By run id."""
 
     def records(self) -> dict[str, Record]:
         """All finished trainings by key."""
@@ -100,7 +108,7 @@ class Bundle:
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
-        return [curve_of(record.run_id, self.trainings[record.run_id].values(metric)) for record in records]
+        return [self.trainings[record.run_id].curve(metric) for record in records]
 
     def artifact(self, record: Record, path: str) -> bytes:
         """The content of one of a training's files. Raises `Failure` where the bundle does not have it."""
@@ -110,80 +118,72 @@ class Bundle:
             raise Failure(f"run {record.run_id} has no {path} in bundle {self.name}") from None
 
     def outcomes(self, record: Record) -> Outcomes:
-        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
-        return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
+        """A classifier's outcomes on the test images. Raises `Failure` where they are missing or damaged."""
+        return Outcomes.from_bytes(self.artifact(record, OUTCOMES))
 
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether the bundle has this file of a training."""
         return path in self.trainings[record.run_id].files
 
     def link(self, record: Record) -> str:
-        """A run's id: it is in no store that could be linked to."""
+        """The run's id, since a bundle has no pages that could be linked."""
         return record.run_id
 
 
-def digest_of(path: Path) -> str:
-    """A file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_bundle(folder: Path) -> Bundle:
-    """The bundle in a folder. Raises `Failure` where it is damaged or made by something else, in one line."""
+    """The bundle in a folder. Raises `Failure`, in one line, where a part is damaged or is not a part."""
+    trainings: dict[str, Training] = {}
+    digest = hashlib.sha256()
     try:
-        sums = (folder / SUMS).read_text()
-        listed = {name: digest for digest, name in (line.split() for line in sums.splitlines())}
-        for name in (RECORDS, HISTORIES, ARTIFACTS):
-            if listed[name] != digest_of(folder / name):
-                raise ValueError(f"{name} is not what {SUMS} says")
-        order = {variant: place for place, variant in enumerate((*VARIANTS, *EVALUATIONS))}
-        rows = sorted(
-            read_rows(folder / RECORDS, FIXED, others=pa.float64()),
-            key=lambda row: order.get(row["variant"], len(order)),
-        )
-        trainings = {row["key"]: Training(row, [], {}) for row in rows}
-        for one in read_rows(folder / HISTORIES, OF_HISTORIES):
-            trainings[one["key"]].numbers.append(one)
-        for one in read_rows(folder / ARTIFACTS, OF_ARTIFACTS):
-            trainings[one["key"]].files[_inside(one["path"])] = one["content"]
-        for training in trainings.values():
-            _check(training)
-        if not len(rows) == len(trainings) == len({row["run_id"] for row in rows}):
-            raise ValueError("a training is in it more than once")
+        parts = list_parts(folder)
+        if not parts and not is_old(folder):
+            raise ValueError("there is no part 0001")
+        for part in [folder] * is_old(folder) + parts:
+            digest.update((part / SUMS).read_bytes())
+            for training in _trainings(read_old(part) if part == folder else read_tables(part)):
+                held = trainings.get(training.record.key)
+                if held is None or held.record.attempt <= training.record.attempt:
+                    trainings[training.record.key] = training
+        order = {
+            variant: place for place, variant in enumerate((*VARIANTS, *EVALUATIONS))
+        }  # variants of unknown plugins come last
+        ordered = sorted(trainings.values(), key=lambda one: order.get(one.row["variant"], len(order)))
+        by_run_id = {one.record.run_id: one for one in ordered}
+        if len(by_run_id) < len(ordered):
+            raise ValueError("several trainings have the same run id")
     except DAMAGE as error:
-        told = " ".join(str(error).split())[:200]
-        raise Failure(f"there is no readable bundle in {folder}: {type(error).__name__}: {told}") from None
-    digest = hashlib.sha256(sums.encode()).hexdigest()
-    return Bundle(folder.resolve().name, digest, {one.row["run_id"]: one for one in trainings.values()})
+        reason = " ".join(str(error).split())[:200]
+        raise Failure(f"there is no readable bundle in {folder}: {type(error).__name__}: {reason}") from None
+    return Bundle(folder.resolve().name, digest.hexdigest(), by_run_id)
 
 
-def _inside(path: str) -> str:
-    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", path):
-        raise ValueError(f"{path!r} is no path of an artifact")
-    return path
+def list_parts(folder: Path) -> list[Path]:
+    """The parts in a folder, in order; other entries are ignored. Raises `ValueError` where a part is missing."""
+    parts = sorted(path for path in folder.iterdir() if re.fullmatch(r"\d{4}", path.name))
+    for number, part in enumerate(parts, start=1):
+        if part.name != part_name(number):
+            raise ValueError(f"part {part_name(number)} is missing")
+    return parts
 
 
-def _check(training: Training) -> None:
-    """See that a training is whole, and that its key is the one that belongs to it, as far as this can be known."""
-    row, record = training.row, training.record.checked()
-    if not (re.fullmatch("[0-9a-f]{64}", record.key) and re.fullmatch("[0-9a-f]{32}", record.run_id)):
-        raise ValueError(f"{record.key!r} or {record.run_id!r} is no key or no id of a run")
-    if (*record.cell, record.seed) != tuple(row[name] for name in ("network", "augmentation", "variant", "seed")):
-        raise ValueError(f"training {record.key[:12]} is another than its row says")
-    if not all(isinstance(value, str) for value in (*record.tags.values(), *json.loads(row["params"]).values())):
-        raise ValueError(f"training {record.key[:12]} has tags or parameters that are no texts")
-    epochs = list(range(1, round(record.metrics.get("num_epochs", 0)) + 1))
-    for name in EPOCH_METRICS & record.metrics.keys() | {"val_loss"}:
-        if sorted(step for step, _ in training.values(name)) != epochs:
-            raise ValueError(f"training {record.key[:12]} has epochs without their {name}, or with several")
-    current = record.tags["schema"] == str(SCHEMA)
-    network, augmentation, variant = record.cell
-    built_in = (
-        network in NETWORKS
-        and augmentation in AUGMENTATIONS
-        and (VARIANTS.is_built_in(variant) or variant in EVALUATIONS)
-    )
-    if current and built_in and record.identity["dataset"] in DATASETS:  # else a plugin's source is part of the key
-        expected = identity_key(record.identity, record.tags["dataset_digest"], {})
-        if record.key != expected:
-            raise ValueError(f"training {record.key[:12]} is not what its key stands for")
+def part_name(number: int) -> str:
+    """The folder of a part; parts count from 1."""
+    return f"{number:04}"
+
+
+def _trainings(tables: Tables) -> Iterator[Training]:
+    """The trainings of a part. Raises `ValueError` or `KeyError` where its tables do not fit together."""
+    epochs: dict[str, list[Row]] = {row["key"]: [] for row in tables.trainings}
+    files: dict[str, dict[str, bytes]] = {key: {} for key in epochs}
+    if len(epochs) < len(tables.trainings):
+        raise ValueError("a training is in one part more than once")
+    for row in tables.epochs:
+        epochs[row["key"]].append(row)
+    for row in tables.files:
+        if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", row["path"]):
+            raise ValueError(f"{row['path']!r} is not the path of an artifact")
+        if row["path"] in files[row["key"]]:
+            raise ValueError(f"training {row['key'][:12]} has several files {row['path']}")
+        files[row["key"]][row["path"]] = row["content"]
+    for row in tables.trainings:
+        yield Training(row, epochs[row["key"]], files[row["key"]]).checked()

@@ -1,4 +1,4 @@
-"""A finished classifier as an MLflow model, to be loaded, served and registered with MLflow's own commands."""
+"""A finished classifier as an MLflow model, which MLflow's own commands load, serve and register."""
 
 import logging
 from importlib.metadata import version
@@ -27,17 +27,19 @@ SIGNATURE = ModelSignature(
 def log_model(
     store: Store, run_id: str, module: "nn.Module", example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ) -> None:
-    """Give a finished run its model: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, 10].
+    """Log a finished run's model: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, 10].
 
-    `example_NCHW` are at least two images: with one, PyTorch's exporter would fix the batch size at 1. The run's
-    status stays as it is. A run that has its model keeps it.
+    `example_NCHW` has at least two images, since PyTorch's exporter would fix the batch size at 1 for one image. The
+    run's status does not change. A run that has a model keeps it.
     """
     run = store.client.get_run(run_id)
     if f"{TAG}model" in run.data.tags:
         return
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip where uv made the environment
+    logging.getLogger("mlflow.utils.environment").setLevel(
+        logging.ERROR
+    )  # it warns where uv made the environment, which has no pip
     mlflow.set_tracking_uri(store.uri)
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # else the model lands in the experiment "Default"
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # else the model goes to the experiment "Default"
     info = Model.log(
         artifact_path=None,
         name=run.info.run_name,

@@ -1,4 +1,4 @@
-"""A run as it is written: numbers, tags, files and its end, at once or through a journal."""
+"""Writing a run: metrics, tags, artifacts and its end, directly or through a journal."""
 
 import hashlib
 import io
@@ -18,23 +18,24 @@ from aepretrain.config import canonical_json
 from aepretrain.records import EpochResult
 from aepretrain.stopping import whole
 from aepretrain.tracking.journal import Journal, Sender
+from aepretrain.tracking.metric_names import stored_name
 from aepretrain.tracking.operations import Operation
 from aepretrain.tracking.retry import one_line
 from aepretrain.tracking.store import TAG, Store
 
 MAX_TAG_LENGTH = 5000
-"""What every version of MLflow's stores holds; longer values are cut or refused, depending on the store."""
+"""The limit of all MLflow stores. Some cut longer values, others refuse them."""
 
 DESCRIBED = f"{TAG}described"
-"""Tag of an experiment: the SHA-256 of the description that it was last given here."""
+"""Tag of an experiment: the SHA-256 of the last description that we wrote."""
 
 Number = tuple[str, float, int, int]
-"""A logged number: its name, its value, when (ms) and at which step."""
+"""A logged number: name, value, time in ms and step."""
 
 
 @dataclass(frozen=True)
 class DatasetReference:
-    """What a run says of its data: name, digest (SHA-256 of all values) and where it was read."""
+    """The dataset of a run: name, digest (SHA-256 of all values) and where it was read."""
 
     name: str
     digest: str
@@ -43,7 +44,7 @@ class DatasetReference:
 
 @dataclass(frozen=True)
 class Run:
-    """A run while it is written: at once, or through a journal that a sender takes to the store."""
+    """A run while it is written: directly, or through a journal that a sender uploads to the store."""
 
     store: Store
     run_id: str
@@ -51,7 +52,7 @@ class Run:
     sender: Sender | None = None
 
     def journaled(self, key: str, sender: Sender) -> "Run":
-        """The same run, the training of this key, written through a journal from now on."""
+        """The same run, written through a journal from now on. `key` is that of its training."""
         journal = Journal.begin(self.store, key, self.run_id)
         sender.add(journal)
         return replace(self, journal=journal, sender=sender)
@@ -71,81 +72,83 @@ class Run:
             operation.apply(self.store.client, self.run_id, Path(folder))
 
     def log_numbers(self, rows: Sequence[Number]) -> None:
-        """Numbers of any steps: name, value, time in ms and step of each."""
-        self._write("metrics", rows)
+        """Log numbers of any steps."""
+        self._write("metrics", [(stored_name(name), *rest) for name, *rest in rows])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Numbers of one step, in one request."""
+        """Log the metrics of one step in one request."""
         now_ms = time.time_ns() // 1_000_000
         self.log_numbers([(name, float(value), now_ms, step) for name, value in metrics.items()])
 
     def log_history(self, history: Sequence[EpochResult]) -> None:
-        """The numbers of these epochs."""
+        """Log the metrics of these epochs."""
         now_ms = time.time_ns() // 1_000_000
         self.log_numbers([(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()])
 
     @whole()
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Parameters, except those that ``mlflow run`` has written already, as text of its own."""
+        """Log parameters, except those that ``mlflow run`` has already written in its own format."""
         known = self.store.client.get_run(self.run_id).data.params
         rows = [Param(name, _text(value)) for name, value in params.items() if name not in known]
         self.store.client.log_batch(self.run_id, params=rows)
 
     def log_bytes(self, path: str, content: bytes) -> None:
-        """An artifact of this content at a path of any depth."""
+        """Log an artifact of this content at this path."""
         self._write("artifact", path, content)
 
     def log_files(self, files: Mapping[str, bytes]) -> None:
-        """Artifacts by name, under ``results``."""
+        """Log artifacts by name, in the folder ``results``."""
         for name, content in files.items():
             self.log_bytes(f"results/{name}", content)
 
     def log_weights(self, content: bytes) -> None:
-        """The checkpoint, with its SHA-256 as a tag."""
+        """Log the checkpoint, with its SHA-256 as a tag."""
         self.log_bytes("weights.pt", content)
         self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
 
     def log_figure(self, path: str, figure: Figure) -> None:
-        """A figure as an image artifact."""
+        """Log a figure as a PNG artifact."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         self.log_bytes(path, buffer.getvalue())
 
     @whole()
     def log_dataset(self, dataset: DatasetReference) -> None:
-        """The dataset as an input of the run, as MLflow shows it."""
+        """Log the dataset as an input of the run."""
         entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
         inputs = [DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
         try:
             self.store.client.log_inputs(self.run_id, inputs)
-        except MlflowException:  # it looks first and inserts then: of two first-comers one fails, who now finds the row
+        except MlflowException:  # another process inserted the same dataset meanwhile; now MLflow finds it
             self.store.client.log_inputs(self.run_id, inputs)
 
     def tag(self, **values: object) -> None:
-        """Tags of ours, in one request."""
+        """Set our tags in one request."""
         self._write("tags", our_tags(values))
 
     def describe(self, note: str) -> None:
-        """The description that the UI shows above the run, in Markdown."""
+        """Set the description that the UI shows above the run, in Markdown."""
         self._write("tags", {MLFLOW_RUN_NOTE: note})
 
     @whole()
     def describe_experiment(self, note: str) -> None:
-        """The description that the UI shows above the runs of the experiment that this one is in, in Markdown.
+        """Set the description that the UI shows above the runs of this run's experiment, in Markdown.
 
-        What a person has written there is left as it is.
+        A description that a person has written stays.
         """
         client = self.store.client
         experiment = client.get_experiment(client.get_run(self.run_id).info.experiment_id)
-        there, ours = (experiment.tags.get(name, "") for name in (MLFLOW_RUN_NOTE, DESCRIBED))
-        if there and _digest(there) != ours:
+        present, ours = (experiment.tags.get(name, "") for name in (MLFLOW_RUN_NOTE, DESCRIBED))
+        if present and _digest(present) != ours:
             return
         note = note[:MAX_TAG_LENGTH]
-        client.set_experiment_tag(experiment.experiment_id, DESCRIBED, _digest(note))  # first: ours until proved other
+        client.set_experiment_tag(
+            experiment.experiment_id, DESCRIBED, _digest(note)
+        )  # first, or a crash in between would make it look like a person's
         client.set_experiment_tag(experiment.experiment_id, MLFLOW_RUN_NOTE, note)
 
     def finish(self) -> None:
-        """Mark the run as done, then end it: in this order, and after everything else."""
+        """Mark the run as done, then end it. Call this last."""
         self.tag(done="true")
         self.end("FINISHED")
 
@@ -156,24 +159,24 @@ class Run:
         self.end("FAILED")
 
     def end(self, status: str, time_ms: int | None = None) -> None:
-        """End the run with one of MLflow's final states, FINISHED, FAILED or KILLED; now, or at a time in the past."""
+        """End the run as FINISHED, FAILED or KILLED, now or at a time in the past."""
         self._write("end", (status, time_ms or time.time_ns() // 1_000_000))
 
 
 def our_tags(values: Mapping[str, object]) -> dict[str, str]:
-    """Tags of ours as MLflow has them: under our prefix, as text, and no longer than every store holds."""
+    """Our tags in MLflow: with our prefix, as text, cut to `MAX_TAG_LENGTH`."""
     return {TAG + name: _text(value)[:MAX_TAG_LENGTH] for name, value in values.items()}
 
 
 def run_link(name: str, run_id: str) -> str:
-    """A run as a link in the Markdown of a description, which leads there wherever the UI is served."""
+    """A link to a run for the Markdown of a description, relative to the UI's address."""
     return f"[{name}](#/runs/{run_id})"
 
 
 def listing(run_ids: Sequence[str]) -> str:
-    """Run ids as the value of a tag, or how many there are, where they are more than a tag holds."""
+    """Run ids as the value of a tag; their number where they are too long for one."""
     text = ",".join(run_ids)
-    return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; results/grid.json names those of the cells"
+    return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; their ids are in results/grid.json"
 
 
 def _digest(text: str) -> str:
@@ -181,5 +184,5 @@ def _digest(text: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Text as the command line takes it: ``0.1,0.15`` for a pair."""
+    """A value as on the command line: ``0.1,0.15`` for a pair."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Where runs are kept: finding what is done in a store, reading records and artifacts back."""
+"""An MLflow store: locks, finished trainings as records, their artifacts and learning curves."""
 
 import hashlib
 import json
@@ -26,23 +26,24 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
 from aepretrain.errors import UsageError
-from aepretrain.records import PREDICTIONS, Outcomes, Predictions, Record, curve_of
+from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.redaction import redact
+from aepretrain.tracking.metric_names import our_name, stored_name
 from aepretrain.tracking.retry import StoreError, one_line, patient
 
 TAG = "aepretrain."
-"""Every tag of ours begins so. Queries use tags, never parameters, which MLflow itself may have written first."""
+"""Prefix of our tags. Queries use tags, since MLflow itself may have written the parameters."""
 
 SQLITE = "sqlite:///"
 RUNS_AT_ONCE = 1000
-"""Whose metrics a database is asked for at once: SQLite looks at every run's for each question."""
+"""Runs in one query for metrics. SQLite reads the metrics of all runs for each query."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Store:
-    """An opened store: its URI, the experiment that new runs go to, and how long it is waited for where it is away.
+    """An open store: its URI, the experiment of new runs, and how long to wait while its server is unavailable.
 
     Small enough to send to a worker.
     """
@@ -53,35 +54,35 @@ class Store:
 
     @property
     def bare_client(self) -> MlflowClient:
-        """MLflow's client of this store, one in a process."""
+        """MLflow's client of this store, one for each process."""
         return client_of(self.uri)
 
     @property
     def client(self) -> MlflowClient:
-        """The same, patient with a server that is away (see `patient`)."""
+        """The same client, which repeats calls while the server is unavailable (see `patient`)."""
         return self.bare_client if self.is_of_one_host else patient(self.bare_client, self.outage_s)
 
     @property
     def is_of_one_host(self) -> bool:
-        """Whether only processes of one host can use it."""
+        """Whether only processes of one host can use the store."""
         return self.uri.startswith(SQLITE)
 
     @property
     def has_local_artifacts(self) -> bool:
-        """Whether the experiment's files lie on a disk, not with a server or in the cloud."""
+        """Whether the experiment's artifacts are on a local disk."""
         location = self.client.get_experiment(self.experiment_id).artifact_location
         return urlsplit(location).scheme in ("", "file")
 
     @property
     def folder(self) -> Path:
-        """Where this host keeps what belongs to the store but is not in it: locks, snapshots, journals."""
+        """This host's folder for the locks, snapshots and journals of the store."""
         return own_folder(self.uri)
 
     @contextmanager
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Exclude other processes on this host from what `name` stands for; `on_wait` is told when one is at it.
+        """Hold the lock of this name on this host; `on_wait` is called before waiting for another process.
 
-        The lock is free again when its holder dies.
+        The lock of a process that dies becomes free.
         """
         lock = FileLock(self.folder / f"{name}.lock")
         try:
@@ -96,7 +97,7 @@ class Store:
 
     @contextmanager
     def try_lock(self, name: str) -> Iterator[bool]:
-        """Like `lock`, but without waiting; gives whether the lock was free."""
+        """Like `lock`, but without waiting: yields whether the lock was free."""
         lock = FileLock(self.folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
@@ -109,39 +110,38 @@ class Store:
             lock.release()
 
     def done(self, key: str) -> Record | None:
-        """The finished training of a key, the highest attempt where there are several."""
+        """The finished training of a key; of several attempts the highest."""
         return max(self._records({"key": key}), key=lambda record: record.attempt, default=None)
 
     def records(self, wanted: Mapping[str, Any] = NOTHING, **tags: str) -> dict[str, Record]:
         """All finished trainings whose tags have these values, by key; of each key the highest attempt.
 
-        Of the `wanted` settings those are left to the database that every training depends on, so that a large store
-        is not read as a whole; whether the others fit, the caller sees. Raises `UsageError` for what is no setting's
-        value.
+        The query filters by those `wanted` settings that are in every identity, so that a large store is not read
+        completely; the caller filters by the others. Raises `UsageError` for a value that a setting cannot have.
         """
         settings = Settings(**{name: value for name, value in wanted.items() if name in IN_EVERY_IDENTITY})
-        asked = {name: str(getattr(settings, name)) for name in IN_EVERY_IDENTITY if name in wanted}
+        filters = {name: str(getattr(settings, name)) for name in IN_EVERY_IDENTITY if name in wanted}
         latest: dict[str, Record] = {}
-        for record in self._records({"schema": str(SCHEMA), **asked, **tags}):
+        for record in self._records({"schema": str(SCHEMA), **filters, **tags}):
             if record.key not in latest or latest[record.key].attempt < record.attempt:
                 latest[record.key] = record
         return latest
 
     def record(self, run_id: str) -> Record:
-        """The finished training of a run. Raises `UsageError` for what is no id, `StoreError` where there is none."""
+        """The finished training of a run. Raises `UsageError` for a malformed id, `StoreError` where there is none."""
         if not re.fullmatch("[0-9a-f]{32}", run_id):
-            raise UsageError(f"run={run_id!r} is no id of a run: it must be 32 digits and letters from a to f")
-        found = next(self._records({"schema": str(SCHEMA)}, f"attributes.run_id = '{run_id}'"), None)
-        if found is None:
+            raise UsageError(f"run={run_id!r} is not a run id: it must be 32 digits and letters from a to f")
+        record = next(self._records({"schema": str(SCHEMA)}, f"attributes.run_id = '{run_id}'"), None)
+        if record is None:
             raise StoreError(f"there is no finished training with run id {run_id} in {redact(self.uri)}")
-        return found
+        return record
 
     def _records(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Record]:
         filters = {"done": "true", **tags}
         return map(_record, self.search(filters, "attributes.status = 'FINISHED'", *conditions))
 
     def search(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Run]:
-        """Every run, in all experiments, whose tags have these values; read page by page."""
+        """All runs, of all experiments, whose tags have these values."""
         clauses = [f"tags.`{TAG}{name}` = '{value}'" for name, value in tags.items()] + list(conditions)
         experiments = [one.experiment_id for one in _pages(self.client.search_experiments)]
         return _pages(
@@ -153,43 +153,44 @@ class Store:
         )
 
     def artifact(self, record: Record, path: str) -> bytes:
-        """The content of one artifact. Raises `StoreError` where it cannot be had."""
+        """The content of one artifact. Raises `StoreError` where it cannot be read."""
         with suppress(MlflowException, OSError):
             return self._download(record, path)
         try:
-            self.client.get_run(
-                record.run_id
-            )  # waits for a server that is away; downloading takes that for a lost file
+            self.client.get_run(record.run_id)  # waits for the server; a download would report a missing file
             return self._download(record, path)
         except (MlflowException, OSError) as error:
             raise StoreError(f"run {record.run_id} has no readable artifact {path}: {one_line(error)}") from None
 
     def _download(self, record: Record, path: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            address = f"{record.artifact_uri}/{path}"  # by the run's id, MLflow would look for it among models too
+            address = f"{record.artifact_uri}/{path}"  # with the run id, MLflow would also search the models
             return Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=self.uri)).read_bytes()
 
     def has_artifact(self, record: Record, path: str) -> bool:
-        """Whether a training has an artifact at ``folder/name``."""
+        """Whether a training has the artifact ``folder/name``."""
         return path in (one.path for one in self.client.list_artifacts(record.run_id, path.rpartition("/")[0]))
 
     def outcomes(self, record: Record) -> Outcomes:
-        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be had."""
+        """A classifier's outcomes on the test images. Raises `Failure` where they are missing or damaged."""
+        if "imported_run" in record.tags and self.has_artifact(record, OUTCOMES):
+            return Outcomes.from_bytes(self.artifact(record, OUTCOMES))
         return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
         numbers: dict[str, list[tuple[int, float]]] = {record.run_id: [] for record in records}
-        run_ids = [record.run_id for record in records if metric in record.metrics]
-        for run_id, one in self._logged(run_ids, metric):
-            numbers[run_id].append((one.step, one.value))
+        for name in dict.fromkeys((stored_name(metric), metric)):  # runs of version 1 have our names in MLflow
+            run_ids = [one.run_id for one in records if metric in one.metrics and not numbers[one.run_id]]
+            for run_id, number in self._logged(run_ids, name):
+                numbers[run_id].append((number.step, number.value))
         return [curve_of(record.run_id, numbers[record.run_id]) for record in records]
 
     def _logged(self, run_ids: Sequence[str], name: str) -> Iterator[tuple[str, Metric]]:
-        """All values of a metric with their runs.
+        """All values of a metric with their run ids.
 
-        A database is asked for many runs at once, as MLflow's own server does, for run by run takes several times as
-        long. MLflow's client has no call for that: the database is its own, and a server is asked run by run.
+        One query for many runs is several times as fast as one for each run. MLflow's client has no such call, so it
+        is made on the database behind the client; a server is queried run by run.
         """
         database = getattr(getattr(self.bare_client, "_tracking_client", None), "store", None)
         if database is None or not hasattr(database, "get_metric_history_bulk"):
@@ -202,7 +203,7 @@ class Store:
                 yield one.run_id, one
 
     def link(self, record: Record) -> str:
-        """Where a run can be looked at: on the server (never with a password), or with ``mlflow ui`` at its address."""
+        """Address of a run's page: on the server (without its password), or in ``mlflow ui``."""
         server = without_credentials(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000"
         return f"{server}/#/runs/{record.run_id}"
 
@@ -210,28 +211,30 @@ class Store:
         """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""
         content = self.artifact(record, "weights.pt")
         if hashlib.sha256(content).hexdigest() != record.tags["weights_sha256"]:
-            raise StoreError(f"weights.pt of run {record.run_id} is not what was written there: its SHA-256 differs")
+            raise StoreError(
+                f"weights.pt of run {record.run_id} is damaged: its SHA-256 differs from the one in the run"
+            )
         return content
 
 
 @lru_cache(maxsize=4)
 def client_of(uri: str) -> MlflowClient:
-    """MLflow's client, in whatever process: there MLflow says no more than it has to."""
+    """MLflow's client, with MLflow's own messages reduced to errors."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
-    os.environ[MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name] = "true"  # it would print the address with its password
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of errors that it raises
+    os.environ[MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name] = "true"  # MLflow would print the address with its password
     return MlflowClient(tracking_uri=uri)
 
 
 def without_credentials(address: str) -> str:
-    """A server's address as it can be shown, and as Python's own client takes it."""
+    """A server's address without user and password."""
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
 
 def own_folder(uri: str) -> Path:
-    """Beside an SQLite database; else in the user's folder for states, named by a hash of the URI without password."""
+    """A folder beside an SQLite database; for a server one in the user's state folder, named by a hash of the URI."""
     if uri.startswith(SQLITE):
         folder = Path(uri.removeprefix(SQLITE) + ".locks")
     else:
@@ -242,7 +245,7 @@ def own_folder(uri: str) -> Path:
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
-    """All results of one of the client's searches, which give at most 1,000 and a token."""
+    """All results of one of the client's searches, page by page."""
     token = None
     while True:
         page = search(page_token=token, **arguments)
@@ -253,7 +256,7 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
 
 
 def _record(run: Run) -> Record:
-    """What a run that counts as done holds. Raises `StoreError` where it does not hold it."""
+    """The record of a run that is marked as done. Raises `StoreError` where something is missing."""
     tags = {name.removeprefix(TAG): value for name, value in run.data.tags.items() if name.startswith(TAG)}
     try:
         return Record(
@@ -262,12 +265,12 @@ def _record(run: Run) -> Record:
             key=tags["key"],
             attempt=int(tags["attempt"]),
             identity=json.loads(tags["spec"]),
-            metrics=run.data.metrics,
+            metrics={our_name(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             artifact_uri=run.info.artifact_uri,
         ).checked()
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(
-            f"run {run.info.run_id} is marked as done, but is no finished training ({type(error).__name__}: "
-            f"{one_line(error)}); without it: mlflow runs delete --run-id {run.info.run_id}"
+            f"run {run.info.run_id} is marked as done, but is not a finished training ({type(error).__name__}: "
+            f"{one_line(error)}); to remove it: mlflow runs delete --run-id {run.info.run_id}"
         ) from None

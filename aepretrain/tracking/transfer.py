@@ -1,82 +1,101 @@
-"""Finished trainings from a store into a bundle, and from a bundle into a store."""
+"""Export of a store's finished trainings to a bundle, and import of a bundle into a store."""
 
-import json
 import re
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aepretrain.config import SCHEMA, canonical_json
 from aepretrain.errors import Failure
-from aepretrain.records import Record
+from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Record
 from aepretrain.stopping import whole
-from aepretrain.tracking.bundle import (
-    ARTIFACTS,
-    FIXED,
-    HISTORIES,
-    OF_ARTIFACTS,
-    OF_HISTORIES,
-    RECORDS,
-    SUMS,
-    Bundle,
-    Row,
-    Training,
-    digest_of,
-)
+from aepretrain.tracking.bundle import Bundle, Training, list_parts, part_name, read_bundle
+from aepretrain.tracking.old_bundle import is_old
 from aepretrain.tracking.run_lifecycle import ending, open_import
-from aepretrain.tracking.run_writer import DatasetReference, Run, run_link
+from aepretrain.tracking.run_writer import DatasetReference, Number, Run, run_link
 from aepretrain.tracking.store import Store
+from aepretrain.tracking.tables import Row, Tables, write_tables
 
-KEPT = ("evidence",)
-"""What a training keeps of its artifacts, unless it was trained for a study: those are many."""
-
-KEPT_OF_SELECTED = (*KEPT, "figures", "weights.pt")
-"""What a selected one keeps; its MLflow model can be made again from its weights."""
-
-OF_THE_STORE = ("done", "locks", "model", "pid")
-"""Tags that are written anew or mean nothing elsewhere."""
+NOT_EXPORTED = ("done", "locks", "model", "pid")
+"""Tags that an import writes anew, or that mean nothing in another store."""
 
 
-def export(store: Store, records: Sequence[Record], selected: Collection[str], folder: Path) -> None:
-    """Write these trainings into a folder; those whose run ids are in `selected` with their weights and figures.
+@dataclass(frozen=True)
+class Part:
+    """A part of a bundle that was written."""
 
-    Files that are there are replaced at the end, their digests last. Raises `Failure` where the folder cannot be
-    written and `StoreError` where a run cannot be read.
+    folder: Path
+    num_trainings: int
+
+
+def export(store: Store, records: Sequence[Record], selected: Collection[str], folder: Path) -> Part | None:
+    """Write into a bundle, as a new part, those trainings that it does not hold; None where it holds all.
+
+    Those whose run ids are in `selected` get their figures, and classifiers among them their weights. The part appears
+    with all its files or not at all. Raises `Failure` where the folder cannot be written or holds a damaged bundle,
+    and `StoreError` where a run cannot be read.
     """
-    runs = [(record, store.client.get_run(record.run_id)) for record in records]
-    artifacts = [row for record, _ in runs for row in _artifact_rows(store, record, record.run_id in selected)]
-    histories = [row for record, run in runs for row in _history_rows(store, record, run)]
-    figures = sorted({name for record in records for name in record.metrics})
-    rows = [_record_row(record, run, record.run_id in selected) for record, run in runs]
-    tables = {
-        ARTIFACTS: (artifacts, OF_ARTIFACTS),
-        HISTORIES: (histories, OF_HISTORIES),
-        RECORDS: (rows, FIXED | dict.fromkeys(figures, pa.float64())),
-    }
+    held = _held(folder)
+    new = [one for one in records if _is_new(store, one, one.run_id in selected, held.get(one.key))]
+    if not new:
+        return None
+    curves = {metric: store.curves(new, metric) for metric in sorted(EPOCH_METRICS)}
+    trainings = []
+    for i, record in enumerate(new):
+        of_record = {metric: of_all[i] for metric, of_all in curves.items()}
+        paths = _paths(store, record, record.run_id in selected)
+        files = {_exported_path(path): _content(store, record, path) for path in paths}
+        row = _row(record, store.client.get_run(record.run_id), "weights.pt" in files)
+        try:
+            trainings.append(Training(row, list(_epochs(record.key, of_record)), files).checked())
+        except ValueError as error:
+            raise Failure(f"run {record.run_id} cannot be exported: {error}") from None
+    return Part(write_part(folder, trainings), len(trainings))
+
+
+def _held(folder: Path) -> dict[str, Training]:
+    """The trainings of the bundle in a folder by key; none where there is no bundle."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, (content, columns) in tables.items():
-            table = pa.Table.from_pylist(content, pa.schema(list(columns.items())))
-            with _partial(folder, name).open("wb") as file:  # by itself, Arrow takes a path only if it is UTF-8
-                pq.write_table(table, file, compression="zstd")
-        sums = "".join(f"{digest_of(_partial(folder, name))}  {name}\n" for name in tables)
-        _partial(folder, SUMS).write_text(sums)
-        for name in (*tables, SUMS):
-            _partial(folder, name).replace(folder / name)
-    except OSError as error:
-        raise Failure(f"the bundle cannot be written to {folder}: {error.strerror or error}") from None
+        if not folder.exists() or not (is_old(folder) or list_parts(folder)):
+            return {}
+    except (OSError, ValueError):
+        pass  # reading says what is wrong
+    return {one.record.key: one for one in read_bundle(folder).trainings.values()}
 
 
-def _partial(folder: Path, name: str) -> Path:
-    return folder / f".{name}.partial"
+def _is_new(store: Store, record: Record, selected: bool, held: Training | None) -> bool:
+    """Whether a bundle with this training, or without, lacks the record: its attempt, its study or its figures.
+
+    A training of a study may have become one of a grid, and one that was not selected may be selected now.
+    """
+    if held is None or record.attempt != held.record.attempt:
+        return held is None or record.attempt > held.record.attempt
+    if record.study != held.record.study:
+        return True
+    return selected and not set(map(_exported_path, _paths(store, record, selected))) <= held.files.keys()
 
 
-def _record_row(record: Record, run: StoredRun, selected: bool) -> Row:
-    left_out = OF_THE_STORE if selected else (*OF_THE_STORE, "weights_sha256")
+def _paths(store: Store, record: Record, selected: bool) -> list[str]:
+    """The artifacts of a run that a bundle keeps. Weights of pretrainings are large, and can be trained again."""
+    folders = ("evidence", "figures") if selected else ("evidence",)
+    paths = [one.path for folder in folders for one in store.client.list_artifacts(record.run_id, folder)]
+    return paths + ["weights.pt"] * (selected and record.has_weights and record.cell[2] != "pretrain")
+
+
+def _exported_path(path: str) -> str:
+    return OUTCOMES if path == PREDICTIONS else path
+
+
+def _content(store: Store, record: Record, path: str) -> bytes:
+    return store.outcomes(record).to_bytes() if path == PREDICTIONS else store.artifact(record, path)
+
+
+def _row(record: Record, run: StoredRun, with_weights: bool) -> Row:
+    left_out = NOT_EXPORTED if with_weights else (*NOT_EXPORTED, "weights_sha256")
     network, augmentation, variant = record.cell
     return dict(record.metrics) | {
         "key": record.key,
@@ -87,7 +106,6 @@ def _record_row(record: Record, run: StoredRun, selected: bool) -> Row:
         "seed": record.seed,
         "spec": canonical_json(dict(record.identity)),
         "tags": canonical_json({name: value for name, value in record.tags.items() if name not in left_out}),
-        "params": canonical_json(run.data.params),
         "note": run.data.tags.get(MLFLOW_RUN_NOTE, ""),
         "run_id": record.run_id,
         "start_ms": run.info.start_time,
@@ -95,40 +113,55 @@ def _record_row(record: Record, run: StoredRun, selected: bool) -> Row:
     }
 
 
-def _history_rows(store: Store, record: Record, run: StoredRun) -> Iterator[Row]:
-    for name in sorted(run.data.metrics):
-        for one in store.client.get_metric_history(record.run_id, name):
-            yield {
-                "key": record.key,
-                "name": name,
-                "step": one.step,
-                "value": one.value,
-                "timestamp_ms": one.timestamp,
-            }
+def _epochs(key: str, curves: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+    applicable = {metric: values for metric, values in curves.items() if values}
+    for i, values in enumerate(zip(*applicable.values(), strict=True)):
+        yield {"key": key, "epoch": i + 1, **dict(zip(applicable, values, strict=True))}
 
 
-def _artifact_rows(store: Store, record: Record, selected: bool) -> Iterator[Row]:
-    kept = KEPT_OF_SELECTED if selected else KEPT if record.study is None else ()
-    for one in store.client.list_artifacts(record.run_id) if kept else ():
-        if one.path in kept:
-            files = store.client.list_artifacts(record.run_id, one.path) if one.is_dir else [one]
-            for file in files:
-                yield {"key": record.key, "path": file.path, "content": store.artifact(record, file.path)}
+def write_part(folder: Path, trainings: Sequence[Training]) -> Path:
+    """Write trainings as the next part of the bundle in a folder; gives the part's folder. Raises `Failure`."""
+    files = [
+        {"key": one.row["key"], "path": path, "content": content}
+        for one in trainings
+        for path, content in one.files.items()
+    ]
+    epochs = [epoch for one in trainings for epoch in one.epochs]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder, ignore_cleanup_errors=True) as unfinished:
+            part = Path(unfinished, "part")
+            part.mkdir()
+            write_tables(part, Tables([one.row for one in trainings], epochs, files))
+            return _rename_to_next(part, folder)
+    except OSError as error:
+        raise Failure(f"the bundle cannot be written to {folder}: {error.strerror or error}") from None
+
+
+def _rename_to_next(part: Path, folder: Path) -> Path:
+    """Give a part the first number that is free, also where another process exports at the same time."""
+    number = 1
+    while True:
+        try:
+            return part.rename(folder / part_name(number))
+        except OSError:  # a folder with files is there; its number of error depends on the file system
+            if not (folder / part_name(number)).exists():
+                raise
+        number += 1
 
 
 def restore(store: Store, bundle: Bundle) -> int:
-    """Fill the store with the trainings of a bundle that it does not have; gives how many those were.
+    """Write those trainings of a bundle into a store that it does not have; gives their number.
 
-    What comes without its weights counts as done, but is trained again where something else has to start from it. An
-    import that was interrupted is continued by another. Raises `Failure` for a bundle of another schema.
+    A training without weights counts as done, and is trained again where another training starts from it. An
+    interrupted import is continued by the next. Raises `Failure` for a bundle of another schema.
     """
     schemas = {one.record.tags.get("schema") for one in bundle.trainings.values()}
     if schemas != {str(SCHEMA)}:
-        found = ", ".join(sorted(map(str, schemas)))
-        raise Failure(f"bundle {bundle.name} has trainings of schema {found}, which this version ({SCHEMA}) cannot use")
+        names = ", ".join(sorted(map(str, schemas)))
+        raise Failure(f"bundle {bundle.name} has trainings of schema {names}, which this version ({SCHEMA}) cannot use")
     with store.lock(f"import-{bundle.digest}", lambda: None):
-        known = store.records()
-        if bundle.records().keys() <= known.keys():
+        if bundle.records().keys() <= store.records().keys():
             return 0
         with ending() as open_runs:
             with whole():
@@ -141,34 +174,37 @@ def restore(store: Store, bundle: Bundle) -> int:
 
 
 def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
-    """Write what no run of the store has; gives how many that were."""
+    """Write the trainings that the store does not have; gives their number."""
     num_new = 0
     run_ids: dict[str, str] = {}
-    """Where each run of the bundle is in this store."""
-    for run_id, one in bundle.trainings.items():
-        with store.lock(one.row["key"], lambda: None):
-            there = store.done(one.row["key"])
-            run_ids[run_id] = there.run_id if there else _write(store, parent_run_id, one, run_ids)
-        num_new += there is None
+    """Run ids in this store by run ids in the bundle."""
+    for run_id, training in bundle.trainings.items():
+        with store.lock(training.row["key"], lambda: None):
+            done = store.done(training.row["key"])
+            run_ids[run_id] = done.run_id if done else _write(store, parent_run_id, training, run_ids)
+        num_new += done is None
     return num_new
 
 
 def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mapping[str, str]) -> str:
-    """A run with all that a training of the bundle has; gives its id."""
-    row, tags = training.row, dict(training.record.tags)
-    note = re.sub("`([0-9a-f]{32})`", lambda found: run_link(found[1], found[1]), row["note"])  # as it once was written
+    """Write a training of a bundle as a run; gives the run's id."""
+    row, record = training.row, training.record
+    tags = dict(record.tags)
+    note = re.sub("`([0-9a-f]{32})`", lambda match: run_link(match[1], match[1]), row["note"])  # older notes
     note = _with_new_ids(note, run_ids)
     tags |= {name: _with_new_ids(tags[name], run_ids) for name in ("pretraining_run", "evaluated") if name in tags}
-    of_mlflow = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
+    mlflow_tags = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
     with ending() as open_runs:
         with whole():
-            stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=of_mlflow, run_name=row["name"])
+            stored = store.client.create_run(
+                store.experiment_id, row["start_ms"], tags=mlflow_tags, run_name=row["name"]
+            )
             run = Run(store, stored.info.run_id)
             open_runs.append(run)
-        run.tag(**{"imported_run": row["run_id"]} | tags)  # of the store where it was trained, however often imported
-        run.log_params(json.loads(row["params"]))
-        run.log_dataset(DatasetReference(training.record.identity["dataset"], tags["dataset_digest"], "bundle"))
-        run.log_numbers([(one["name"], one["value"], one["timestamp_ms"], one["step"]) for one in training.numbers])
+        run.tag(**{"imported_run": row["run_id"]} | tags)  # of a training that was imported before, its first run
+        run.log_params(record.identity)
+        run.log_dataset(DatasetReference(record.identity["dataset"], tags["dataset_digest"], "bundle"))
+        run.log_numbers(_numbers(training))
         for path, content in training.files.items():
             run.log_bytes(path, content)
         run.tag(done="true")
@@ -176,5 +212,19 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
     return run.run_id
 
 
+def _numbers(training: Training) -> list[Number]:
+    """What was logged. A bundle does not keep the times of epochs: they are spread evenly over the run."""
+    row, figures = training.row, training.record.metrics
+    duration_ms = row["end_ms"] - row["start_ms"]
+    numbers = []
+    for name, value in figures.items():
+        curve = training.curve(name) if name in EPOCH_METRICS else []
+        for epoch, of_epoch in enumerate(curve, start=1):
+            numbers.append((name, of_epoch, row["start_ms"] + duration_ms * epoch // len(curve), epoch))
+        if not curve:
+            numbers.append((name, value, row["end_ms"], 0))
+    return numbers
+
+
 def _with_new_ids(text: str, run_ids: Mapping[str, str]) -> str:
-    return re.sub("[0-9a-f]{32}", lambda found: run_ids.get(found[0], found[0]), text)
+    return re.sub("[0-9a-f]{32}", lambda match: run_ids.get(match[0], match[0]), text)

@@ -39,8 +39,6 @@ def evaluate_classifier(
             f"{name}_macro_f1": metrics.macro_f1(confusion_KK),
         }
     figures["test_loss"] = functional.nll_loss(log_probs_NK, labels_N).item()
-    for name, shares_K in (("precision", metrics.precision(confusion_KK)), ("recall", metrics.recall(confusion_KK))):
-        figures |= {f"test_{name}_{digit}": float(share) for digit, share in enumerate(shares_K)}
     return figures, {"predictions": predictions, "confusion_KK": confusion_KK}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain.config import TrainingSpec
-from aepretrain.engine import Examples, Phase, Select, Task, evaluate
+from aepretrain.engine import Examples, Hyperparameters, Select, Task, evaluate
 from aepretrain.networks import Classifier, Network
 from aepretrain.objectives import OBJECTIVES
 from aepretrain.registry import require
@@ -47,7 +47,7 @@ def _pretraining_task(
         validation=validation.examples("clean"),
         classifies=False,
         order="AE order",
-        phase=_phase(specs[0], training),
+        hyperparameters=_hyperparameters(specs[0], training),
     )
 
 
@@ -72,7 +72,7 @@ def _classification_task(
         validation=validation_examples,
         classifies=True,
         order="classifier order",
-        phase=_phase(specs[0], training),
+        hyperparameters=_hyperparameters(specs[0], training),
     )
 
 
@@ -106,17 +106,17 @@ def set_learned(network: Network, modules: Sequence[nn.Module]) -> None:
         module.requires_grad_(True)
 
 
-def _phase(spec: TrainingSpec, training: Images) -> Phase:
+def _hyperparameters(spec: TrainingSpec, training: Images) -> Hyperparameters:
     settings, num = spec.settings, training.rows_SM.shape[1]
     has_few_labels = spec.stage != PRETRAINING and settings.labels > 0
     batch_size = min(settings.batch_size, num) if has_few_labels else settings.batch_size
-    phase = Phase(epochs=spec.epochs, batch_size=batch_size, lr=settings.lr, patience=patience_of(spec))
+    limits = Hyperparameters(epochs=spec.epochs, batch_size=batch_size, lr=settings.lr, patience=patience_of(spec))
     if not spec.trains_by_updates:
-        return phase
+        return limits
     steps = math.ceil(num / batch_size)
     passes = max(1, UPDATES_BETWEEN_VALIDATIONS // steps)
     return replace(
-        phase, epochs=math.ceil(settings.updates / (steps * passes)), passes=passes, updates=settings.updates
+        limits, epochs=math.ceil(settings.updates / (steps * passes)), passes=passes, updates=settings.updates
     )
 
 

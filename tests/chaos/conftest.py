@@ -19,7 +19,7 @@ from aepretrain.data import mnist
 from aepretrain.records import Predictions
 from tests.chaos.damage import copied, original
 from tests.commands import Command, Done, anew, forked, start
-from tests.conftest import ROOT, SHARED, Once
+from tests.conftest import HAS_MNIST, MNIST_DIR, Once
 from tests.grids import inline
 
 __all__ = ["copied", "original"]  # fixtures
@@ -62,7 +62,7 @@ def options(full_length: bool) -> tuple[str, ...]:
     """Of a grid of 4 trainings, or of all 16, on a slice of real MNIST (where it is, else on the digits)."""
     networks, augmentations = ("fc,conv", "none,erasing") if full_length else ("fc", "erasing")
     return (
-        *("--dataset", "mnist" if SHARED.is_dir() else "digits", "--network", networks),
+        *("--dataset", "mnist" if HAS_MNIST else "digits", "--network", networks),
         *("--augmentation", augmentations, "--epochs", str(EPOCHS), "--patience", "0"),
         *("--jobs", "2", "--plugin", "quick"),
     )
@@ -97,9 +97,9 @@ class Commands:
 @pytest.fixture
 def commands(tmp_path: Path, uri: str, full_length: bool) -> Iterator[Commands]:
     (tmp_path / "quick.py").write_text(QUICK)
-    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "XDG_STATE_HOME": str(tmp_path / "state")}
-    if SHARED.is_dir():
-        environment["AEPRETRAIN_DATA_DIR"] = str(SHARED)
+    environment = {"MLFLOW_TRACKING_URI": uri, "XDG_STATE_HOME": str(tmp_path / "state")}
+    if HAS_MNIST:
+        environment["AEPRETRAIN_DATA_DIR"] = str(MNIST_DIR)
     found = Commands(tmp_path, environment, anew=full_length or torch.accelerator.is_available())
     yield found
     found.kill()
@@ -157,7 +157,7 @@ def wait_for_workers_to_end(group: int) -> float:
 
 def begun(store: tracking.Store, num: int = 1) -> bool:
     """Whether so many trainings have logged an epoch."""
-    return len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) >= num
+    return len(list(store.search({"kind": "training"}, "metrics.`loss/validation` > 0"))) >= num
 
 
 def stored(store: tracking.Store) -> dict[str, Any]:
@@ -185,11 +185,11 @@ def check_store(store: tracking.Store, expected: dict[str, Any]) -> None:
     assert len(keys) == len(set(keys)), "no cell was trained twice to its end"
     assert stored(store) == expected
     for run in done:
-        for name in ("train_loss", "val_loss", "elapsed_s"):
+        for name in ("loss/train", "loss/validation", "training/seconds_per_epoch"):
             points = store.bare_client.get_metric_history(run.info.run_id, name)
             steps = [point.step for point in points]
             assert steps == sorted(set(steps)), "no number is there twice"
-            assert len(steps) == run.data.metrics["num_epochs"]
+            assert len(steps) == run.data.metrics["training/num_epochs"]
     left = [one for name in ("*.snapshot", "*.partial", "journals/*") for one in store.folder.glob(name)]
     assert not left
 
@@ -207,7 +207,7 @@ def expected(options: tuple[str, ...], template: Path, once: Once) -> dict[str, 
         settings = Settings(dataset=given["--dataset"], ae_epochs=EPOCHS, cls_epochs=EPOCHS, patience=0)
         networks, augmentations = (tuple(given[name].split(",")) for name in ("--network", "--augmentation"))
         specs = grid_specs(networks, augmentations, (0,), settings)
-        execution = Execution(device="cpu", data_dir=str(SHARED) if SHARED.is_dir() else None)
+        execution = Execution(device="cpu", data_dir=str(MNIST_DIR) if HAS_MNIST else None)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             patch.setattr(mnist, "load", mnist.load)  # so that what the plugin changes is undone

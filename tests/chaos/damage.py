@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -96,6 +95,10 @@ def rewrite(folder: Path, name: str, change: Callable[[list[dict[str, Any]]], No
     rows = table.to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / name)
-    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    sums = folder / "SHA256SUMS"
-    sums.write_text(re.sub(rf"^\w+  {name}$", f"{digest}  {name}", sums.read_text(), flags=re.MULTILINE))
+    seal(folder, *(line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()))
+
+
+def seal(folder: Path, *names: str) -> None:
+    """Write checksums that fit the files of these names."""
+    sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(sums))

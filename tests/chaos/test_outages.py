@@ -116,7 +116,7 @@ def test_a_server_that_comes_back_has_everything_once(
     during = [
         point
         for record in behind.records().values()
-        for point in behind.client.get_metric_history(record.run_id, "val_loss")
+        for point in behind.client.get_metric_history(record.run_id, "loss/validation")
         if killed_ms < point.timestamp < back_ms
     ]
     assert during, "the trainings went on meanwhile"

@@ -1,16 +1,18 @@
 """MLflow's UI on a store, and a browser to look at it with. Used by `docs.screenshots` too."""
 
 import os
-import socket
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.integration.services import free_port
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -22,6 +24,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE_S = 120
+LONGEST_START_S = 300
 
 QUIET = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -36,33 +39,37 @@ MODEL_TRAINING = "workflowType=machine_learning"
 @contextmanager
 def mlflow_ui(uri: str, folder: Path) -> Iterator[str]:
     """``mlflow ui`` on this store while the block lasts; gives its address. It keeps its own files in `folder`."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with served(command, f"http://127.0.0.1:{port}/health", folder, environment):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def served(command: Sequence[str], address: str, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """A server while the block lasts, which begins when this address answers. Its log is ui.log in `folder`."""
     log = folder / "ui.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        address = f"http://127.0.0.1:{port}"
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + LONGEST_START_S
         while not _answers(address):
-            assert server.poll() is None, f"mlflow ui has ended: {log.read_text()[-2000:]}"
-            assert time.monotonic() < until_s, f"mlflow ui does not answer: {log.read_text()[-2000:]}"
+            assert server.poll() is None, f"the server has ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < until_s, f"the server does not answer: {log.read_text()[-2000:]}"
             time.sleep(0.5)
-        yield address
+        yield
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(server.pid, 15)
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(PATIENCE_S)
 
 
 def _answers(address: str) -> bool:
     try:
-        urllib.request.urlopen(f"{address}/health", timeout=5).close()  # noqa: S310  # http
+        urllib.request.urlopen(address, timeout=5).close()  # noqa: S310  # http
     except OSError:
         return False
     return True

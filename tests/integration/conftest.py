@@ -13,7 +13,6 @@ import torch
 from aepretrain import runner, tracking
 from aepretrain.config import AUGMENTATIONS, Execution, Settings, grid_specs
 from tests.chaos.conftest import stored
-from tests.conftest import ROOT
 from tests.grids import artifacts, inline
 from tests.integration.services import ADMIN, mlflow_server, postgresql
 
@@ -92,7 +91,7 @@ def aepretrain_anew(
 
 def as_user(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a command whose own files are to lie in this folder."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), **environment}
+    return {**os.environ, "XDG_STATE_HOME": str(folder / "state"), **environment}
 
 
 def everything(store: tracking.Store) -> dict[str, Any]:

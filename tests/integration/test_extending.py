@@ -1,6 +1,5 @@
 """Networks, datasets, augmentations and variants of a user's own: the examples run, wrong ones are told in a line."""
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from aepretrain import tracking
 from aepretrain.data import Dataset
 from tests.commands import Done, aepretrain
-from tests.conftest import ROOT, SHARED, needs_mnist
+from tests.conftest import MNIST_DIR, ROOT, needs_mnist
 from tests.integration.conftest import aepretrain_anew
 
 pytestmark = pytest.mark.integration
@@ -39,7 +38,7 @@ def test_a_residual_encoder_on_mnist(run: Run) -> None:
     assert len((ROOT / "examples/residual.py").read_text().splitlines()) < 60
     done = run(
         *("grid", "--plugin", "examples.residual", "--network", "residual", "--augmentation", "none"),
-        *("--data-dir", str(SHARED), "--epochs", "1", "--jobs", "2"),
+        *("--data-dir", str(MNIST_DIR), "--epochs", "1", "--jobs", "2"),
     )
     assert done.code == 0, done.err
     frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.out.partition("residual, none")[2])[:3])
@@ -93,7 +92,7 @@ def test_an_installed_package_is_loaded_by_its_entry_point(uri: str, tmp_path: P
     points = site / "lenses-1.0.dist-info/entry_points.txt"
     points.write_text("[aepretrain.plugins]\nshift = lenses\n")
     shutil.copy(ROOT / "examples/shifting.py", site / "lenses.py")
-    environment = {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
+    environment = {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(site)}
     done = aepretrain_anew(tmp_path, environment, "pretrain", *QUICK, "--augmentation", "shifting")
     assert done.returncode == 0, done.stderr
     assert "fc-shifting-pretrain-s0 finished" in done.stdout

@@ -19,7 +19,6 @@ from aepretrain import runner, serving, tracking
 from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.data import Dataset
 from aepretrain.records import Record
-from tests.commands import aepretrain
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -99,15 +98,3 @@ def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
         assert np.abs(probs_NK - expected_NK).max() < 1e-6
         assert expected_NK.max(1).min() > 0.5, "it has learned something, so wrong numbers would be far off"
     assert ask(address, [[1, 2, 3]]).status_code == 400, "what is no image is refused"
-
-
-def test_the_readmes_example_is_what_predict_prints(store: tracking.Store) -> None:
-    """With the classifiers of docs/bundle, as the README says; what has no weights there cannot be chosen."""
-    bundle = tracking.read_bundle(ROOT / "docs" / "bundle")
-    with_weights = {run_id: one for run_id, one in bundle.trainings.items() if one.record.has_weights}
-    assert tracking.restore(store, replace(bundle, trainings=with_weights)) == len(with_weights)
-    pictures = (f"docs/pictures/{one}" for one in PICTURES)
-    done = aepretrain("predict", *pictures, folder=ROOT, MLFLOW_TRACKING_URI=store.uri, COLUMNS="160")
-    assert done.code == 0, done
-    _, *table = done.out.splitlines()  # without the run's id, which is another in every store
-    assert "\n".join(table) in (ROOT / "README.md").read_text()

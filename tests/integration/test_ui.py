@@ -134,11 +134,11 @@ def test_a_chart_overlays_training_and_validation_loss(ui: Ui, page: Page) -> No
     query = {
         "runs": json.dumps([one.run_id for one in records]),
         "experiments": json.dumps([ui.store.experiment_id]),
-        "metric": json.dumps("train_loss"),
-        "plot_metric_keys": json.dumps(["train_loss", "val_loss"]),
+        "metric": json.dumps("loss/train"),
+        "plot_metric_keys": json.dumps(["loss/train", "loss/validation"]),
     }
     page.goto(f"{ui.address}/#/metric?{urlencode(query)}&{MODEL_TRAINING}")
-    assert sorted(drawn(page, "train_loss vs val_loss")) == sorted(
+    assert sorted(drawn(page, "loss/train vs loss/validation")) == sorted(
         (f"{'-'.join(one.cell)}-s0", ui.store.curves([one], loss)[0])
         for one in records
         for loss in ("train_loss", "val_loss")
@@ -152,10 +152,10 @@ def test_the_chart_view_overlays_the_seeds_of_a_cell(ui: Ui, page: Page) -> None
     expect(page.get_by_role("link", name="fc-none-scratch-s0")).to_be_visible()
     page.goto(f"{ui.address}/#/experiments/{ui.store.experiment_id}/runs?{urlencode(query)}&{MODEL_TRAINING}")
     expect(page.get_by_text("5 matching runs")).to_be_visible()
-    page.get_by_placeholder("Search metric charts").fill("^val_loss$")
+    page.get_by_placeholder("Search metric charts").fill("^loss/validation$")
     cells = ("fc-none-scratch", "fc-erasing-scratch")
     expected = [ui.record(f"{cell}-s{seed}") for cell in cells for seed in (0, 1)]
-    assert sorted(drawn(page, "val_loss")) == sorted(
+    assert sorted(drawn(page, "loss/validation")) == sorted(
         (f"{'-'.join(one.cell)}-s{one.seed}", ui.store.curves([one], "val_loss")[0]) for one in expected
     )
 
@@ -166,7 +166,7 @@ def test_a_model_shows_metrics_description_and_signature(ui: Ui, page: Page) -> 
     name = f"{'-'.join(record.cell)}-s{record.seed}"
     page.locator('a[href*="/models/"]:not([target])').filter(has_text=name).click()
     page.wait_for_url("**/models/m-*")
-    accuracy = page.get_by_role("row").filter(has=page.get_by_role("cell", name="test_accuracy", exact=True))
+    accuracy = page.get_by_role("row").filter(has=page.get_by_role("cell", name="accuracy/test", exact=True))
     expect(accuracy).to_contain_text(str(record.metrics["test_accuracy"]))
     expect(page.get_by_text("probabilities of the classes [N, 10]")).to_be_visible()
     page.get_by_text("Artifacts", exact=True).click()
