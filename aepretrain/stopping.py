@@ -1,69 +1,140 @@
-"""Being told to stop by a signal: the work unwinds by an exception, but never in the middle of what must be whole."""
+"""Stopping on a signal: the first one sets a flag, which the work checks where nothing is half-done."""
 
+import os
+import select
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+_number: int | None = None
+"""The signal that has asked the work to stop."""
 
-class _State(threading.local):
-    """Of each thread its own. Python runs signal handlers in the main thread, so the main thread's is what counts."""
+_depth = 0
+"""How many `deferred` blocks the work is in."""
 
-    depth = 0
-    pending: Callable[[], None] | None = None
-
-
-_state = _State()
+_is_started = False
+"""Whether `start` handles this process's signals."""
 
 
-def stop_on(number: int, stop: Callable[[], None]) -> None:
-    """On this signal, once, call `stop`, which raises: at once, or when the last `whole` around it has ended.
+def is_requested() -> bool:
+    """Whether a signal has asked the work to stop."""
+    return _number is not None
 
-    The same signal is ignored from then on, so that it does not disturb the unwinding. Where the exception is lost,
-    as Python loses any that is raised in a finalizer, the end of the next `whole` raises it again.
-    """
 
-    def handle(number: int, _frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        _state.pending = stop
-        if not _state.depth:
-            stop()
+def exit_code() -> int:
+    """The exit code of a process that was stopped: 128 and the signal's number."""
+    return 128 + (_number or signal.SIGINT)
 
-    signal.signal(number, handle)
+
+def check() -> None:
+    """Raise `KeyboardInterrupt` if a signal has asked the work to stop. Not for the cleaning up after that."""
+    if _number is not None:
+        raise KeyboardInterrupt
+
+
+def sleep(seconds: float) -> None:
+    """Sleep until this time has passed or a signal asks the work to stop."""
+    until_s = time.monotonic() + seconds
+    while _number is None and (left_s := until_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, 0.1))
 
 
 @contextmanager
-def whole() -> Iterator[None]:
-    """Do this to its end although a signal comes; also a decorator.
+def deferred() -> Iterator[None]:
+    """In this block, a signal stops the work only where `check` is called, and at the block's end.
 
-    For calls into libraries that an exception from nowhere would leave half-done: a database session that is cut in
-    its commit fails in its cleaning up with an error of its own, which hides that the work was told to stop.
+    In a script or a notebook, where `start` was not called, this holds for Ctrl-C; a second one interrupts at once.
     """
-    _state.depth += 1
+    global _depth
+    with _deferring_ctrl_c():
+        _depth += 1
+        try:
+            yield
+        finally:
+            _depth -= 1
+        check()
+
+
+@contextmanager
+def _deferring_ctrl_c() -> Iterator[None]:
+    global _number
+    before = signal.getsignal(signal.SIGINT)
+    if _is_started or _depth or not callable(before) or not _in_main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        global _number
+        if _number is not None:
+            before(number, frame)
+        _number = number
+
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        _state.depth -= 1
-        if not _state.depth and _state.pending and not _is_unwinding():
-            _state.pending()
+        signal.signal(signal.SIGINT, before)
+        _number = None
 
 
-def _is_unwinding() -> bool:
-    """Whether something like ``KeyboardInterrupt`` is being handled, perhaps with errors of the handling on top."""
-    handled = sys.exc_info()[1]
-    while isinstance(handled, Exception):
-        handled = handled.__context__
-    return handled is not None
+def start(
+    numbers: Sequence[int], idle: Callable[[int], object], end: Callable[[int], object], grace_s: float
+) -> Callable[[], None]:
+    """Let these signals stop this process's work; gives a function that undoes this.
+
+    Outside of `deferred`, the main thread calls `idle`. A thread calls `end`, which must end the process, at a second
+    signal and `grace_s` after the first: the main thread may be in a library call that takes longer.
+    """
+    global _number, _depth, _is_started
+    _number, _depth, _is_started = None, 0, True  # also in a process that was forked from one that handles signals
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def handle(number: int, _frame: Any) -> None:
+        global _number
+        _number = _number or number
+        if not _depth:
+            idle(number)
+
+    def watch() -> None:
+        number = os.read(reading, 1)[0]  # 0 from `undo`
+        if number:
+            ready, _, _ = select.select([reading], [], [], grace_s)
+            if not ready or os.read(reading, 1)[0]:
+                end(number)
+        os.close(reading)
+
+    def undo() -> None:
+        global _number, _is_started
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        os.write(writing, b"\0")
+        os.close(writing)
+        _number, _is_started = None, False
+
+    wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to whatever the main thread does
+    threading.Thread(target=watch, name="stopping", daemon=True).start()
+    before = {number: signal.signal(number, handle) for number in numbers}
+    return undo
 
 
-def is_stopping() -> bool:
-    """Whether the work has been told to stop, or is unwinding."""
-    return _state.pending is not None or _is_unwinding()
+@contextmanager
+def ignored() -> Iterator[None]:
+    """Let processes that start in this block ignore the terminal's Ctrl-C and hang-up: their parent stops them."""
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def stop_if_told() -> None:
-    """Stop now, if told to: for a wait within a `whole`, at which nothing is half-done."""
-    if _state.pending and not _is_unwinding():
-        _state.pending()
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,10 +1,8 @@
 """What tests share: a store of their own, small settings, images, where MNIST lies, a signal that stops."""
 
 import os
-import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from filelock import FileLock
 from aepretrain import augment, data, networks, objectives, tracking, variants
 from aepretrain.config import Settings
 from aepretrain.data import Dataset, with_digest
-from aepretrain.stopping import _state, stop_on
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,20 +73,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in tracking.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def stopping() -> Iterator[None]:
-    """SIGTERM as a command takes it: at once, or after what must be whole; it raises `SystemExit`."""
-
-    def stop() -> NoReturn:
-        raise SystemExit
-
-    before = signal.getsignal(signal.SIGTERM)
-    stop_on(signal.SIGTERM, stop)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    _state.pending = None
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -145,13 +145,12 @@ class Printed(NamedTuple):
 @pytest.fixture
 def here(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Printed]]:
+) -> Callable[..., Printed]:
     """``aepretrain`` in this process, which spares its imports, in an empty folder, without a network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(mnist.MNIST, "mirrors", ["file:///nowhere/"])
     data._loaded.clear()
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
 
     def run(*arguments: str) -> Printed:
         monkeypatch.setattr(sys, "argv", ["aepretrain", *arguments])
@@ -159,9 +158,7 @@ def here(
             main()
         return Printed(stop.value.code, *capfd.readouterr())  # type: ignore[arg-type]  # main exits with a number
 
-    yield run
-    for number, handler in handlers:
-        signal.signal(number, handler)
+    return run
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[" ".join(bad[0]) for bad in BAD])

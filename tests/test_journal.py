@@ -228,7 +228,6 @@ def test_what_another_process_could_not_upload_is_not_trained_again(
     assert only.info.status == "FINISHED"
 
 
-@pytest.mark.usefixtures("stopping")
 def test_told_to_stop_during_its_last_write_a_training_is_finished(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,11 +235,11 @@ def test_told_to_stop_during_its_last_write_a_training_is_finished(
     end = Run.end
 
     def signalled(run: Run, status: str) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
         end(run, status)
 
     monkeypatch.setattr(Run, "end", signalled)
-    with pytest.raises(SystemExit):
+    with pytest.raises(KeyboardInterrupt):
         runner.run_single(spec, store, Execution(device="cpu"), lambda _: None)
     (only,) = store.search({"kind": "training"})
     assert only.info.status == "FINISHED"

@@ -21,7 +21,8 @@ from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Predictions, Record
 from aepretrain.runner import Event, GridResult, Pool, pool
-from aepretrain.runner.jobs import Work, make_work, perform
+from aepretrain.runner.jobs import perform
+from aepretrain.runner.plan import Job, make_job
 from aepretrain.studies import STUDIES
 from aepretrain.tracking import Store
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
@@ -214,7 +215,7 @@ def test_a_training_that_fails_leaves_the_others(
 class Answer(InlineExecutor):
     """An executor whose `how` may settle a future in place of training."""
 
-    def __init__(self, how: Callable[[Future[Any], Sequence[Work]], bool]) -> None:
+    def __init__(self, how: Callable[[Future[Any], Sequence[Job]], bool]) -> None:
         self.how = how
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -222,7 +223,7 @@ class Answer(InlineExecutor):
         return future if self.how(future, args[0]) else super().submit(fn, *args, **kwargs)
 
 
-def pool_that_answers(how: Callable[[Future[Any], Sequence[Work]], bool]) -> Any:
+def pool_that_answers(how: Callable[[Future[Any], Sequence[Job]], bool]) -> Any:
     @contextmanager
     def make(*_: object) -> Iterator[Pool]:
         yield Pool(Answer(how), lambda: 2)
@@ -231,8 +232,8 @@ def pool_that_answers(how: Callable[[Future[Any], Sequence[Work]], bool]) -> Any
 
 
 def test_a_cell_that_kills_workers_of_a_cluster_fails_alone(specs: tuple[TrainingSpec, ...], store: Store) -> None:
-    def kill(future: Future[Any], works: Sequence[Work]) -> bool:
-        if works[0].spec.name != "fc-none-pretrain-s0":
+    def kill(future: Future[Any], jobs: Sequence[Job]) -> bool:
+        if jobs[0].spec.name != "fc-none-pretrain-s0":
             return False
         worker: Any = SimpleNamespace(address="tcp://here:1")
         future.set_exception(KilledWorker("cell", worker, 3))
@@ -245,8 +246,8 @@ def test_a_cell_that_kills_workers_of_a_cluster_fails_alone(specs: tuple[Trainin
 
 
 def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, ...], store: Store) -> None:
-    def drop(future: Future[Any], works: Sequence[Work]) -> bool:
-        return works[0].spec.variant == "frozen" and future.cancel() and not future.set_running_or_notify_cancel()
+    def drop(future: Future[Any], jobs: Sequence[Job]) -> bool:
+        return jobs[0].spec.variant == "frozen" and future.cancel() and not future.set_running_or_notify_cancel()
 
     with pytest.raises(Failure, match="the same command goes on from there"):
         grid(specs[:4], store, make_pool=pool_that_answers(drop))
@@ -260,10 +261,10 @@ def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, 
 def test_a_worker_with_other_data_of_that_name_stores_nothing_under_the_key(
     specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset, images: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = make_work(specs[0], digits, store, EXECUTION)
+    job = make_job(specs[0], digits, store, EXECUTION)
     monkeypatch.setattr("aepretrain.data._loaded", {("digits", None): images})  # another command's, on a cluster
-    with pytest.raises(Failure, match="other data or other plugins"):
-        perform([work], lambda _: None)
+    with pytest.raises(Failure, match="key mismatch"):
+        perform([job], lambda _: None)
     assert not list(store.search({}))
 
 
@@ -453,7 +454,7 @@ def test_by_default_a_cpu_trains_one_seed_at_a_time_and_a_gpu_many(monkeypatch: 
     assert pool.stack_size(replace(EXECUTION, stack=7)) == 7
     monkeypatch.setattr(training, "resolve_device", lambda _: torch.device("cuda"))
     assert pool.stack_size(EXECUTION) == pool.MAX_STACK
-    assert pool.num_jobs(EXECUTION) == 2
+    assert pool.num_workers(EXECUTION) == 2
 
 
 def tiny(study: str) -> Settings:

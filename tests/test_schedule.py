@@ -10,7 +10,8 @@ import pytest
 from aepretrain.config import Execution, Settings, grid_specs
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, Work
+from aepretrain.runner.jobs import Event
+from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.schedule import Schedule
 from aepretrain.tracking import Store, Unavailable
@@ -18,19 +19,19 @@ from aepretrain.tracking import Store, Unavailable
 SECONDS = {"pretrain": 5.0, "frozen": 1.0, "finetune": 3.0, "scratch": 2.0}
 
 
-def works(*seeds: int) -> dict[str, Work]:
+def jobs(*seeds: int) -> dict[str, Job]:
     store, found = Store("sqlite:///nowhere.db", "0"), {}
     for spec in grid_specs(("fc",), ("none",), seeds, Settings()):
         sources = {name: one.key("", {}) for name, one in spec.sources.items()}
-        found[spec.key("", {})] = Work(
+        found[spec.key("", {})] = Job(
             spec=spec, key=spec.key("", {}), sources=sources, store=store, execution=Execution()
         )
     return found
 
 
-def record_of(work: Work) -> Record:
-    metrics = {"training_s": SECONDS[work.spec.variant]}
-    return Record(work.key[:32], None, work.key, 1, work.spec.identity(), metrics, {})
+def record_of(job: Job) -> Record:
+    metrics = {"training_s": SECONDS[job.spec.variant]}
+    return Record(job.key[:32], None, job.key, 1, job.spec.identity(), metrics, {})
 
 
 @dataclass
@@ -45,48 +46,49 @@ class Answering(Executor):
     dies_at: int = 1000
     taken: list[list[str]] = field(default_factory=list)
 
-    def submit(self, _: Any, stack: list[Work]) -> Any:  # type: ignore[override]
+    def submit(self, _: Any, stack: list[Job]) -> Any:  # type: ignore[override]
         if len(self.taken) == self.dies_at:
             raise BrokenProcessPool
-        self.taken.append([work.spec.name for work in stack])
+        self.taken.append([job.spec.name for job in stack])
         future: Future[list[Record | Failure]] = Future()
         if any(name in self.deadly for stack in self.taken for name in stack):
             future.set_exception(BrokenProcessPool())
         else:
             future.set_result(
-                [Failure("too bad") if work.spec.name in self.failing else record_of(work) for work in stack]
+                [Failure("too bad") if job.spec.name in self.failing else record_of(job) for job in stack]
             )
         return future
 
 
-def work_through(schedule: Schedule, executor: Answering, jobs: int = 1) -> list[list[str]]:
-    schedule.work_through(Pool(executor, lambda: jobs))
+def work_through(schedule: Schedule, executor: Answering, num_workers: int = 1) -> list[list[str]]:
+    schedule.work_through(Pool(executor, lambda: num_workers))
     return executor.taken
 
 
 def test_pretraining_comes_first_then_what_takes_longest() -> None:
     events: list[Event] = []
-    all_works = works(0, 1)
-    done = {key: record_of(work) for key, work in all_works.items() if work.spec.seed == 0}
-    taken = work_through(Schedule(all_works, done, events.append), Answering())
+    all_jobs = jobs(0, 1)
+    schedule = Schedule({key: job for key, job in all_jobs.items() if job.spec.seed == 1}, events.append)
+    for job in all_jobs.values():
+        schedule.forecast.add(record_of(job))
+    taken = work_through(schedule, Answering())
     assert taken == [[f"fc-none-{variant}-s1"] for variant in ("pretrain", "finetune", "scratch", "frozen")]
-    assert [event.kind for event in events] == ["reused"] * 4 + ["finished"] * 4
+    assert [event.kind for event in events] == ["finished"] * 4
+    assert [record.cell[2] for record in schedule.finished.values()] == ["pretrain", "finetune", "scratch", "frozen"]
 
 
 def test_stacks_hold_the_seeds_of_one_cell() -> None:
-    taken = work_through(Schedule(works(0, 1, 2), {}, lambda _: None, stack_size=2), Answering())
+    taken = work_through(Schedule(jobs(0, 1, 2), lambda _: None, stack_size=2), Answering())
     assert taken[:2] == [["fc-none-pretrain-s0", "fc-none-pretrain-s1"], ["fc-none-pretrain-s2"]]
     assert all(len({name.rpartition("-")[0] for name in stack}) == 1 for stack in taken)
-    assert sorted(name for stack in taken for name in stack) == sorted(
-        work.spec.name for work in works(0, 1, 2).values()
-    )
+    assert sorted(name for stack in taken for name in stack) == sorted(job.spec.name for job in jobs(0, 1, 2).values())
 
 
 def test_what_needs_a_failure_is_not_tried() -> None:
-    schedule = Schedule(works(0, 1), {}, lambda _: None)
+    schedule = Schedule(jobs(0, 1), lambda _: None)
     taken = work_through(schedule, Answering(failing=("fc-none-pretrain-s1",)))
     assert sorted(name for stack in taken for name in stack) == sorted(
-        [work.spec.name for work in works(0).values()] + ["fc-none-pretrain-s1", "fc-none-scratch-s1"]
+        [job.spec.name for job in jobs(0).values()] + ["fc-none-pretrain-s1", "fc-none-scratch-s1"]
     )
     assert schedule.failures == {
         "fc-none-pretrain-s1": "too bad",
@@ -96,37 +98,37 @@ def test_what_needs_a_failure_is_not_tried() -> None:
 
 
 def test_what_a_dead_pool_does_not_take_is_trained_in_the_next() -> None:
-    schedule = Schedule(works(0), {}, lambda _: None)
+    schedule = Schedule(jobs(0), lambda _: None)
     first = work_through(schedule, Answering(dies_at=2))
     assert len(schedule.waiting) == 2
     second = work_through(schedule, Answering())
-    assert sorted(first + second) == sorted([work.spec.name] for work in works(0).values())
+    assert sorted(first + second) == sorted([job.spec.name] for job in jobs(0).values())
     assert not schedule.waiting
     assert not schedule.failures
 
 
 def test_what_was_at_work_in_a_dead_pool_is_tried_once_more_alone() -> None:
     events: list[Event] = []
-    schedule = Schedule(works(0, 1, 2, 3), {}, events.append, stack_size=2)
+    schedule = Schedule(jobs(0, 1, 2, 3), events.append, stack_size=2)
     deadly = Answering(deadly=("fc-none-pretrain-s0",))
     pretrainings = [["fc-none-pretrain-s0", "fc-none-pretrain-s1"], ["fc-none-pretrain-s2", "fc-none-pretrain-s3"]]
-    assert work_through(schedule, deadly, jobs=2) == pretrainings
+    assert work_through(schedule, deadly, num_workers=2) == pretrainings
     assert [event.spec.seed for event in events if event.kind == "retried"] == [0, 1, 2, 3]
-    second = work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",)), jobs=2)
+    second = work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",)), num_workers=2)
     assert second[0] == pretrainings[1], "alone, and nothing beside it"
     assert second[-1] == pretrainings[0]
     assert sorted(schedule.failures) == sorted(
         f"fc-none-{variant}-s{seed}" for variant in ("pretrain", "frozen", "finetune") for seed in (0, 1)
     )
-    third = work_through(schedule, Answering(), jobs=2)
+    third = work_through(schedule, Answering(), num_workers=2)
     assert not schedule.waiting
     done = {event.spec.name for event in events if event.kind == "finished"}
-    assert done == {work.spec.name for work in works(0, 1, 2, 3).values()} - schedule.failures.keys()
+    assert done == {job.spec.name for job in jobs(0, 1, 2, 3).values()} - schedule.failures.keys()
     assert len(third) == 4
 
 
 def test_where_no_worker_comes_to_life_there_is_no_third_pool() -> None:
-    schedule = Schedule(works(0), {}, lambda _: None)
+    schedule = Schedule(jobs(0), lambda _: None)
     assert work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",))) == [["fc-none-pretrain-s0"]]
     with pytest.raises(Failure, match="worker processes die before they train anything, twice in a row"):
         work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",)))
@@ -134,14 +136,14 @@ def test_where_no_worker_comes_to_life_there_is_no_third_pool() -> None:
 
 def test_where_the_store_is_away_nothing_is_tried_once_more() -> None:
     class Away(Answering):
-        def submit(self, _: Any, stack: list[Work]) -> Any:  # type: ignore[override]
+        def submit(self, _: Any, stack: list[Job]) -> Any:  # type: ignore[override]
             future: Future[Any] = Future()
             future.set_exception(BrokenProcessPool() if self.taken else Unavailable("it is away"))
-            self.taken.append([work.spec.name for work in stack])
+            self.taken.append([job.spec.name for job in stack])
             return future
 
     events: list[Event] = []
-    schedule = Schedule(works(0, 1), {}, events.append)
+    schedule = Schedule(jobs(0, 1), events.append)
     with pytest.raises(Unavailable, match="it is away"):
-        work_through(schedule, Away(), jobs=2)
+        work_through(schedule, Away(), num_workers=2)
     assert [event.kind for event in events] == ["failed"]

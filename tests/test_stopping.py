@@ -1,168 +1,285 @@
-"""Signals that stop the work: at once, but never in the middle of what must be whole."""
+"""Signals that stop the work: a flag that is checked where nothing is half-done, and what ends a process anyway."""
 
 import os
 import signal
-import sys
 import time
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
 from sqlalchemy.orm import Session
 
-from aepretrain import tracking
-from aepretrain.config import TrainingSpec
-from aepretrain.errors import Failure
-from aepretrain.records import Record
-from aepretrain.runner import pool
-from aepretrain.stopping import is_stopping, stop_if_told, stop_on, whole
-from aepretrain.tracking import DatasetReference, Store
-from tests.commands import start
-
-pytestmark = pytest.mark.usefixtures("stopping")
+from aepretrain import api, runner, stopping, tracking
+from aepretrain.config import Execution, Settings, TrainingSpec
+from aepretrain.engine import train
+from aepretrain.records import EpochResult
+from aepretrain.runner import Event, pool
+from aepretrain.tracking import DatasetReference, Store, retry
+from tests.commands import Command, forget_connections, forked, start
+from tests.tasks import make, task
 
 
-def send() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_outside_it_stops_at_once() -> None:
-    with pytest.raises(SystemExit):
-        send()
+def test_a_deferred_block_stops_where_it_checks_and_ctrl_c_is_pythons_again_after_it() -> None:
+    before, done = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with stopping.deferred():
+            stopping.check()
+            press_ctrl_c()
+            done.append("the rest of the step")
+            with stopping.deferred():
+                stopping.check()
+            done.append("the next step")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["the rest of the step"]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not stopping.is_requested()
+    stopping.check()
 
 
-def test_what_is_whole_is_done_to_its_end() -> None:
+def test_a_deferred_block_that_never_checks_stops_at_its_end() -> None:
     done = []
 
-    @whole()
-    def inner() -> None:
-        send()
-        done.append("inner")
+    @stopping.deferred()
+    def work() -> None:
+        press_ctrl_c()
+        done.append("all")
 
-    @whole()
-    def outer() -> None:
-        inner()
-        done.append("outer")
-
-    with pytest.raises(SystemExit):
-        outer()
-    assert done == ["inner", "outer"]
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["all"]
 
 
-def test_a_second_signal_does_not_disturb() -> None:
-    with pytest.raises(SystemExit):
-        send()
-    send()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_stop_that_is_lost_comes_again() -> None:
-    class Finalized:
-        def __del__(self) -> None:
-            send()
-
-    @whole()
-    def write() -> None:
-        pass
-
-    Finalized()
-    with pytest.raises(SystemExit):
-        write()
-
-
-def test_unwinding_is_not_stopped() -> None:
-    ended = []
-    try:
-        send()
-    except SystemExit:
-        with whole():
-            ended.append("run")
-    assert ended == ["run"]
-
-
-def test_an_error_while_unwinding_does_not_stop_it_again() -> None:
-    @whole()
+def test_an_error_in_a_deferred_block_stays_what_it_is() -> None:
+    @stopping.deferred()
     def fail() -> None:
-        raise ValueError
+        press_ctrl_c()
+        raise ValueError("wrong")
 
-    try:
-        send()
-    except SystemExit:
-        with suppress(ValueError):
-            fail()
-
-
-def test_a_wait_within_a_whole_can_be_stopped() -> None:
-    done = []
-
-    @whole()
-    def wait() -> None:
-        send()
-        done.append("the step before the wait")
-        assert is_stopping()
-        stop_if_told()
-        done.append("the step after it")
-
-    with pytest.raises(SystemExit):
-        wait()
-    assert done == ["the step before the wait"]
-
-
-def test_it_stops_after_an_error_too() -> None:
-    @whole()
-    def fail() -> None:
-        send()
-        raise ValueError
-
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(ValueError, match="wrong"):
         fail()
-    assert isinstance(stop.value.__context__, ValueError)
+    assert not stopping.is_requested()
 
 
-def test_a_run_that_is_stopped_while_it_is_written_is_killed(store: Store) -> None:
-    """An exception in the middle of a database session ends as an error of SQLAlchemy's, and the run as FAILED."""
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    done = []
+
+    def work() -> None:
+        with stopping.deferred():
+            press_ctrl_c()
+            done.append("after the first")
+            press_ctrl_c()
+            done.append("after the second")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["after the first"]
+
+
+def test_a_sleep_ends_with_a_signal() -> None:
+    @stopping.deferred()
+    def wait() -> None:
+        press_ctrl_c()
+        stopping.sleep(3600)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
+
+
+def test_waiting_for_a_lock_ends_with_a_signal(store: Store) -> None:
+    waited = []
+    with (
+        FileLock(store.folder / "key.lock"),
+        pytest.raises(KeyboardInterrupt),
+        stopping.deferred(),
+        store.lock("key", lambda: (waited.append(1), press_ctrl_c())[0]),
+    ):
+        waited.append(2)
+    assert waited == [1], "it never had the lock"
+
+
+def test_a_store_that_is_away_is_not_waited_for_after_a_signal() -> None:
+    calls = []
+
+    class Away:
+        def get_run(self) -> None:
+            calls.append(1)
+            press_ctrl_c()
+            raise MlflowException("connection refused")
+
+    client = retry.patient(Away(), 3600)  # type: ignore[arg-type]
+    with pytest.raises(tracking.Unavailable), stopping.deferred():
+        client.get_run()  # type: ignore[call-arg]
+    assert calls == [1]
+
+
+def test_training_stops_between_two_steps() -> None:
+    steps: list[int] = []
+    epochs: list[EpochResult] = []
+
+    def on_step() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            press_ctrl_c()
+        stopping.check()
+
+    one = task(make("fc", "classifier"), epochs=5)
+    with pytest.raises(KeyboardInterrupt), stopping.deferred():
+        train(one, lambda _, result: epochs.append(result), on_step=on_step)
+    assert (len(steps), epochs) == (2, []), "in the first epoch"
+
+
+def test_a_run_that_is_written_when_the_signal_comes_is_written_whole_and_killed(store: Store) -> None:
+    """An exception in the middle of a database session would end as an error of SQLAlchemy's, and the run as FAILED."""
     spec = TrainingSpec(variant="scratch", network="fc")
     reference = DatasetReference("digits", "d" * 64, "here")
     run = tracking.open_training(store, spec, "k", reference, parent_run_id=None, run_id=None)
 
     def log() -> None:
-        with tracking.ending(run):
+        with stopping.deferred(), tracking.ending(run):
             run.log_metrics({"val_loss": 0.5})
+            stopping.check()
 
-    sqlalchemy.event.listen(Session, "before_commit", lambda _: send(), once=True)
-    with pytest.raises(SystemExit):
+    sqlalchemy.event.listen(Session, "before_commit", lambda _: press_ctrl_c(), once=True)
+    with pytest.raises(KeyboardInterrupt):
         log()
     found = store.client.get_run(run.run_id)
     assert (found.info.status, found.data.metrics) == ("KILLED", {"loss/validation": 0.5})
 
 
-class Finalized:
-    """Python ignores what is raised where this one goes."""
+def test_an_error_after_a_signal_ends_the_run_as_killed(store: Store) -> None:
+    """As when the terminal is gone, and printing fails."""
+    spec = TrainingSpec(variant="scratch", network="fc")
+    reference = DatasetReference("digits", "d" * 64, "here")
+    run = tracking.open_training(store, spec, "k", reference, parent_run_id=None, run_id=None)
 
-    def __del__(self) -> None:
-        send()
+    @stopping.deferred()
+    def fail() -> None:
+        with tracking.ending(run):
+            press_ctrl_c()
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        fail()
+    assert store.client.get_run(run.run_id).info.status == "KILLED"
 
 
-@pytest.mark.parametrize(("then_s", "longest_s"), [(0, 10), (40, 35)])
-def test_a_worker_ends_although_the_exception_is_lost(then_s: float, longest_s: float, tmp_path: Path) -> None:
-    """In the last moment of a training, or before a long wait: a pool that is broken would wait for it forever."""
+def signals(command: Command, *numbers: int) -> int:
+    """Send signals to a process that says that it is ready; gives its exit code."""
+    while not command.has_printed():
+        assert command.poll() is None, command.poll()
+        time.sleep(0.01)
+    for number in numbers:
+        os.kill(command.pid, number)
+        time.sleep(0.05)
+    return command.finish().code
 
-    def perform(*_: object) -> list[Record | Failure]:
-        Finalized()
-        time.sleep(then_s)
-        return []
+
+def never_check(grace_s: float) -> None:
+    """A process whose main thread never looks at the flag."""
+    stopping.start(
+        [signal.SIGTERM, signal.SIGHUP], idle=lambda _: None, end=lambda number: os._exit(number), grace_s=grace_s
+    )
+    os.write(1, b"ready")
+    while True:
+        time.sleep(1)
+
+
+def test_a_second_signal_ends_a_process_at_once(tmp_path: Path) -> None:
+    assert signals(start(partial(never_check, 3600), tmp_path), signal.SIGHUP, signal.SIGTERM) == signal.SIGHUP
+
+
+def test_a_process_that_does_not_stop_in_time_is_ended(tmp_path: Path) -> None:
+    assert signals(start(partial(never_check, 0.2), tmp_path), signal.SIGTERM) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_worker_ends_whether_its_training_looks_at_the_flag_or_not(looks: bool, tmp_path: Path) -> None:
+    """A pool that is broken would wait for it forever."""
+
+    def perform(*_: object) -> None:
+        os.write(1, b"ready")
+        while True:
+            time.sleep(0.01)
+            if looks:
+                stopping.check()
 
     def work() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pool, "perform", perform)
-            patch.setattr(pool, "UNWIND_S", 4 if then_s else 30)
-            patch.setattr(sys, "unraisablehook", lambda lost: os.write(2, repr(lost.exc_value).encode()))
-            stop_on(signal.SIGTERM, pool._stop)
+            stopping.start([signal.SIGTERM], idle=pool._end, end=pool._end, grace_s=3600 if looks else 0.2)
             pool.train_in_worker([])
-        time.sleep(40)  # where a pool's loop waits for more
 
-    done = start(work, tmp_path).finish()
-    assert done.code == pool.TERMINATED, done
-    assert done.err == f"SystemExit({pool.TERMINATED})", "it was lost, once"
-    assert done.elapsed_s < longest_s
+    assert signals(start(work, tmp_path), signal.SIGTERM) == pool.TERMINATED
+
+
+def test_a_worker_without_work_ends_at_once(tmp_path: Path) -> None:
+    def work() -> None:
+        stopping.start([signal.SIGTERM], idle=pool._end, end=pool._end, grace_s=3600)
+        os.write(1, b"ready")
+        while True:
+            time.sleep(1)
+
+    assert signals(start(work, tmp_path), signal.SIGTERM) == pool.TERMINATED
+
+
+TRAINING = ("scratch", "--network", "fc", "--dataset", "digits", "--epochs", "1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_waits_for_a_lock_stops(number: int, store: Store, uri: str, tmp_path: Path) -> None:
+    keys = []
+
+    def note(event: Event) -> None:
+        keys.append(event.record.key if event.record else "")
+
+    spec = TrainingSpec(variant="scratch", network="fc", settings=Settings(dataset="digits", cls_epochs=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "log_model", lambda *_: None)
+        runner.run_single(spec, store, Execution(device="cpu"), note)
+    with FileLock(store.folder / f"{keys[-1]}.lock"):
+        command = start(partial(forked, *TRAINING, "--force", "true"), tmp_path, MLFLOW_TRACKING_URI=uri)
+        assert signals(command, number) == 128 + number
+    assert "the same command goes on from there" in command.finish().complaint()
+    assert "waiting" in command.finish().out
+    assert len(list(store.search({"kind": "training"}))) == 1, "it had not begun"
+
+
+def train_until_interrupted(uri: str) -> None:
+    """A script that trains a grid, and is told by `KeyboardInterrupt` that Ctrl-C was pressed."""
+    forget_connections()
+    os.register_at_fork(after_in_child=forget_connections)
+    pool.START_METHOD = "fork"
+    settings = Settings(dataset="digits", ae_epochs=100_000, cls_epochs=100_000, patience=0)
+    try:
+        api.run_grid(
+            networks=["fc"],
+            augmentations=["none"],
+            settings=settings,
+            execution=Execution(device="cpu", jobs=2),
+            tracking_uri=uri,
+            show=False,
+        )
+    except KeyboardInterrupt:
+        is_as_before = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        os.write(1, f"interrupted, {is_as_before}".encode())
+
+
+def test_ctrl_c_stops_a_grid_that_a_script_trains(uri: str, store: Store, tmp_path: Path) -> None:
+    command = start(partial(train_until_interrupted, uri), tmp_path)
+    while len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) < 2:
+        assert command.poll() is None, command.poll()
+        time.sleep(0.1)
+    os.kill(command.pid, signal.SIGINT)
+    done = command.finish()
+    assert (done.code, done.out, done.err) == (0, "interrupted, True", "")
+    assert [run.info.status for run in store.search({})] == ["KILLED"] * 3

@@ -204,7 +204,7 @@ class _Session:
     def _workers(self, store: tracking.Store) -> Iterator[tuple[runner.MakePool, int]]:
         """Where to train, on this machine or on a cluster, and how many stacks at once."""
         if self.cluster is None:
-            yield runner.local_pool, runner.num_jobs(self.execution)
+            yield runner.local_pool, runner.num_workers(self.execution)
             return
         try:
             from aepretrain.runner import dask

@@ -1,14 +1,13 @@
 """The commands that train: ``grid``, ``study``, and one for each variant; and the group of all commands."""
 
 import multiprocessing
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aepretrain import __version__
+from aepretrain import __version__, stopping
 from aepretrain.cli import models, results
 from aepretrain.cli.options import (
     cell_options,
@@ -108,9 +107,8 @@ def _warm_up_workers(request: dict[str, Any]) -> None:
 
         needed = ["aepretrain.runner"] + ["aepretrain.convolution.compiled"] * ("conv" in networks)
         multiprocessing.set_forkserver_preload(needed)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is handled by this process alone
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
+        with stopping.ignored():
+            forkserver.ensure_running()
 
 
 HELPS = {

@@ -31,15 +31,19 @@ WARM_UP_STEPS = 3
 
 
 def train(
-    task: Task, on_epoch: Callable[[int, EpochResult], None], snapshots: Snapshots | None = None
+    task: Task,
+    on_epoch: Callable[[int, EpochResult], None],
+    snapshots: Snapshots | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[Trained | Failure]:
     """Train each seed until its epochs or its patience are used up, and put the best epoch's weights into its model.
 
-    `on_epoch` gets each epoch's numbers with the seed's place in the stack. A seed whose loss is not finite fails, with
-    the epoch in the message; the others are not affected. Training resumes from a snapshot with the same bits (random
-    numbers depend on seed and epoch only, so no generator has a state), and `on_epoch` gets the earlier epochs too.
+    `on_epoch` gets each epoch's numbers with the seed's place in the stack. `on_step` is called after each step and may
+    raise, to stop the training. A seed whose loss is not finite fails, with the epoch in the message; the others are
+    not affected. Training resumes from a snapshot with the same bits (random numbers depend on seed and epoch only, so
+    no generator has a state), and `on_epoch` gets the earlier epochs too.
     """
-    run = _Run(task)
+    run = _Run(task, on_step)
     state = snapshots.load() if snapshots else None
     if state is not None:
         run.restore(state)
@@ -62,8 +66,9 @@ def train(
 class _Run:
     """The state of a stack in training: weights, optimizer, and the progress of each seed."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, on_step: Callable[[], None]) -> None:
         self.task = task
+        self.on_step = on_step
         self.members = list(range(len(task.models)))
         self.progress = [Progress() for _ in task.models]
         self.stack: SingleModel | StackedModels = (
@@ -184,6 +189,7 @@ class _Run:
             for loss_S, size in self._pass(number):
                 losses.append(loss_S)
                 sizes.append(size)
+                self.on_step()
         return _mean(losses, sizes), sum(sizes)
 
     def _pass(self, number: int) -> Iterator[tuple[Tensor, int]]:

@@ -1,12 +1,12 @@
-"""Plan − what is finished → work → records: single trainings and whole grids, in processes on this machine.
+"""Trainings as jobs: planned, run in worker processes on this machine, and stored.
 
-`aepretrain.runner.dask`, which is not imported here, has them on a Dask cluster.
+`aepretrain.runner.dask`, which is not imported here, runs them on a Dask cluster.
 """
 
 from aepretrain.runner.grid import Finished, GridResult, MakePool, Study, run_grid, select
 from aepretrain.runner.jobs import Event, Listener, SingleResult, check, run_single
 from aepretrain.runner.plugins import load_plugins
-from aepretrain.runner.pool import Pool, local_pool, num_jobs
+from aepretrain.runner.pool import Pool, local_pool, num_workers
 from aepretrain.runner.schedule import Forecast
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "check",
     "load_plugins",
     "local_pool",
-    "num_jobs",
+    "num_workers",
     "run_grid",
     "run_single",
     "select",

@@ -1,10 +1,11 @@
 """Workers on a Dask cluster, of one host or many; needs the extra ``dask``.
 
-A worker is a process with one thread. It is sent the dataset once, when it joins, and a cell at a time. Dask gives the
-cell of a worker that dies to another one, up to four times (``distributed.scheduler.allowed-failures``).
+A worker is a process with one thread. It gets the dataset once, when it joins, and one stack of jobs at a time. If it
+dies, Dask gives its stack to another worker, up to four times (``distributed.scheduler.allowed-failures``).
 """
 
 import logging
+import math
 import os
 import pickle
 import queue
@@ -24,43 +25,49 @@ from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.redaction import redact
-from aepretrain.runner.jobs import Event, Work, perform
+from aepretrain.runner.jobs import Event, perform
+from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool
 
 CONNECT_S = 10
 FIRST_WORKER_S = 60
-"""How long to wait for a first worker."""
+"""How long to wait for the first worker."""
 
 COUNT_INTERVAL_S = 5.0
-"""Workers that join later get work after so long at most."""
+"""How often workers are counted; those that join later get jobs after this time at most."""
 
 EPOCH_INTERVAL_S = 1.0
-"""A worker tells of its epochs no more often than this, for all that is told goes through the scheduler."""
+"""A worker reports epochs no more often than this, as all reports go through the scheduler."""
+
+CHECK_INTERVAL_S = 0.5
+"""How often a worker checks whether its job is still wanted."""
 
 PASSED_ON = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_HTTP_REQUEST_")
-"""How variables begin that a worker is told, where it has no value of its own. Credentials are never sent."""
+"""Prefixes of the environment variables that workers get, unless they have their own. Credentials are not sent."""
 
 CLOSING = (Status.closing, Status.closed, Status.failed)
 
-THREADS = "the cluster has workers with several threads: start all with --nthreads 1, for two cells in a process mix"
+THREADS = (
+    "the cluster has workers with several threads: start all with --nthreads 1, as two trainings in a process would mix"
+)
 
 LOST = "the cluster's scheduler is lost; what is finished is kept, and the same command goes on from there"
 
 
 class Cluster:
-    """A cluster under way, as far as its workers offer these resources; see `connect`."""
+    """The workers of a cluster that offer these resources; see `connect`."""
 
     def __init__(self, client: Client, resources: Mapping[str, float]) -> None:
         self._client, self._resources = client, resources
         self._num_workers, self._counted_s = 0, -COUNT_INTERVAL_S
         self._prepared: set[tuple[Any, ...]] = set()
-        """What workers were given: dataset, folder and plugins."""
+        """The datasets, folders and plugins that workers have got."""
 
     def num_workers(self) -> int:
-        """How many workers there are for cells, as it was some seconds ago.
+        """The number of workers, as counted some seconds ago.
 
-        Raises `Failure` where the scheduler is lost, and where one of them has several threads.
+        Raises `Failure` if the scheduler is lost or a worker has several threads.
         """
         if self._client.status != "running":
             raise Failure(LOST)
@@ -79,7 +86,7 @@ class Cluster:
         return all(worker["resources"].get(name, 0) >= least for name, least in self._resources.items())
 
     def wait_for_worker(self) -> None:
-        """Wait until there is one. Raises `Failure` where none comes."""
+        """Wait for the first worker. Raises `Failure` if none joins."""
         until_s = time.monotonic() + FIRST_WORKER_S
         while not self.num_workers():
             if time.monotonic() > until_s:
@@ -92,15 +99,15 @@ class Cluster:
         """The names of the hosts of its workers."""
         return set(self._client.run(socket.gethostname).values())
 
-    def _jobs(self, execution: Execution) -> int:
-        num_workers = max(1, self.num_workers())  # while there is none, a cell waits for one
+    def _num_used(self, execution: Execution) -> int:
+        num_workers = max(1, self.num_workers())  # while there is none, a stack waits for one
         return min(num_workers, execution.jobs) if execution.jobs else num_workers
 
     @contextmanager
     def pool(self, execution: Execution, dataset: Dataset) -> Iterator[Pool]:
-        """Its workers as a pool, with the dataset in each; those that join later are sent it too.
+        """Its workers as a pool, each with the dataset, also those that join later.
 
-        When the block is left by an exception, workers stop their cells (see `_is_wanted`).
+        If the block is left by an exception, workers stop their jobs (see `_is_wanted`).
         """
         self._prepare(execution, dataset)
         token = uuid.uuid4().hex
@@ -108,14 +115,14 @@ class Cluster:
         self._client.subscribe_topic(token, news.take)
         executor = self._client.get_executor(pure=False, resources=dict(self._resources) or None)
         try:
-            yield Pool(executor, partial(self._jobs, execution), news.read, partial(_train, token))
+            yield Pool(executor, partial(self._num_used, execution), news.read, partial(_train, token))
         except BaseException:
-            with suppress(Exception):  # where the scheduler is lost, there is nobody to tell
+            with suppress(Exception):  # the scheduler may be lost
                 executor.shutdown(wait=False)
             raise
 
     def _prepare(self, execution: Execution, dataset: Dataset) -> None:
-        """Give workers the dataset and the plugins, unless they were given them; those that join later get them too."""
+        """Give workers the dataset and the plugins, unless they have them, also workers that join later."""
         what = dataset.name, dataset.digest, execution.data_dir, execution.plugins
         if what in self._prepared:
             return
@@ -128,7 +135,7 @@ class Cluster:
             if self._client.status != "running":
                 raise Failure(LOST) from error
             raise Failure(
-                f"the cluster's workers cannot be prepared, which need the same environment as this command "
+                f"the cluster's workers cannot be prepared; they need the same environment as this command "
                 f"({tracking.one_line(error)})"
             ) from error
         self._prepared.add(what)
@@ -142,13 +149,12 @@ class Cluster:
 
 @contextmanager
 def connect(address: str, resources: Mapping[str, float], store: tracking.Store) -> Iterator[Cluster]:
-    """The cluster whose scheduler is at an address, of the workers that offer these resources, once it has one.
+    """The cluster whose scheduler has this address, when it has a worker that offers these resources.
 
-    Raises `Failure` where there is no scheduler, where no worker comes, and where workers on other hosts than this one
-    would have to write into a store that only this one has.
+    Raises `Failure` if there is no scheduler, if no worker joins, and if workers on other hosts cannot reach the store.
     """
-    for name in ("distributed", "distributed.client"):  # which have handlers of their own
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is told by us
+    for name in ("distributed", "distributed.client"):  # they have handlers of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # we report lost connections ourselves
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -162,12 +168,12 @@ def connect(address: str, resources: Mapping[str, float], store: tracking.Store)
         finally:
             cluster.forget()
     finally:
-        with suppress(TimeoutError):  # which must not stand for how the command ended
+        with suppress(TimeoutError):  # must not replace the command's own error
             client.close(timeout=2)
 
 
 def check_hosts(others: Collection[str], store: tracking.Store) -> None:
-    """See that workers on these hosts can write into the store. Raises `Failure`."""
+    """Check that workers on these hosts can write into the store. Raises `Failure`."""
     if others and (store.is_of_one_host or store.has_local_artifacts):
         raise Failure(
             f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into {redact(store.uri)}: "
@@ -176,7 +182,7 @@ def check_hosts(others: Collection[str], store: tracking.Store) -> None:
 
 
 class _Preparation(WorkerPlugin):
-    """What each worker is told and given once, when it joins; of each command on the cluster its own."""
+    """What a worker gets once, when it joins; each command has one of its own."""
 
     def __init__(self, dataset: Dataset, execution: Execution, environment: Mapping[str, str], client: str) -> None:
         self.name = f"aepretrain {client} {uuid.uuid4().hex}"
@@ -190,68 +196,73 @@ class _Preparation(WorkerPlugin):
 
 
 def _forget_those_of(clients: Collection[str], dask_scheduler: Scheduler) -> None:
-    """Done in the scheduler: workers that join from now on are not given what these clients have registered."""
+    """Run in the scheduler: remove the preparations of these clients for workers that join from now on."""
     for name in list(dask_scheduler.worker_plugins):
         if name.startswith("aepretrain ") and name.split()[1] in clients:
             del dask_scheduler.worker_plugins[name]
 
 
 def _forget_those_of_dead_clients(dask_scheduler: Scheduler) -> None:
-    """The same of commands that were killed, and could not tidy up."""
+    """Remove also the preparations of commands that were killed."""
     names = [name for name in dask_scheduler.worker_plugins if name.startswith("aepretrain ")]
     _forget_those_of({name.split()[1] for name in names} - set(dask_scheduler.clients), dask_scheduler)
 
 
 def _is_wanted() -> bool:
-    """Whether the cell of this worker's thread is waited for: its command may be gone, or the scheduler.
+    """Whether a command still waits for the jobs of this worker's thread.
 
-    The scheduler cancels what a client that is gone has asked for, and a worker that has lost its scheduler closes;
-    Dask leaves the thread alone in both cases.
+    The scheduler cancels the tasks of a client that is gone, and a worker that has lost its scheduler closes. In both
+    cases Dask lets the thread go on.
     """
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     return task is not None and task.state != "cancelled" and worker.status not in CLOSING
 
 
-def _train(token: str, works: Sequence[Work]) -> list[Record | Failure]:
-    """`perform` in a worker's thread, with its news sent to whoever made the pool of this token.
+def _train(token: str, jobs: Sequence[Job]) -> list[Record | Failure]:
+    """`perform` in a worker's thread, with its news sent to the command that made the pool of this token.
 
-    When nobody waits for it any more, it stops at the end of the epoch, and its runs end as KILLED.
+    When no command waits for it any more, it stops, and its runs end as KILLED.
     """
-    if get_worker().state.nthreads != 1:  # which has joined since the workers were looked at
+    if get_worker().state.nthreads != 1:  # it may have joined since the workers were counted
         raise Failure(THREADS)
-    training.prepare_process(works[0].execution.threads)
-    told_s = -EPOCH_INTERVAL_S
+    training.prepare_process(jobs[0].execution.threads)
+    sent_s = checked_s = -math.inf
 
     def report(event: Event) -> None:
-        nonlocal told_s
-        if not _is_wanted():
-            raise KeyboardInterrupt
+        nonlocal sent_s
         if event.kind == "epoch":
-            if time.monotonic() - told_s < EPOCH_INTERVAL_S:
+            if time.monotonic() - sent_s < EPOCH_INTERVAL_S:
                 return
-            told_s = time.monotonic()
+            sent_s = time.monotonic()
         get_worker().log_event(token, pickle.dumps(event))
 
+    def check_stop() -> None:
+        nonlocal checked_s
+        if time.monotonic() - checked_s >= CHECK_INTERVAL_S:
+            checked_s = time.monotonic()
+            if not _is_wanted():
+                raise KeyboardInterrupt
+
     try:
-        return perform(works, report)
-    except KeyboardInterrupt:  # which Dask would take for its own
+        return perform(jobs, report, check_stop)
+    except KeyboardInterrupt:  # Dask would take it for a signal to itself
         raise Failure("stopped") from None
 
 
 class _News:
-    """What workers tell; that a cell begins once more says that its worker has died."""
+    """The events of workers. If a training begins a second time, its worker has died."""
 
     def __init__(self) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._begun: set[TrainingSpec] = set()
 
     def take(self, event: tuple[float, bytes]) -> None:
-        """Called by Dask, in a thread of its own, with the time and what was sent."""
-        self._events.put(pickle.loads(event[1]))  # noqa: S301  # from our own workers, who run what they are sent anyway
+        """Called by Dask, in a thread of its own, with the time and a pickled event."""
+        self._events.put(pickle.loads(event[1]))  # noqa: S301  # from our own workers
 
     def read(self) -> list[Event]:
-        """What has come since it was last asked."""
+        """The events since the last call."""
         events: list[Event] = []
         while not self._events.empty():
             event = self._events.get()

@@ -1,4 +1,4 @@
-"""One training, from its spec to a finished run in the store; what a worker does, and what a single command does."""
+"""Training a job, from its spec to a finished run in the store."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from aepretrain import figures, tracking, training
+from aepretrain import figures, stopping, tracking, training
 from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
 from aepretrain.records import PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record
+from aepretrain.runner.plan import Job, all_sources, make_job, plan
 from aepretrain.runner.snapshots import SnapshotFiles
-from aepretrain.stopping import whole
 from aepretrain.variants import EVALUATIONS
 
 
@@ -24,9 +24,9 @@ from aepretrain.variants import EVALUATIONS
 class Event:
     """News of a training.
 
-    `kind` is ``reused`` (it was done before), ``needed`` (it is trained although nobody asked, because another depends
-    on it), ``planned`` (it has come to what is to be trained), ``waiting`` (another process is at it), ``started``,
-    ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
+    `kind` is ``reused`` (it was finished before), ``needed`` (it was not asked for, but is trained because another
+    starts from it), ``planned`` (it is added to what will be trained), ``waiting`` (another process holds its lock),
+    ``started``, ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
     """
 
     kind: str
@@ -40,45 +40,15 @@ Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
-class Work:
-    """One training to be done, small enough to send to a worker."""
-
-    spec: TrainingSpec
-    key: str
-    sources: Mapping[str, str]
-    """The keys of the trainings whose weights it needs, by the names of `TrainingSpec.sources`."""
-    store: tracking.Store
-    execution: Execution
-    parent_run_id: str | None = None
-    run_id: str | None = None
-    """The run that ``mlflow run`` opened for this training."""
-    study: str | None = None
-    """The study that it is trained for, where no grid has it."""
-    weights_needed: bool = False
-    """Whether others need its weights: without them it does not count as done."""
-
-
-@dataclass(frozen=True)
 class SingleResult:
-    """A single training, and whether it was done before."""
+    """A single training, and whether it was finished before."""
 
     record: Record
     reused: bool
 
 
-def make_work(spec: TrainingSpec, dataset: Dataset, store: tracking.Store, execution: Execution) -> Work:
-    """The work of a training. Raises `UsageError` for a network that is not registered."""
-    return Work(
-        spec=spec,
-        key=training.training_key(spec, dataset.digest),
-        sources={name: training.training_key(one, dataset.digest) for name, one in spec.sources.items()},
-        store=store,
-        execution=execution,
-    )
-
-
 def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
-    """Find out, before any run is opened, whether the device and all that the trainings name can be had.
+    """Check, before any run is opened, that the device and everything that the trainings name exist.
 
     Plugins have been loaded (`load_plugins`). Raises `UsageError`.
     """
@@ -90,151 +60,148 @@ def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
 def run_single(
     spec: TrainingSpec, store: tracking.Store, execution: Execution, listen: Listener, run_id: str | None = None
 ) -> SingleResult:
-    """Do one training here, unless it is done, and before it its pretraining, unless that is done.
+    """Train a spec in this process, and first its pretraining if that is not finished; reuse it if it is finished.
 
-    `run_id`, the run that ``mlflow run`` opened, becomes the training's run, or a pointer to the finished one. A
-    pretraining that is trained on the way is a run of its own. Raises `UsageError` and `Failure`.
+    `run_id`, the run that ``mlflow run`` opened, becomes the training's run, or points to the finished one. The
+    pretraining gets a run of its own. Raises `UsageError` and `Failure`.
     """
     check([spec], execution)
     training.prepare_process(execution.threads)
     dataset = load(spec.settings.dataset, execution.data_dir)
-    work = replace(make_work(spec, dataset, store, execution), run_id=run_id)
-    tracking.recover(store)
-    finished = None if execution.force else store.done(work.key)
-    if finished is not None:
-        if run_id is not None:
-            tracking.point_to(store, run_id, finished.run_id, finished.metrics)
-        return SingleResult(finished, reused=True)
-    for name, source in spec.sources.items():
-        if _with_weights(store, work.sources[name]) is None:
-            listen(Event("needed", source))
-            needed = make_work(source, dataset, store, replace(execution, force=False))
-            _perform_one(replace(needed, weights_needed=True), listen)
-    record = _perform_one(work, listen)
-    if run_id not in (None, record.run_id):  # another process has finished it meanwhile
-        tracking.point_to(store, str(run_id), record.run_id, record.metrics)
-        return SingleResult(record, reused=True)
-    present(work, record, dataset)
-    return SingleResult(record, reused=False)
+    job = replace(make_job(spec, dataset, store, execution), run_id=run_id)
+    sources = [make_job(one, dataset, store, replace(execution, force=False)) for one in all_sources(spec)]
+    with stopping.deferred():
+        tracking.recover(store)
+        finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
+        planned = plan({job.key: job}, finished, {source.key: source for source in sources})
+        record = planned.done.get(job.key)
+        for one in planned.jobs.values():
+            if one.key != job.key:
+                listen(Event("needed", one.spec))
+            record = _perform_one(one, listen)
+            stopping.check()
+        assert record is not None, "the job is done or planned"
+        reused = job.key in planned.done or run_id not in (None, record.run_id)  # the latter: by another process
+        if not reused:
+            present(job, record, dataset)
+        elif run_id is not None:
+            tracking.point_to(store, run_id, record.run_id, record.metrics)
+    return SingleResult(record, reused)
 
 
-def _perform_one(work: Work, listen: Listener) -> Record:
-    (result,) = perform([work], listen)
+def _perform_one(job: Job, listen: Listener) -> Record:
+    (result,) = perform([job], listen)
     if isinstance(result, Failure):
         raise result
-    listen(Event("finished", work.spec, record=result))
+    listen(Event("finished", job.spec, record=result))
     return result
 
 
-def perform(works: Sequence[Work], listen: Listener) -> list[Record | Failure]:
-    """Train a stack of works that differ only in their seeds, and write their runs; what fails, fails alone.
+def perform(
+    jobs: Sequence[Job], listen: Listener, check_stop: Callable[[], None] = stopping.check
+) -> list[Record | Failure]:
+    """Train a stack of jobs that differ only in their seeds, and write their runs; each may fail alone.
 
-    Where another process has finished one meanwhile, its record is given. Raises `Failure` where a checkpoint does not
-    fit or the store fails.
+    Gives the record of a job that another process has finished meanwhile. `check_stop` is called where the work can
+    stop, and then raises. Raises `Failure` if a checkpoint does not fit or the store fails.
     """
-    store = works[0].store
-    dataset = load(works[0].spec.settings.dataset, works[0].execution.data_dir)
-    for work in works:
-        listen(Event("started", work.spec))
-    for work in works:
-        if training.training_key(work.spec, dataset.digest) != work.key:  # on a cluster, another command's may be here
-            raise Failure(f"{work.spec.name} is another training here: this worker has other data or other plugins")
+    store = jobs[0].store
+    dataset = load(jobs[0].spec.settings.dataset, jobs[0].execution.data_dir)
+    for job in jobs:
+        listen(Event("started", job.spec))
+    for job in jobs:
+        if training.training_key(job.spec, dataset.digest) != job.key:  # a cluster's worker may have another command's
+            raise Failure(
+                f"key mismatch for {job.spec.name}: this worker's dataset or plugins differ from the driver's"
+            )
     with tracking.full_disk_in_a_line(), ExitStack() as locks:
-        for work in sorted(works, key=lambda work: work.key):  # one order for all, or two could wait for each other
-            locks.enter_context(store.lock(work.key, partial(listen, Event("waiting", work.spec))))
-        for work in works:
-            tracking.upload_kept(store, work.key)  # of a process that could not, or it would be trained twice
-        missing = [work for work in works if work.execution.force or _of_use(work) is None]
-        failures = _train(missing, dataset, listen) if missing else {}
-        return [failures.get(work.key) or _finished(work) for work in works]
+        for job in sorted(jobs, key=lambda job: job.key):  # in the same order everywhere, to avoid a deadlock
+            locks.enter_context(store.lock(job.key, partial(listen, Event("waiting", job.spec))))
+        for job in jobs:
+            tracking.upload_kept(store, job.key)  # or what another process could not upload would be trained twice
+        missing = [job for job in jobs if not job.is_done_by(store.done(job.key))]
+        failures = _train(missing, dataset, listen, check_stop) if missing else {}
+        return [failures.get(job.key) or _finished(job) for job in jobs]
 
 
-def _of_use(work: Work) -> Record | None:
-    """The finished training; where others need its weights, only one that has kept them."""
-    return _with_weights(work.store, work.key) if work.weights_needed else work.store.done(work.key)
-
-
-def _with_weights(store: tracking.Store, key: str) -> Record | None:
-    record = store.done(key)
-    return record if record and record.has_weights else None
-
-
-def _finished(work: Work) -> Record:
-    record = work.store.done(work.key)
+def _finished(job: Job) -> Record:
+    record = job.store.done(job.key)
     if record is None:
-        raise Failure(f"the run of {work.spec.name} is not in the store although it ended")
+        raise Failure(f"the run of {job.spec.name} is not in the store although it ended")
     return record
 
 
-def _train(works: Sequence[Work], dataset: Dataset, listen: Listener) -> dict[str, Failure]:
-    """Train and write the runs of works whose locks are held; gives, by key, why some failed."""
-    store = works[0].store
-    device = training.resolve_device(works[0].execution.device)
-    sources = [_sources(work) for work in works]
+def _train(
+    jobs: Sequence[Job], dataset: Dataset, listen: Listener, check_stop: Callable[[], None]
+) -> dict[str, Failure]:
+    """Train and write the runs of jobs whose locks are held; gives the failures by key."""
+    store = jobs[0].store
+    device = training.resolve_device(jobs[0].execution.device)
+    sources = [_sources(job) for job in jobs]
     with tracking.Sender(store) as sender, tracking.ending() as open_runs:
         runs = []
-        for work, of_work in zip(works, sources, strict=True):
-            with whole():
-                open_runs.append(_open_run(work, dataset, device, len(works), of_work))
-                open_runs[-1] = open_runs[-1].journaled(work.key, sender)
-                runs.append(open_runs[-1])
+        for job, of_job in zip(jobs, sources, strict=True):
+            check_stop()
+            open_runs.append(_open_run(job, dataset, device, len(jobs), of_job))
+            open_runs[-1] = open_runs[-1].journaled(job.key, sender)
+            runs.append(open_runs[-1])
 
         def log_epoch(place: int, result: EpochResult) -> None:
             runs[place].log_history([result])
-            listen(Event("epoch", works[place].spec, result))
+            listen(Event("epoch", jobs[place].spec, result))
 
         weights = [
-            {name: training.parse_weights(store.weights(record)) for name, record in of_work.items()}
-            for of_work in sources
+            {name: training.parse_weights(store.weights(record)) for name, record in of_job.items()}
+            for of_job in sources
         ]
-        keys = {work.spec: work.key for work in works}
-        circumstances = {"device": str(device), "threads": works[0].execution.threads}
+        keys = {job.spec: job.key for job in jobs}
+        circumstances = {"device": str(device), "threads": jobs[0].execution.threads}
         snapshots = SnapshotFiles(store.folder, keys, circumstances)
-        outcomes = training.run([work.spec for work in works], dataset, device, weights, log_epoch, snapshots)
-        for work, run, of_work, outcome in zip(works, runs, sources, outcomes, strict=True):
+        outcomes = training.run([job.spec for job in jobs], dataset, device, weights, log_epoch, snapshots, check_stop)
+        for job, run, of_job, outcome in zip(jobs, runs, sources, outcomes, strict=True):
+            check_stop()
             if not isinstance(outcome, Failure):
-                _log_outcome(work, run, outcome, of_work)
-        failures = {work.key: one for work, one in zip(works, outcomes, strict=True) if isinstance(one, Failure)}
-        with whole():
-            snapshots.remove()  # before the ends, or a crash after them would leave the files for ever
-            for work, run in zip(works, runs, strict=True):
-                if work.key in failures:
-                    run.fail(failures[work.key])
-                else:
-                    run.finish()
-                open_runs.remove(run)
+                _log_outcome(job, run, outcome, of_job)
+        failures = {job.key: one for job, one in zip(jobs, outcomes, strict=True) if isinstance(one, Failure)}
+        snapshots.remove()  # first: a crash after the ends would leave the files for ever
+        for job, run in zip(jobs, runs, strict=True):
+            if job.key in failures:
+                run.fail(failures[job.key])
+            else:
+                run.finish()
+            open_runs.remove(run)
     return failures
 
 
-def _sources(work: Work) -> dict[str, Record]:
-    """The finished trainings whose weights a work needs, by name. Raises `Failure` where one is missing."""
-    found = {}
-    for name, key in work.sources.items():
-        record = _with_weights(work.store, key)
-        if record is None:
-            raise Failure(f"{work.spec.name} needs the weights of {work.spec.sources[name].name}, which is not done")
-        found[name] = record
-    return found
+def _sources(job: Job) -> dict[str, Record]:
+    """The finished trainings that a job starts from, by name. Raises `Failure` if one has no weights."""
+    records = {}
+    for name, key in job.sources.items():
+        record = job.store.done(key)
+        if record is None or not record.has_weights:
+            raise Failure(f"{job.spec.name} needs the weights of {job.spec.sources[name].name}, which is not finished")
+        records[name] = record
+    return records
 
 
 def _open_run(
-    work: Work, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
+    job: Job, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
 ) -> tracking.Run:
-    tags = {"device": device, "threads": work.execution.threads, "stack": stack, **training.describe_machine(device)}
-    if work.study is not None:
-        tags["study"] = work.study
-    if work.spec.variant in EVALUATIONS:
+    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **training.describe_machine(device)}
+    if job.study is not None:
+        tags["study"] = job.study
+    if job.spec.variant in EVALUATIONS:
         tags["evaluated"] = tracking.listing([record.run_id for record in sources.values()])
     elif "pretrain" in sources:
         tags |= {"pretraining_key": sources["pretrain"].key, "pretraining_run": sources["pretrain"].run_id}
     reference = tracking.DatasetReference(dataset.name, dataset.digest, dataset.source)
     return tracking.open_training(
-        work.store, work.spec, work.key, reference, parent_run_id=work.parent_run_id, run_id=work.run_id, **tags
+        job.store, job.spec, job.key, reference, parent_run_id=job.parent_run_id, run_id=job.run_id, **tags
     )
 
 
-def _log_outcome(work: Work, run: tracking.Run, outcome: training.Outcome, sources: Mapping[str, Record]) -> None:
-    spec = work.spec
+def _log_outcome(job: Job, run: tracking.Run, outcome: training.Outcome, sources: Mapping[str, Record]) -> None:
+    spec = job.spec
     if outcome.weights:
         run.log_weights(training.dump_weights(outcome.weights))
     if outcome.evidence.predictions is not None:
@@ -246,47 +213,47 @@ def _log_outcome(work: Work, run: tracking.Run, outcome: training.Outcome, sourc
     run.log_metrics(outcome.metrics)
     if outcome.warning is not None:
         run.tag(warning=outcome.warning)
-    run.describe(_note(work, outcome, sources))
+    run.describe(_note(job, outcome, sources))
 
 
-def present(work: Work, record: Record, dataset: Dataset) -> None:
-    """Give a finished classifier that is to be shown what others need not have: its model, and what it confuses.
+def present(job: Job, record: Record, dataset: Dataset) -> None:
+    """Give a classifier that is shown its MLflow model and a picture of its most confident errors.
 
-    An imported classifier has no predictions, so its confused images cannot be drawn.
+    An imported classifier has no predictions, so there is no picture.
     """
-    log_model(work, record, dataset)
-    if work.store.has_artifact(record, PREDICTIONS) and not work.store.has_artifact(record, CONFUSED_IMAGES):
-        predictions = Predictions.from_bytes(work.store.artifact(record, PREDICTIONS))
+    log_model(job, record, dataset)
+    if job.store.has_artifact(record, PREDICTIONS) and not job.store.has_artifact(record, CONFUSED_IMAGES):
+        predictions = Predictions.from_bytes(job.store.artifact(record, PREDICTIONS))
         images_NHW = dataset.test_images_NHW.numpy()
-        drawn = figures.confused_images(f"{work.spec.name}: confident errors", images_NHW, predictions)
-        tracking.Run(work.store, record.run_id).log_figure(CONFUSED_IMAGES, drawn)
+        drawn = figures.confused_images(f"{job.spec.name}: confident errors", images_NHW, predictions)
+        tracking.Run(job.store, record.run_id).log_figure(CONFUSED_IMAGES, drawn)
 
 
 CONFUSED_IMAGES = "figures/confused_images.png"
 
 
-def log_model(work: Work, record: Record, dataset: Dataset) -> None:
-    """Give a finished classifier its MLflow model, unless it has it or was kept without weights.
+def log_model(job: Job, record: Record, dataset: Dataset) -> None:
+    """Give a finished classifier its MLflow model, unless it has one or has no weights.
 
-    Where PyTorch cannot export the network, a tag says so, and the run stays good.
+    If PyTorch cannot export the network, a tag of the run says so.
     """
-    if work.spec.variant == "pretrain" or "model" in record.tags or not record.has_weights:
+    if job.spec.variant == "pretrain" or "model" in record.tags or not record.has_weights:
         return
-    weights = training.parse_weights(work.store.weights(record))
+    weights = training.parse_weights(job.store.weights(record))
     try:
-        tracking.log_model(work.store, record.run_id, training.scoring_module(work.spec, weights), _example(dataset))
+        tracking.log_model(job.store, record.run_id, training.scoring_module(job.spec, weights), _example(dataset))
     except Exception as error:  # noqa: BLE001  # the exporter documents no class for what it cannot export
-        tracking.Run(work.store, record.run_id).tag(model_error=tracking.one_line(error))
+        tracking.Run(job.store, record.run_id).tag(model_error=tracking.one_line(error))
 
 
 def _example(dataset: Dataset) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Two training images as a model takes them, [2, 1, 28, 28] in [0, 1]."""
+    """Two training images, [2, 1, 28, 28] in [0, 1]."""
     return dataset.images_NHW[:2].unsqueeze(1).float().div(255).numpy()
 
 
-def _note(work: Work, outcome: training.Outcome, sources: Mapping[str, Record]) -> str:
-    """What the run is and how it came out, in a line of Markdown."""
-    spec, found = work.spec, outcome.metrics
+def _note(job: Job, outcome: training.Outcome, sources: Mapping[str, Record]) -> str:
+    """The run's description: what was trained and the result, in one line of Markdown."""
+    spec, found = job.spec, outcome.metrics
     what = f"**{spec.network}**, augmentation {spec.augmentation}, **{spec.variant}**, seed {spec.seed}, on "
     if spec.variant in EVALUATIONS:
         looked_at = ", ".join(tracking.run_link(name, record.run_id) for name, record in sources.items())

@@ -1,4 +1,4 @@
-"""Users' own modules, which register networks, datasets, augmentations and variants when they are imported."""
+"""Plugins: users' modules that register networks, datasets, augmentations and variants when they are imported."""
 
 import importlib
 import sys
@@ -11,13 +11,13 @@ from aepretrain.errors import UsageError
 from aepretrain.tracking import one_line
 
 GROUP = "aepretrain.plugins"
-"""The group of entry points that name an installed package's module, to be imported whenever something is trained."""
+"""Entry points of this group name modules of installed packages that are imported before every training."""
 
 
 def load_plugins(execution: Execution) -> None:
-    """Import the plugins of installed packages, and the modules that the command names.
+    """Import the plugins of installed packages and those named by the command.
 
-    Raises `UsageError`, in one line, where one cannot be imported or registers what is wrong.
+    Raises `UsageError` if one cannot be imported or registers something invalid.
     """
     for point in sorted(entry_points(group=GROUP)):
         package = point.dist.name if point.dist else "an unknown package"

@@ -1,4 +1,4 @@
-"""Worker processes on this machine, and the news they send while they train."""
+"""Worker processes on this machine, and the events that they send."""
 
 import multiprocessing
 import os
@@ -11,84 +11,83 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import NoReturn
 
 import joblib
 
-from aepretrain import training
+from aepretrain import stopping, training
 from aepretrain.config import Execution
 from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, Work, perform
+from aepretrain.runner.jobs import Event, perform
+from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
-from aepretrain.stopping import stop_if_told, stop_on
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-"""Never a plain fork: the parent has threads. A fork server has imported everything once for all workers."""
+"""Not fork, as the parent has threads. A fork server imports everything once for all workers."""
 
 PRELOADED = ["aepretrain.runner"]
-"""What that server imports."""
+"""The modules that the fork server imports."""
 
 MAX_STACK = 100
-"""The most seeds that an accelerator carries at once unless told otherwise."""
+"""The largest default number of seeds in a stack on an accelerator."""
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that SIGTERM has ended."""
 
-UNWIND_S = 4
-"""How long a worker that is told to stop, or whose parent has died, may take to end its run."""
+GRACE_S = 3.0
+"""How long a worker that is asked to stop, or whose parent has died, may take to end its runs."""
 
 
-def train_in_worker(works: Sequence[Work]) -> list[Record | Failure]:
-    """`perform`, with its news sent to whoever made this worker's pool.
+def train_in_worker(jobs: Sequence[Job]) -> list[Record | Failure]:
+    """`perform`, with its news sent to the process that made this worker's pool.
 
-    A worker that is told to stop ends its runs and then itself: the pool's own loop would take any exception for a
-    result, and go on.
+    A worker that is asked to stop ends its runs and then itself: the pool's own loop would take the exception for a
+    result, and wait for the next stack.
     """
-    global _at_work
-    _at_work = True
     try:
-        results = perform(works, _report)
-        _at_work = False
-        stop_if_told()  # Python has lost the exception if it came in a finalizer at the end of all
-        return results
-    except SystemExit:
-        os._exit(TERMINATED)
+        with stopping.deferred():
+            return perform(jobs, _report)
     finally:
-        _at_work = False
+        if stopping.is_requested():
+            _end()
+
+
+def _end(*_: object) -> NoReturn:
+    os._exit(TERMINATED)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Somewhere to train: any executor, how many stacks it takes at once now, and the news of its workers.
+    """An executor, the number of stacks that it can train at once now, and the news of its workers.
 
-    `news` gives the events that have come since it was last asked; an executor without a way back gives none. `train`
-    is what a worker is told to do with a stack.
+    `news` gives the events since its last call. `train` is the function that a worker calls with a stack.
     """
 
     executor: Executor
-    jobs: Callable[[], int]
+    num_workers: Callable[[], int]
     news: Callable[[], list[Event]] = list
-    train: Callable[[Sequence[Work]], list[Record | Failure]] = train_in_worker
+    train: Callable[[Sequence[Job]], list[Record | Failure]] = train_in_worker
 
 
-def num_jobs(execution: Execution) -> int:
-    """How many stacks are trained at once: as many as asked for, or as there are physical cores.
+def num_workers(execution: Execution) -> int:
+    """The number of worker processes: ``--jobs``, or that of physical cores.
 
-    On an accelerator two, so that one computes while the other writes what it has computed.
+    On an accelerator 2 by default: one worker computes while the other writes its results.
     """
     on_cpu = training.resolve_device(execution.device).type == "cpu"
     return execution.jobs or (int(joblib.cpu_count(only_physical_cores=True)) if on_cpu else 2)
 
 
 def stack_size(execution: Execution) -> int:
-    """How many seeds are trained as one stack: as many as asked for, or one on a CPU, where more gain nothing.
+    """The number of seeds trained as one stack: ``--stack``, or 1 on a CPU, where more are no faster.
 
-    On an accelerator as many as a grid has, up to a number at which what is lost by a crash stays small.
+    On an accelerator all seeds of a cell by default, up to a number that limits what a crash can lose.
     """
     on_cpu = training.resolve_device(execution.device).type == "cpu"
     return execution.stack or (1 if on_cpu else MAX_STACK)
@@ -98,38 +97,50 @@ def stack_size(execution: Execution) -> int:
 def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
     """A pool of processes that share the dataset's memory, stopped when the block is left.
 
-    When it is left by an exception (Ctrl-C, SIGTERM), workers are told to stop: they end their runs as KILLED.
+    If it is left by an exception, workers are asked to stop: they end their runs as KILLED.
     """
     context = multiprocessing.get_context(START_METHOD)
-    context.set_forkserver_preload(PRELOADED)  # without effect where the server runs already
+    if START_METHOD == "forkserver":
+        _start_server(context)
     events: Queue[Event] = context.Queue()
-    jobs = num_jobs(execution)
-    executor = ProcessPoolExecutor(jobs, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
+    num = num_workers(execution)
+    executor = ProcessPoolExecutor(num, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
     try:
-        yield Pool(executor, lambda: jobs, lambda: list(_drain(events)))
+        yield Pool(executor, lambda: num, lambda: list(_drain(events)))
         executor.shutdown()
     except BaseException:
         workers = multiprocessing.active_children()
         for worker in workers:
             worker.terminate()
         executor.shutdown(wait=False, cancel_futures=True)
-        _see_end(workers)
+        _wait_for_end(workers)
         raise
 
 
-def _see_end(workers: Sequence[BaseProcess]) -> None:
-    """Wait for workers that were told to stop, and kill those that take too long to end their runs."""
-    until_s = time.monotonic() + UNWIND_S
+def _start_server(context: BaseContext) -> None:
+    """Wait until the fork server, which imports for seconds, answers; a signal ends the waiting."""
+    context.set_forkserver_preload(PRELOADED)  # without effect if the server runs already
+    with stopping.ignored():
+        forkserver.ensure_running()
+    first = context.Process(target=int)  # does nothing
+    starting = threading.Thread(target=first.start, daemon=True)
+    starting.start()
+    while starting.is_alive():
+        stopping.check()
+        starting.join(0.1)
+    first.join()
+
+
+def _wait_for_end(workers: Sequence[BaseProcess]) -> None:
+    """Wait for workers that were asked to stop, and kill those that take too long."""
+    until_s = time.monotonic() + GRACE_S
     for worker in workers:
         worker.join(max(0, until_s - time.monotonic()))
         worker.kill()
 
 
-_at_work = False
-"""Whether this worker has runs to end before it stops."""
-
 _events: "Queue[Event] | None" = None
-"""Set once, when a worker of a local pool begins; there is no other way to hand a queue to a worker."""
+"""The pool's queue, set once when a worker begins: a job cannot carry it."""
 
 
 def _report(event: Event) -> None:
@@ -148,30 +159,19 @@ def _drain(events: "Queue[Event]") -> Iterator[Event]:
 def _begin_worker(events: "Queue[Event]", execution: Execution, dataset: Dataset) -> None:
     global _events
     _events = events
+    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to workers too; the parent answers them
+        signal.signal(number, signal.SIG_IGN)
+    stopping.start([signal.SIGTERM], idle=_end, end=_end, grace_s=GRACE_S)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     adopt(dataset, execution.data_dir)
     events.cancel_join_thread()  # a worker that ends does not wait until its news are read
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
-    stop_on(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     training.prepare_process(execution.threads)
     load_plugins(execution)
 
 
-def _stop() -> NoReturn:
-    """Unwind, so that the runs at hand are ended as KILLED; where there are none, or it takes too long, end."""
-    if not _at_work:
-        os._exit(TERMINATED)
-    deadline = threading.Timer(UNWIND_S, os._exit, (TERMINATED,))  # a broken pool waits for its workers without limit
-    deadline.daemon = True
-    deadline.start()
-    sys.exit(TERMINATED)
-
-
 def _end_with_parent() -> None:
-    """Stop this worker when the process that made it has died without a word."""
+    """Stop this worker when the process that made it has died."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(UNWIND_S)
-        os._exit(TERMINATED)

@@ -1,4 +1,4 @@
-"""What is trained next, in whatever pool there is, and what becomes of it."""
+"""The order in which a pool trains jobs, and what becomes of them."""
 
 import math
 from collections import deque
@@ -8,22 +8,23 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import InitVar, dataclass, field
 from itertools import islice
 
-from aepretrain import tracking
+from aepretrain import stopping, tracking
 from aepretrain.config import TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, Listener, Work
+from aepretrain.runner.jobs import Event, Listener
+from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
 
 NEWS_INTERVAL_S = 0.2
 
 
 class Forecast:
-    """How long trainings take, learned from those that have finished."""
+    """How long a training takes, estimated from the finished ones."""
 
     def __init__(self) -> None:
         self._finished: dict[tuple[str, str, int], tuple[float, int]] = {}
-        """Of each network, variant and number of labels the seconds in all, and how many trainings that were."""
+        """Total seconds and number of trainings, by network, variant and number of labels."""
 
     def add(self, record: Record) -> None:
         """Take a finished training into account."""
@@ -33,74 +34,75 @@ class Forecast:
         self._finished[kind] = seconds + record.metrics["training_s"], num + 1
 
     def seconds(self, spec: TrainingSpec) -> float:
-        """The mean of the same network, variant and labels, else of the network; infinite where there is none."""
+        """The mean of the same network, variant and labels, else of the network; infinite if none is finished."""
         same = self._finished.get((spec.network, spec.variant, spec.settings.labels))
-        samples = [same] if same else [one for (network, *_), one in self._finished.items() if network == spec.network]
+        samples = (
+            [same] if same else [sums for (network, *_), sums in self._finished.items() if network == spec.network]
+        )
         num = sum(num for _, num in samples)
         return sum(seconds for seconds, _ in samples) / num if num else math.inf
 
 
 @dataclass
 class Schedule:
-    """What is still to be trained, and the stacks under way; begun with all works, and those that are done already.
+    """The jobs that wait, those under way, and what became of the others.
 
-    A worker that dies takes the whole pool with it. The stacks that were at work then are tried once more in the next
-    pool, and one by one, so that a stack that is at work when that pool dies has brought it about itself: it fails.
-    Where two pools in a row die before they tell of anything, there is no third.
+    A worker that dies takes the whole pool with it. The stacks under way then are retried in the next pool, one at a
+    time. If the pool dies again, the stack under way is the cause, and fails. If two pools in a row die before they
+    send any news, there is no third.
     """
 
-    works: InitVar[Mapping[str, Work]]
-    done: InitVar[Mapping[str, Record]]
+    jobs: InitVar[Mapping[str, Job]]
     listen: Listener
     stack_size: int = 1
     forecast: Forecast = field(default_factory=Forecast)
     failures: dict[str, str] = field(default_factory=dict)
-    waiting: dict[str, Work] = field(init=False)
-    running: dict[Future[list[Record | Failure]], list[Work]] = field(init=False, default_factory=dict)
-    to_retry: list[list[Work]] = field(init=False, default_factory=list)
-    retried: list[list[Work]] = field(init=False, default_factory=list)
+    """The message of each failure, by the name of its training."""
+    finished: dict[str, Record] = field(init=False, default_factory=dict)
+    waiting: dict[str, Job] = field(init=False)
+    running: dict[Future[list[Record | Failure]], list[Job]] = field(init=False, default_factory=dict)
+    to_retry: list[list[Job]] = field(init=False, default_factory=list)
+    retried: list[list[Job]] = field(init=False, default_factory=list)
     num_silent: int = field(init=False, default=0)
-    """How many pools in a row have told of nothing."""
+    """The number of pools in a row that sent no news."""
 
     unavailable: tracking.Unavailable | None = field(init=False, default=None)
-    ready: dict[TrainingSpec, deque[Work]] = field(init=False, default_factory=dict)
-    """Of what is waiting that which could begin now, by `TrainingSpec.seedless`."""
+    ready: dict[TrainingSpec, deque[Job]] = field(init=False, default_factory=dict)
+    """The waiting jobs whose sources are finished, by `TrainingSpec.seedless`."""
 
     missing: dict[str, set[str]] = field(init=False, default_factory=dict)
-    """Of what is waiting and could not begin now, what it waits for."""
+    """The unfinished sources of each other waiting job."""
 
     dependents: dict[str, list[str]] = field(init=False, default_factory=dict)
-    """Who waits for a training."""
+    """The jobs that wait for a job."""
 
-    def __post_init__(self, works: Mapping[str, Work], done: Mapping[str, Record]) -> None:
-        for key, record in done.items():
-            self.forecast.add(record)
-            self.listen(Event("reused", works[key].spec, record=record))
-        self.waiting = {key: work for key, work in works.items() if key not in done}
-        for key, work in self.waiting.items():
-            missing = self.waiting.keys() & set(work.sources.values())
+    def __post_init__(self, jobs: Mapping[str, Job]) -> None:
+        self.waiting = dict(jobs)
+        for key, job in jobs.items():
+            missing = jobs.keys() & set(job.sources.values())
             for source in missing:
                 self.dependents.setdefault(source, []).append(key)
             if missing:
                 self.missing[key] = missing
             else:
-                self._make_ready(work)
+                self._make_ready(job)
 
-    def _make_ready(self, work: Work) -> None:
-        self.ready.setdefault(work.spec.seedless, deque()).append(work)
+    def _make_ready(self, job: Job) -> None:
+        self.ready.setdefault(job.spec.seedless, deque()).append(job)
 
     def work_through(self, pool: Pool) -> None:
-        """Train what is waiting, until nothing is or the pool is dead.
+        """Train what is waiting, until nothing waits or the pool is dead.
 
-        Raises `Unavailable`, when what is under way has ended, where one of them found that its results are not taken,
-        and `Failure` where no worker comes to life.
+        If the store takes no results, nothing new is begun, and `Unavailable` is raised when the running stacks have
+        ended. Raises `Failure` if two pools in a row die before they train.
         """
         self.num_silent += 1
         try:
             while self.waiting or self.running:
-                while len(self.running) < pool.jobs() and (works := self._next_stack()):
-                    self.running[pool.executor.submit(pool.train, works)] = works  # which a dead pool does not take
-                    self._note_begun(works)
+                stopping.check()
+                while len(self.running) < pool.num_workers() and (jobs := self._next_stack()):
+                    self.running[pool.executor.submit(pool.train, jobs)] = jobs  # raises if the pool is dead
+                    self._note_begun(jobs)
                 finished, _ = wait(self.running, timeout=NEWS_INTERVAL_S, return_when=FIRST_COMPLETED)
                 self._hear(pool)
                 for future in finished:
@@ -120,27 +122,25 @@ class Schedule:
             self.listen(event)
 
     def _after_death(self) -> None:
-        """What was at work in the pool that died fails, or waits to be retried."""
-        at_work = [works for future, works in self.running.items() if isinstance(future.exception(), BrokenProcessPool)]
-        for future, works in self.running.items():
-            if works not in at_work:
-                self._settle(works, future)
+        """Let the stacks that ran in a dead pool wait for their second try, or fail if it was their second."""
+        in_pool = [jobs for future, jobs in self.running.items() if isinstance(future.exception(), BrokenProcessPool)]
+        for future, jobs in self.running.items():
+            if jobs not in in_pool:
+                self._settle(jobs, future)
         self.running.clear()
-        for works in at_work if self.unavailable is None else ():
-            if works in self.retried:
-                for work in works:
-                    self._fail(
-                        work, "its worker process died twice, perhaps for lack of memory (fewer workers: --jobs)"
-                    )
+        for jobs in in_pool if self.unavailable is None else ():
+            if jobs in self.retried:
+                for job in jobs:
+                    self._fail(job, "its worker process died twice, perhaps for lack of memory (fewer workers: --jobs)")
             else:
-                self.to_retry.append(works)
-                for work in works:
-                    self.waiting[work.key] = work
-                    self.listen(Event("retried", work.spec))
+                self.to_retry.append(jobs)
+                for job in jobs:
+                    self.waiting[job.key] = job
+                    self.listen(Event("retried", job.spec))
 
-    def _next_stack(self) -> list[Work]:
-        """The seeds of one cell that begin next: pretraining first, for others wait for it, then what takes longest."""
-        if any(works in self.retried for works in self.running.values()):
+    def _next_stack(self) -> list[Job]:
+        """The seeds of one cell that begin next: pretraining first, as others wait for it, then what takes longest."""
+        if any(jobs in self.retried for jobs in self.running.values()):
             return []
         if self.to_retry:
             return [] if self.running else self.to_retry[-1]
@@ -149,23 +149,24 @@ class Schedule:
         cell = min(self.ready, key=lambda spec: (spec.variant != "pretrain", -self.forecast.seconds(spec)))
         return list(islice(self.ready[cell], self.stack_size))
 
-    def _note_begun(self, works: list[Work]) -> None:
-        if works in self.to_retry:
-            self.to_retry.remove(works)
-            self.retried.append(works)
+    def _note_begun(self, jobs: list[Job]) -> None:
+        if jobs in self.to_retry:
+            self.to_retry.remove(jobs)
+            self.retried.append(jobs)
         else:
-            cell = works[0].spec.seedless
-            for _ in works:
+            cell = jobs[0].spec.seedless
+            for _ in jobs:
                 self.ready[cell].popleft()
             if not self.ready[cell]:
                 del self.ready[cell]
-        for work in works:
-            del self.waiting[work.key]
+        for job in jobs:
+            del self.waiting[job.key]
 
-    def _settle(self, works: list[Work], future: Future[list[Record | Failure]]) -> None:
-        if future.cancelled():  # by a cluster's client, which has lost its scheduler
+    def _settle(self, jobs: list[Job], future: Future[list[Record | Failure]]) -> None:
+        if future.cancelled():  # by Dask's client, which has lost its scheduler
             raise Failure(
-                "the cluster has dropped its work; what is finished is kept, the same command goes on from there"
+                "the Dask scheduler has dropped the trainings; what is finished is kept, "
+                "and the same command goes on from there"
             )
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
@@ -175,17 +176,18 @@ class Schedule:
             self.unavailable = error
             self.waiting.clear()
             self.ready.clear()
-        results = [error] * len(works) if error else future.result()
-        for work, result in zip(works, results, strict=True):
+        results = [error] * len(jobs) if error else future.result()
+        for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Record):
                 self.forecast.add(result)
-                self.listen(Event("finished", work.spec, record=result))
-                self._release(work.key)
+                self.finished[job.key] = result
+                self.listen(Event("finished", job.spec, record=result))
+                self._release(job.key)
             else:
-                self._fail(work, tracking.one_line(result))
+                self._fail(job, tracking.one_line(result))
 
     def _release(self, key: str) -> None:
-        """A training is there: what waited for it alone can begin."""
+        """Make ready those jobs that waited for this one only."""
         for dependent in self.dependents.pop(key, []):
             missing = self.missing.get(dependent, set())
             missing.discard(key)
@@ -193,11 +195,11 @@ class Schedule:
                 del self.missing[dependent]
                 self._make_ready(self.waiting[dependent])
 
-    def _fail(self, work: Work, message: str) -> None:
-        """Note that a work has failed, and with it those that wait for it."""
-        name = work.spec.name
-        self.failures[f"{name} ({work.key[:8]})" if name in self.failures else name] = message
-        self.listen(Event("failed", work.spec, message=message))
-        for key in self.dependents.pop(work.key, []):
+    def _fail(self, job: Job, message: str) -> None:
+        """Record a failure, and with it those of the jobs that wait for this one."""
+        name = job.spec.name
+        self.failures[f"{name} ({job.key[:8]})" if name in self.failures else name] = message
+        self.listen(Event("failed", job.spec, message=message))
+        for key in self.dependents.pop(job.key, []):
             if key in self.waiting:
                 self._fail(self.waiting.pop(key), f"not tried, because {name}, which it needs, failed")

@@ -1,4 +1,4 @@
-"""A training's state on disk, from which another process goes on."""
+"""Snapshots: a training's state on disk, from which another process can go on."""
 
 import hashlib
 import io
@@ -16,20 +16,20 @@ import torch
 from aepretrain.config import TrainingSpec
 
 INTERVAL_S = 10.0
-"""The least time between two snapshots of a training, and so about the most that a crash costs."""
+"""The shortest time between two snapshots of a training, and about the longest that a crash can cost."""
 
 SUFFIX = ".snapshot"
 
 FORMAT = 2
-"""What a snapshot holds, as a number: raised when that changes, so that an older file is not taken for a newer one."""
+"""Version of the format. It is raised when the content changes, so that older files are not used."""
 
 
 @dataclass(frozen=True)
 class SnapshotFile:
-    """The snapshots of one stack of trainings, the latest only; an `engine.Snapshots`.
+    """The latest snapshot of one stack of trainings; an `engine.Snapshots`.
 
-    `identity` says what is trained and in what circumstances; a file that was written with another one, that is cut
-    short or altered is removed when it is met, and nothing in it is executed.
+    `identity` names the trainings, their device, threads and versions. A file of another identity, or one that is cut
+    short or altered, is removed when it is loaded. Nothing in a file is executed.
     """
 
     path: Path
@@ -38,13 +38,13 @@ class SnapshotFile:
 
     @classmethod
     def of(cls, folder: Path, keys: Sequence[str], circumstances: Mapping[str, object]) -> "SnapshotFile":
-        """The file of the trainings with these keys, in this order, in a folder."""
+        """The file for the trainings with these keys, in this order, in a folder."""
         build = {"format": FORMAT, "torch": torch.__version__, "machine": platform.machine(), **circumstances}
         name = hashlib.sha256(",".join(keys).encode()).hexdigest()
         return cls(folder / f"{name}{SUFFIX}", f"{list(keys)} {build}", INTERVAL_S)
 
     def load(self) -> Mapping[str, Any] | None:
-        """The state in the file, on the CPU; None where there is none that fits."""
+        """The state in the file, on the CPU; None if there is no valid one."""
         try:
             digest, content = (parts := self.path.read_bytes())[:32], parts[32:]
         except FileNotFoundError:
@@ -57,7 +57,7 @@ class SnapshotFile:
         return None
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the file, at once."""
+        """Replace the file atomically."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
@@ -73,7 +73,7 @@ class SnapshotFile:
             raise
 
     def remove(self) -> None:
-        """Remove the file, and one that was not finished: the training is, or the file is of no use."""
+        """Remove the file and a partial one."""
         self._partial.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
@@ -86,7 +86,7 @@ class SnapshotFile:
 
 
 class SnapshotFiles:
-    """The snapshot files of these trainings, by key, which may become several stacks."""
+    """The snapshot files of trainings that are run as one or more stacks."""
 
     def __init__(self, folder: Path, keys: Mapping[TrainingSpec, str], circumstances: Mapping[str, object]) -> None:
         self._folder, self._keys, self._circumstances = folder, keys, circumstances
@@ -98,6 +98,6 @@ class SnapshotFiles:
         return self._files[-1]
 
     def remove(self) -> None:
-        """Remove them: what they were kept for has ended."""
+        """Remove them all."""
         for file in self._files:
             file.remove()

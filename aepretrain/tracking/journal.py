@@ -20,13 +20,14 @@ from typing import Self
 
 from mlflow import MlflowClient
 
+from aepretrain import stopping
 from aepretrain.redaction import redact
 from aepretrain.tracking.operations import Operation, merged
 from aepretrain.tracking.retry import StoreError, Unavailable, delays, is_full, may_be_mended, one_line
 from aepretrain.tracking.store import TAG, Store
 
-LAST_WORDS_S = 3.0
-"""How long a training that was stopped or has failed tries to tell the store so."""
+LAST_WORDS_S = 2.0
+"""How long a training that was stopped or has failed tries to tell the store so; less than a worker has to stop."""
 
 
 class Journal:
@@ -188,6 +189,8 @@ class Sender:
         until_s = time.monotonic() + patience_s
         with self._news:
             while self._behind() and not is_full(self._trouble):
+                if stopping.is_requested() and not hurried:
+                    hurried, until_s = True, time.monotonic() + LAST_WORDS_S
                 if self._trouble is None and not hurried:
                     until_s = time.monotonic() + patience_s
                 elif time.monotonic() >= until_s:

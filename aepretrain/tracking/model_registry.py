@@ -10,7 +10,7 @@ import mlflow
 
 from aepretrain.records import Record
 from aepretrain.redaction import redact
-from aepretrain.stopping import whole
+from aepretrain.stopping import deferred
 from aepretrain.tracking.store import TAG, Store
 
 CHAMPION = "champion"
@@ -40,7 +40,7 @@ class Promotion:
         return f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {self.uri} --env-manager local -p 5001"
 
 
-@whole()
+@deferred()
 def promote(store: Store, record: Record, name: str, description: str, tags: Mapping[str, str]) -> Promotion:
     """Register the model of a finished run under a name, unless it is registered there, and make it the champion.
 

@@ -10,7 +10,6 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from aepretrain.stopping import whole
 from aepretrain.tracking.store import TAG, Store
 
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
@@ -23,7 +22,6 @@ SIGNATURE = ModelSignature(
 )
 
 
-@whole()
 def log_model(
     store: Store, run_id: str, module: "nn.Module", example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What processes that died, or a store that was away, have left behind on this host."""
+"""Crash recovery: upload complete journals, and end the runs of processes that died on this host."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +12,10 @@ from aepretrain.tracking.store import TAG, Store
 
 
 def recover(store: Store) -> int:
-    """Upload what complete journals hold, and end as KILLED the runs that no process of this host is at any more.
+    """Upload complete journals, and end as KILLED the runs that have lost their process on this host.
 
-    Gives the number of finished trainings uploaded. What a living process is at, whose lock is held, is left alone.
-    Raises `Unavailable` where the store is away, and `StoreError` where it refuses a journal.
+    Gives the number of finished trainings uploaded. Leaves alone what belongs to a living process, which holds a lock.
+    Raises `Unavailable` if the store is away, and `StoreError` if it refuses a journal.
     """
     num_uploaded = 0
     for key in sorted({journal.key for journal in _journals(store)}):
@@ -26,15 +26,17 @@ def recover(store: Store) -> int:
         name = _lock_name(orphan)
         if name is not None and has_locks_here(store, orphan):
             with store.try_lock(name) as free:
-                if free and store.client.get_run(orphan.info.run_id).info.status == "RUNNING":  # still
+                if (
+                    free and store.client.get_run(orphan.info.run_id).info.status == "RUNNING"
+                ):  # has not ended meanwhile
                     end_orphan(store, orphan)
     return num_uploaded
 
 
 def upload_kept(store: Store, key: str) -> int:
-    """Upload what complete journals of a training hold, and remove those whose process died before they were.
+    """Upload the complete journals of a training, and remove the incomplete ones, whose process died.
 
-    Gives the number of those that finished. The caller holds the key's lock. Raises as `recover` does.
+    Gives the number of finished trainings among them. The caller holds the key's lock. Raises as `recover` does.
     """
     return sum(_upload(store, journal) for journal in _journals(store) if journal.key == key)
 
@@ -46,9 +48,9 @@ def _journals(store: Store) -> list[Journal]:
 
 @contextmanager
 def recovering(store: Store) -> Iterator[None]:
-    """Recover after this block, in which processes may die or be stopped; not where the store is away.
+    """Recover after this block, in which processes may die or be stopped, unless the store is away.
 
-    What cannot be recovered now, the next start recovers or complains of.
+    What cannot be recovered now is left to the next start.
     """
     is_away = False
     try:
@@ -63,7 +65,7 @@ def recovering(store: Store) -> Iterator[None]:
 
 
 def _upload(store: Store, journal: Journal) -> bool:
-    """Upload a complete journal, or remove one that is not; whether it was that of a finished training."""
+    """Upload a complete journal, or remove an incomplete one; gives whether a finished training was uploaded."""
     try:
         state = journal.final_state()
         if state is None:
@@ -74,14 +76,14 @@ def _upload(store: Store, journal: Journal) -> bool:
         if isinstance(error, Unavailable) or may_pass(error):
             raise
         raise StoreError(
-            f"the results in {journal.folder} cannot be uploaded: {one_line(error)}; where they are not wanted any "
-            "more, remove that folder"
+            f"the results in {journal.folder} cannot be uploaded: {one_line(error)}; if you do not need them, "
+            "remove that folder"
         ) from error
     return state == "FINISHED"
 
 
 def _lock_name(run: StoredRun) -> str | None:
-    """The name of the lock that is held while a process is at a run; None where there is no such lock."""
+    """The name of the lock that a run's process holds; None if it holds none."""
     for tag, prefix in {"key": "", "grid": "grid-", "bundle": "import-"}.items():
         if f"{TAG}{tag}" in run.data.tags:
             return prefix + str(run.data.tags[f"{TAG}{tag}"])

@@ -1,4 +1,4 @@
-"""Stores that are away for a while, and disks that take nothing more."""
+"""Retries while the store is away, and errors of full disks."""
 
 import errno
 import sqlite3
@@ -12,9 +12,9 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from aepretrain import stopping
 from aepretrain.errors import Failure
 from aepretrain.redaction import redact
-from aepretrain.stopping import is_stopping, stop_if_told
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 5.0
@@ -31,7 +31,7 @@ class StoreError(Failure):
 
 
 class Unavailable(StoreError):
-    """The store, or the disk beside it, takes nothing now but may later: nothing else need be tried until then."""
+    """The store is away or its disk is full: it may work later, and until then nothing else can be stored either."""
 
 
 def one_line(error: BaseException) -> str:
@@ -40,19 +40,19 @@ def one_line(error: BaseException) -> str:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later: the store is away, busy or full; it has not refused what it was told."""
+    """Whether the same call may succeed later, as the store is away, busy or full; it has not refused the call."""
     status = _http_status(error)
     return isinstance(error, OSError) if status is None else status >= 500 or status in PASSING
 
 
 def may_be_mended(error: BaseException) -> bool:
-    """Whether it may succeed later, if need be when somebody has put right credentials, permissions or limits."""
+    """Whether it may succeed later, or when somebody has corrected credentials, permissions or limits."""
     return may_pass(error) or _http_status(error) in MENDABLE
 
 
 @contextmanager
 def where_allowed() -> Iterator[None]:
-    """Leave the rest of a block undone where a server forbids it, as with runs of others."""
+    """Skip the rest of a block if the server forbids it, as with other users' runs."""
     try:
         yield
     except (MlflowException, requests.HTTPError) as error:
@@ -61,7 +61,7 @@ def where_allowed() -> Iterator[None]:
 
 
 def _http_status(error: BaseException) -> int | None:
-    """As a server gave it, or as MLflow says of its own stores; None of what is no answer."""
+    """The status that a server, or MLflow for a store of its own, has answered; None if there was no answer."""
     if isinstance(error, MlflowException):
         return int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # MLflow has no types here
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -70,7 +70,7 @@ def _http_status(error: BaseException) -> int | None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a disk is full or read-only, so that waiting will not help."""
+    """Whether the error comes from a full or read-only disk, so that waiting does not help."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
@@ -82,7 +82,7 @@ def is_full(error: BaseException | None) -> bool:
 
 @contextmanager
 def full_disk_in_a_line() -> Iterator[None]:
-    """Raises `Unavailable` for whatever a disk that is full or read-only brings about."""
+    """Turn any error that a full or read-only disk causes into `Unavailable`."""
     try:
         yield
     except StoreError:
@@ -98,7 +98,7 @@ def full_disk_in_a_line() -> Iterator[None]:
 
 
 def delays() -> Iterator[float]:
-    """How long to wait before each further try, in seconds."""
+    """The seconds to wait before each further try."""
     delay_s = FIRST_DELAY_S
     while True:
         yield delay_s
@@ -106,9 +106,10 @@ def delays() -> Iterator[float]:
 
 
 def patient(client: MlflowClient, outage_s: float) -> MlflowClient:
-    """The client, whose calls wait so long for a store that is away. Then they raise `Unavailable`.
+    """The client, with calls that are repeated for this time while the store is away; then they raise `Unavailable`.
 
-    A call whose answer was lost is made twice, which leaves at most a run that never begins; the next start ends it.
+    After a signal they are not repeated. A call whose answer was lost is made twice, which leaves at most a run that
+    never begins; the next start ends it.
     """
     return cast(MlflowClient, _Patient(client, outage_s))
 
@@ -131,10 +132,9 @@ class _Patient:
             except Exception as error:
                 if not may_pass(error):
                     raise
-                if is_stopping() or time.monotonic() + delay_s > until_s:
+                if stopping.is_requested() or time.monotonic() + delay_s > until_s:
                     raise Unavailable(
                         f"the tracking server does not answer ({one_line(error)}); what is finished is kept, and the "
                         "same command goes on from there when it does"
                     ) from error
-            time.sleep(delay_s)
-            stop_if_told()
+            stopping.sleep(delay_s)

@@ -1,5 +1,4 @@
-"""Which run a training, a grid or an import is: a new one, or an earlier one taken up again; and how it ends, whatever
-happens. Trainings are children of the run of their grid."""
+"""Begin a run, or reopen an earlier one, and end it whatever happens. Trainings are children of their grid's run."""
 
 import os
 import socket
@@ -16,6 +15,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from aepretrain import stopping
 from aepretrain.config import SCHEMA, TrainingSpec, canonical_json
 from aepretrain.tracking.provenance import git_state, user
 from aepretrain.tracking.retry import Unavailable
@@ -33,11 +33,11 @@ def open_training(
     run_id: str | None,
     **tags: object,
 ) -> Run:
-    """The run of a training, begun: `run_id`, which ``mlflow run`` opened, or else a new one.
+    """Begin the run of a training: `run_id`, which ``mlflow run`` opened, or a new one.
 
-    The caller holds the key's lock. So a run of the same key that this host left RUNNING has lost its process, and is
-    ended here as KILLED; and so has one of the same parent, whatever its host, for a grid has each key trained by one
-    worker at a time, but for one of a cluster that is about to stop.
+    Ends as KILLED earlier runs of the key that are RUNNING but have lost their process. Those are the runs of this
+    host, as the caller holds the key's lock, and those of the same parent on any host, as a grid trains a key in one
+    worker at a time.
     """
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
     for one in earlier:
@@ -60,8 +60,11 @@ def open_training(
 
 
 def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool, kind: str = "grid") -> Run:
-    """The parent run of a grid or a study (its `kind`): `run_id`, which ``mlflow run`` opened, or the run of an earlier
-    start of the same, or (where there is none, or `again` is set) a new one. The caller holds the lock of its key."""
+    """Begin the parent run of a grid or a study (its `kind`).
+
+    It is `run_id`, which ``mlflow run`` opened, or the reopened run of an earlier start of the same, or, with `again`
+    or if there is none, a new one. The caller holds the lock of its key.
+    """
     earlier = [] if run_id or again else list(store.search({"grid": key, "kind": kind}))
     if earlier:
         return _reopen(store, earlier[-1])
@@ -69,10 +72,10 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
 
 
 def open_import(store: Store, name: str, digest: str) -> Run:
-    """The parent run of trainings that come from a bundle: that of an earlier import of the same, or a new one.
+    """Begin the parent run of a bundle's trainings: reopen that of an earlier import of the bundle, or make a new one.
 
-    What an earlier import, whose process was killed, left RUNNING is ended. (Its tags are those of another host, so
-    `recover` leaves it alone.) The caller holds the import's lock.
+    Ends what an earlier import, whose process was killed, left RUNNING. (`recover` does not: those runs have the tags
+    of another host.) The caller holds the import's lock.
     """
     earlier = list(store.search({"bundle": digest, "kind": "import"}))
     if not earlier:
@@ -86,13 +89,13 @@ def open_import(store: Store, name: str, digest: str) -> Run:
 
 
 def has_locks_here(store: Store, run: StoredRun) -> bool:
-    """Whether the process of a run holds its locks where this one does: same host, same folder for them."""
+    """Whether a run's process has its locks in the same folder of the same host as this one."""
     host, folder = (run.data.tags.get(TAG + name) for name in ("host", "locks"))
     return bool(host == socket.gethostname() and folder == str(store.folder))
 
 
 def end_orphan(store: Store, orphan: StoredRun) -> None:
-    """End as KILLED a run that no process is at any more."""
+    """End as KILLED a run that has lost its process."""
     run = Run(store, orphan.info.run_id)
     run.tag(error="its process ended without ending the run")
     run.end("KILLED")
@@ -100,31 +103,29 @@ def end_orphan(store: Store, orphan: StoredRun) -> None:
 
 @contextmanager
 def ending(*runs: Run) -> Iterator[list[Run]]:
-    """See that these runs, and those added to the list it gives, are ended whatever happens.
+    """End these runs, and those added to the list it gives, if the block raises; the caller ends them otherwise.
 
-    An exception ends those in the list as FAILED, with the error as a tag; being told to stop ends them as KILLED.
-    A run is opened and added as a `whole`, or it would stay RUNNING if it is told to stop between. What the caller has
-    ended itself, it takes out. What cannot be ended, for the store or the disk takes nothing, the next start ends.
+    They end as FAILED, with the error as a tag, or as KILLED if the work was asked to stop. The caller takes out of the
+    list what it has ended. What cannot be ended now, because the store or the disk takes nothing, the next start ends.
     """
     open_runs = list(runs)
     try:
         yield open_runs
     except Unavailable:
         raise
-    except Exception as error:
+    except BaseException as error:
+        is_killed = stopping.is_requested() or not isinstance(error, Exception)
         for run in open_runs:
             with suppress(Exception):
-                run.fail(error)
-        raise
-    except BaseException:
-        for run in open_runs:
-            with suppress(Exception):
-                run.end("KILLED")
+                if is_killed:
+                    run.end("KILLED")
+                else:
+                    run.fail(error)
         raise
 
 
 def point_to(store: Store, run_id: str, reused: str, metrics: Mapping[str, float]) -> None:
-    """Make the run that ``mlflow run`` opened a pointer to the finished one; it never counts as a training itself."""
+    """Let the run that ``mlflow run`` opened point to a finished one; it does not count as a training."""
     run = Run(store, run_id)
     run.tag(kind="pointer", reused=reused)
     run.log_metrics(metrics)
@@ -147,9 +148,9 @@ def _open(store: Store, name: str, parent_run_id: str | None, run_id: str | None
 
 
 def _reopen(store: Store, earlier: StoredRun) -> Run:
-    """A parent run of an earlier start, RUNNING again, and now this process's."""
+    """Reopen a parent run of an earlier start: it is RUNNING again, and belongs to this process."""
     run = Run(store, earlier.info.run_id)
-    run.tag(**_circumstances(store))  # first: what is RUNNING belongs to whom its tags name
+    run.tag(**_circumstances(store))  # first: a RUNNING run belongs to the process that its tags name
     store.client.update_run(run.run_id, status="RUNNING")
     if f"{TAG}error" in earlier.data.tags:
         store.client.delete_tag(run.run_id, f"{TAG}error")
@@ -157,7 +158,7 @@ def _reopen(store: Store, earlier: StoredRun) -> Run:
 
 
 def _circumstances(store: Store) -> dict[str, object]:
-    """Whose a run is, by the tags that `recover` asks for, and the code it is made by."""
+    """The process that a run belongs to, as `recover` reads it, and the version of the code."""
     commit, dirty = git_state()
     return {"host": socket.gethostname(), "locks": store.folder, "pid": os.getpid(), "commit": commit, "dirty": dirty}
 

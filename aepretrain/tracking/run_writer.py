@@ -16,7 +16,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 
 from aepretrain.config import canonical_json
 from aepretrain.records import EpochResult
-from aepretrain.stopping import whole
 from aepretrain.tracking.journal import Journal, Sender
 from aepretrain.tracking.metric_names import stored_name
 from aepretrain.tracking.operations import Operation
@@ -57,7 +56,6 @@ class Run:
         sender.add(journal)
         return replace(self, journal=journal, sender=sender)
 
-    @whole()
     def _write(self, kind: str, body: Any, content: bytes | None = None) -> None:
         operation = Operation(kind, body)
         if self.journal is not None and self.sender is not None:
@@ -85,7 +83,6 @@ class Run:
         now_ms = time.time_ns() // 1_000_000
         self.log_numbers([(name, value, now_ms, one.epoch) for one in history for name, value in one.metrics().items()])
 
-    @whole()
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, except those that ``mlflow run`` has already written in its own format."""
         known = self.store.client.get_run(self.run_id).data.params
@@ -112,7 +109,6 @@ class Run:
         figure.savefig(buffer, format="png")
         self.log_bytes(path, buffer.getvalue())
 
-    @whole()
     def log_dataset(self, dataset: DatasetReference) -> None:
         """Log the dataset as an input of the run."""
         entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
@@ -130,7 +126,6 @@ class Run:
         """Set the description that the UI shows above the run, in Markdown."""
         self._write("tags", {MLFLOW_RUN_NOTE: note})
 
-    @whole()
     def describe_experiment(self, note: str) -> None:
         """Set the description that the UI shows above the runs of this run's experiment, in Markdown.
 
@@ -152,7 +147,6 @@ class Run:
         self.tag(done="true")
         self.end("FINISHED")
 
-    @whole()
     def fail(self, error: BaseException) -> None:
         """End the run as FAILED, with the error as a tag."""
         self.tag(error=one_line(error))

@@ -24,6 +24,7 @@ from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from aepretrain import stopping
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
 from aepretrain.errors import UsageError
 from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
@@ -37,6 +38,9 @@ TAG = "aepretrain."
 SQLITE = "sqlite:///"
 RUNS_AT_ONCE = 1000
 """Runs in one query for metrics. SQLite reads the metrics of all runs for each query."""
+
+LOCK_CHECK_S = 0.5
+"""How often a process that waits for a lock checks whether it should stop."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -80,16 +84,19 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock of this name on this host; `on_wait` is called before waiting for another process.
+        """Hold the lock of this name on this host; `on_wait` is called if another process holds it.
 
-        The lock of a process that dies becomes free.
+        The lock is free again when its holder dies. A signal ends the waiting (see `stopping`).
         """
         lock = FileLock(self.folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             on_wait()
-            lock.acquire()
+            while not lock.is_locked:
+                stopping.check()
+                with suppress(Timeout):
+                    lock.acquire(timeout=LOCK_CHECK_S)
         try:
             yield
         finally:

@@ -9,10 +9,10 @@ from pathlib import Path
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from aepretrain import stopping
 from aepretrain.config import SCHEMA, canonical_json
 from aepretrain.errors import Failure
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Record
-from aepretrain.stopping import whole
 from aepretrain.tracking.bundle import Bundle, Training, list_parts, part_name, read_bundle
 from aepretrain.tracking.old_bundle import is_old
 from aepretrain.tracking.run_lifecycle import ending, open_import
@@ -150,6 +150,7 @@ def _rename_to_next(part: Path, folder: Path) -> Path:
         number += 1
 
 
+@stopping.deferred()
 def restore(store: Store, bundle: Bundle) -> int:
     """Write those trainings of a bundle into a store that it does not have; gives their number.
 
@@ -164,9 +165,8 @@ def restore(store: Store, bundle: Bundle) -> int:
         if bundle.records().keys() <= store.records().keys():
             return 0
         with ending() as open_runs:
-            with whole():
-                parent = open_import(store, f"import {bundle.name}", bundle.digest)
-                open_runs.append(parent)
+            parent = open_import(store, f"import {bundle.name}", bundle.digest)
+            open_runs.append(parent)
             num_new = _restore_missing(store, parent.run_id, bundle)
             parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
             parent.end("FINISHED")
@@ -179,6 +179,7 @@ def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
     run_ids: dict[str, str] = {}
     """Run ids in this store by run ids in the bundle."""
     for run_id, training in bundle.trainings.items():
+        stopping.check()
         with store.lock(training.row["key"], lambda: None):
             done = store.done(training.row["key"])
             run_ids[run_id] = done.run_id if done else _write(store, parent_run_id, training, run_ids)
@@ -195,12 +196,9 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
     tags |= {name: _with_new_ids(tags[name], run_ids) for name in ("pretraining_run", "evaluated") if name in tags}
     mlflow_tags = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
     with ending() as open_runs:
-        with whole():
-            stored = store.client.create_run(
-                store.experiment_id, row["start_ms"], tags=mlflow_tags, run_name=row["name"]
-            )
-            run = Run(store, stored.info.run_id)
-            open_runs.append(run)
+        stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=mlflow_tags, run_name=row["name"])
+        run = Run(store, stored.info.run_id)
+        open_runs.append(run)
         run.tag(**{"imported_run": row["run_id"]} | tags)  # of a training that was imported before, its first run
         run.log_params(record.identity)
         run.log_dataset(DatasetReference(record.identity["dataset"], tags["dataset_digest"], "bundle"))

@@ -82,18 +82,20 @@ def run(
     sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
     snapshots: SnapshotsOf | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[Outcome | Failure]:
     """Train a stack of specifications that differ only in their seeds, and evaluate each once at its best weights.
 
     `sources` holds for each the weights that it needs, by the names of `TrainingSpec.sources`. `on_epoch` gets each
-    epoch's numbers with the place of their specification. `snapshots` keeps the state of a stack's training, which
-    resumes from it. The failure of one seed leaves the others as they are. Where the stack does not fit into the
-    device's memory, its halves are trained one after the other. Raises `Failure` where pretrained weights do not fit.
+    epoch's numbers with the place of their specification. `on_step` is called after each step and may raise, to stop.
+    `snapshots` keeps the state of a stack's training, which resumes from it. The failure of one seed leaves the others
+    as they are. Where the stack does not fit into the device's memory, its halves are trained one after the other.
+    Raises `Failure` where pretrained weights do not fit.
     """
     if specs[0].variant in EVALUATIONS:
         return [_measure(spec, weights, dataset, device) for spec, weights in zip(specs, sources, strict=True)]
     try:
-        return _run(specs, dataset, device, sources, on_epoch, snapshots)
+        return _run(specs, dataset, device, sources, on_epoch, snapshots, on_step)
     except torch.OutOfMemoryError:
         if len(specs) == 1:
             raise Failure(f"{device} has too little memory for {specs[0].name}") from None
@@ -102,8 +104,8 @@ def run(
     def on_later_epoch(place: int, result: EpochResult) -> None:
         on_epoch(half + place, result)
 
-    first = run(specs[:half], dataset, device, sources[:half], on_epoch, snapshots)
-    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch, snapshots)
+    first = run(specs[:half], dataset, device, sources[:half], on_epoch, snapshots, on_step)
+    return first + run(specs[half:], dataset, device, sources[half:], on_later_epoch, snapshots, on_step)
 
 
 def _measure(
@@ -125,6 +127,7 @@ def _run(
     sources: Sequence[Mapping[str, Weights]],
     on_epoch: Callable[[int, EpochResult], None],
     snapshots: SnapshotsOf | None,
+    on_step: Callable[[], None],
 ) -> list[Outcome | Failure]:
     settings = specs[0].settings
     halves = [split(dataset, settings.split, spec.seed) for spec in specs]
@@ -140,7 +143,7 @@ def _run(
         for rows in ([half.train_N for half in halves], [half.validation_N for half in halves])
     )
     task = make_task(specs, networks, training, validation)
-    results = train(task, on_epoch, snapshots(specs) if snapshots else None)
+    results = train(task, on_epoch, snapshots(specs) if snapshots else None, on_step)
     test_rows = torch.arange(len(dataset.test_labels_N))
     test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [test_rows] * len(specs), settings, device)
     return [

@@ -156,7 +156,7 @@ def test_an_idle_worker_that_is_killed_costs_no_cell(
     assert not list(store.search({}, RUNNING))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_told_to_stop_workers_stop_within_5_s(
     number: signal.Signals, code: int, commands: Commands, options: tuple[str, ...], uri: str, full_length: bool
 ) -> None:
@@ -167,8 +167,8 @@ def test_told_to_stop_workers_stop_within_5_s(
         command = commands.start("grid", *options, "--epochs", "5000")
         wait_for(lambda: len(list(store.search({"kind": "training"}, RUNNING))) == 2)
         time.sleep(draw.uniform(0, 1))
-        if number == signal.SIGINT and number_of_try % 2 == 0:
-            os.killpg(command.pid, number)  # as a terminal's Ctrl-C comes to all of them
+        if number != signal.SIGTERM and number_of_try % 2 == 0:
+            os.killpg(command.pid, number)  # as a terminal's Ctrl-C and hang-up come to all of them
         else:
             os.kill(command.pid, number)
         times_s.append(wait_for_workers_to_end(command.pid))
@@ -178,6 +178,27 @@ def test_told_to_stop_workers_stop_within_5_s(
         assert {run.info.status for run in store.search({})} == {"KILLED"}
     assert max(times_s) < 5, times_s
     print(f"{number.name}: {len(times_s)} stops, the longest took {max(times_s):.1f} s")
+
+
+def test_a_second_signal_ends_the_command_and_its_workers_at_once(
+    commands: Commands, options: tuple[str, ...], uri: str
+) -> None:
+    """Its workers hang, so that at the first signal alone it would wait for them, and end its runs."""
+    store = tracking.open_store(uri)
+    command = commands.start("grid", *options, "--epochs", "5000")
+    wait_for(lambda: command.poll() or begun(store, 2))
+    assert command.poll() is None, command.poll()
+    for worker in workers(command.pid):
+        os.kill(worker, signal.SIGSTOP)
+    os.kill(command.pid, signal.SIGTERM)
+    time.sleep(0.5)
+    os.kill(command.pid, signal.SIGINT)
+    assert "the same command goes on from there" in command.finish().complaint()
+    assert command.finish().code == 143
+    wait_until_gone(command.pid)
+    assert {run.info.status for run in store.search({})} == {"RUNNING"}
+    assert commands.run("sync").code == 0
+    assert {run.info.status for run in store.search({})} == {"KILLED"}
 
 
 MORTAL = """

@@ -166,20 +166,27 @@ def test_what_a_server_that_stays_away_did_not_take_is_uploaded_later(
     check_store(tracking.open_store(server.uri), expected)
 
 
-def test_told_to_stop_while_the_server_is_away_workers_stop_within_5_s(
-    commands: Commands, options: tuple[str, ...], full_length: bool, server: Server, behind: tracking.Store
+@pytest.mark.parametrize("away", [signal.SIGKILL, signal.SIGSTOP])
+def test_told_to_stop_while_the_server_is_away_the_command_ends_within_5_s(
+    away: int, commands: Commands, options: tuple[str, ...], full_length: bool, server: Server, behind: tracking.Store
 ) -> None:
-    if not full_length:
+    """Killed, the server refuses connections; stopped, it takes them and does not answer."""
+    if away == signal.SIGKILL and not full_length:
         pytest.skip(AT_FULL_LENGTH)
     server.start()
     command = commands.start("grid", *options, "--epochs", "5000")
     wait_for(lambda: begun(behind, 2), 120)
-    server.kill()
+    assert server.process is not None
+    os.killpg(server.process.pid, away)
     os.kill(command.pid, signal.SIGTERM)
-    assert wait_for_workers_to_end(command.pid) < 5
-    done = command.finish()
-    assert done.complaint()
-    assert done.code == 143
-    server.start()
+    assert wait_for(command.poll) < 5
+    assert wait_for_workers_to_end(command.pid) < 1
+    assert "the same command goes on from there" in command.finish().complaint()
+    assert command.finish().code == 143
+    if away == signal.SIGSTOP:
+        os.killpg(server.process.pid, signal.SIGCONT)
+    else:
+        server.process.kill()
+        server.start()
     assert commands.run("sync").code == 0
     assert {run.info.status for run in behind.search({})} == {"KILLED"}

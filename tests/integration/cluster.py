@@ -17,7 +17,7 @@ PRELOADED = """
 import os
 import time
 from aepretrain.data import digits
-from aepretrain.runner import cluster
+from aepretrain.runner import dask as cluster
 from aepretrain.tracking import journal
 
 adopt, perform = cluster.adopt, cluster.perform
@@ -34,7 +34,7 @@ def load(*_):
     raise AssertionError("a worker reads no dataset")
 
 
-def hold(works, listen):
+def hold(jobs, listen, *rest):
     global num_begun
     num_begun += 1
 
@@ -45,7 +45,7 @@ def hold(works, listen):
             while os.path.exists("held"):
                 time.sleep(0.1)
 
-    return perform(works, report)
+    return perform(jobs, report, *rest)
 
 
 def dask_setup(_):  # once a worker; the file itself is loaded twice
