@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -241,9 +242,22 @@ def test_the_environment_names_folder_store_and_experiment_and_an_argument_wins(
     other = f"sqlite:///{tmp_path}/other.db"
     assert compare(tracking_uri=other).records == ()
     assert where() == where(uri) != where(other)
+
+
+@pytest.mark.usefixtures("own_registries")
+@pytest.mark.parametrize("call", [run_grid, partial(run_study, "controls")])
+def test_the_environment_names_the_folder_of_a_grid_and_of_a_study(
+    uri: str, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Results]
+) -> None:
+    def load(data_dir: str | None) -> Dataset:
+        raise Failure(f"looked for in {data_dir}")
+
+    data.register("lost", load)
     monkeypatch.setenv("AEPRETRAIN_DATA_DIR", "nowhere")
-    with pytest.raises(UsageError, match="data_dir='nowhere' is not a folder"):
-        run_grid(settings=settings, show=False)
+    with pytest.raises(Failure, match="looked for in nowhere"):
+        call(settings=Settings(dataset="lost"), tracking_uri=uri)
+    with pytest.raises(Failure, match="looked for in here"):
+        call(settings=Settings(dataset="lost"), tracking_uri=uri, execution=Execution(data_dir="here"))
 
 
 def test_mlflow_is_set_up_before_it_is_imported_and_the_environment_wins() -> None:
