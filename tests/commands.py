@@ -224,7 +224,7 @@ def forked(*arguments: str) -> None:
     forget_connections()
     os.register_at_fork(after_in_child=forget_connections)
     runner.pool.START_METHOD = "fork"
-    commands._warm_up_workers = lambda _: None  # of a server that is not needed then
+    commands._warm_up_workers = lambda *_: None  # of a server that is not needed then
     for kind in mnist.KINDS.values():
         kind.mirrors = ["file:///nowhere/"]  # no test downloads anything
     sys.argv = ["aepretrain", *arguments]
