@@ -10,25 +10,42 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
     results.figure().savefig("grid.png")
 ```
 
-| name | what it is |
-| --- | --- |
-| `run_grid`, `read_results`, `Results` | train a grid or read one back: `aepretrain.api` |
-| `Settings`, `Execution` | what is trained, and how: `aepretrain.config` |
-| `Failure`, `UsageError` | what goes wrong, in one line: `aepretrain.config` |
-| `Network`, `register_network` | a network of one's own: `aepretrain.networks` |
-| `Dataset`, `make_dataset`, `register_dataset` | a dataset of one's own: `aepretrain.data` |
-| `Augmentation`, `register_augmentation` | an augmentation of one's own: `aepretrain.augment` |
-| `Objective`, `register_objective` | an objective of one's own: `aepretrain.objectives` |
-| `Variant`, `register_variant` | a variant of one's own: `aepretrain.variants` |
+| names | what they do | module |
+| --- | --- | --- |
+| `run_grid`, `run_study`, `train` | train what is missing of a grid or a study, or one training | `aepretrain.api` |
+| `Results`, `compare`, `make_report` | finished trainings as table, data frames, figures, page | `aepretrain.api` |
+| `predict`, `encode`, `export_onnx`, `promote` | use a finished network | `aepretrain.api` |
+| `export`, `import_`, `sync` | move finished trainings between stores | `aepretrain.api` |
+| `Settings`, `Execution` | what is trained, and how | `aepretrain.config` |
+| `Failure`, `UsageError` | the two errors | `aepretrain.errors` |
+| `Network`, `register_network` | add a network | `aepretrain.networks` |
+| `Dataset`, `make_dataset`, `register_dataset` | add a dataset | `aepretrain.data` |
+| `Augmentation`, `register_augmentation` | add an augmentation | `aepretrain.augment` |
+| `Objective`, `register_objective` | add an objective of pretraining | `aepretrain.objectives` |
+| `Variant`, `register_variant` | add a variant | `aepretrain.variants` |
 
-Each is imported when it is first asked for, so that ``import aepretrain`` loads neither PyTorch nor MLflow.
+Each is imported when it is used, so that ``import aepretrain`` loads neither PyTorch nor MLflow.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aepretrain.api import Results, read_results, run_grid
+    from aepretrain.api import (
+        Results,
+        compare,
+        encode,
+        export,
+        export_onnx,
+        import_,
+        make_report,
+        predict,
+        promote,
+        run_grid,
+        run_study,
+        sync,
+        train,
+    )
     from aepretrain.augment import Augmentation
     from aepretrain.augment import register as register_augmentation
     from aepretrain.config import Execution, Settings
@@ -56,18 +73,27 @@ __all__ = [
     "Settings",
     "UsageError",
     "Variant",
+    "compare",
+    "encode",
+    "export",
+    "export_onnx",
+    "import_",
     "make_dataset",
-    "read_results",
+    "make_report",
+    "predict",
+    "promote",
     "register_augmentation",
     "register_dataset",
     "register_network",
     "register_objective",
     "register_variant",
     "run_grid",
+    "run_study",
+    "sync",
+    "train",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Results", "read_results", "run_grid"), "api"),
     **dict.fromkeys(("Execution", "Settings"), "config"),
     **dict.fromkeys(("Failure", "UsageError"), "errors"),
     **dict.fromkeys(("Augmentation", "register_augmentation"), "augment"),
@@ -76,14 +102,15 @@ _HOMES = {
     **dict.fromkeys(("Objective", "register_objective"), "objectives"),
     **dict.fromkeys(("Variant", "register_variant"), "variants"),
 }
+"""The modules of the names that are not in `aepretrain.api`."""
 
 
 def __getattr__(name: str) -> Any:
     """The value of one of the names above, from the module where it lives."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     there = "register" if name.startswith("register_") else {"make_dataset": "with_digest"}.get(name, name)
-    return getattr(import_module(f"aepretrain.{_HOMES[name]}"), there)
+    return getattr(import_module(f"aepretrain.{_HOMES.get(name, 'api')}"), there)
 
 
 def __dir__() -> list[str]:

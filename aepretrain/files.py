@@ -1,16 +1,35 @@
 """Atomic writing of files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aepretrain.errors import Failure
+from aepretrain.errors import Failure, UsageError
 
 
 def is_replaceable(target: Path) -> bool:
     """Whether a path is free or an ordinary file, not a device or a folder."""
     return os.path.isfile(target) or not os.path.exists(target)
+
+
+def check_folder(out: str | Path | None) -> None:
+    """Raise `UsageError` where the folder for results is a file; it may be new, or None."""
+    if out is not None and os.path.isfile(out):
+        raise UsageError(f"out={str(out)!r} is a file: it must be a folder, which may be new")
+
+
+def check_file(out: str | Path | None) -> None:
+    """Raise `UsageError` where no file can be written here: its folder must exist. It may be None."""
+    if out is not None and not (is_replaceable(Path(out)) and Path(out).parent.is_dir()):
+        raise UsageError(f"out={str(out)!r} is not allowed: it must be a file in a folder that is there")
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files with these names into a folder, each whole or not at all. Raises `Failure`."""
+    for name, content in files.items():
+        with atomic_write(folder / name) as partial:
+            partial.write_bytes(content)
 
 
 @contextmanager

@@ -25,11 +25,11 @@ import torch
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
 
-from aepretrain import cli, data, report, runner, studies, tracking
-from aepretrain.cli import commands, request
+from aepretrain import api, cli, data, runner, tracking
+from aepretrain.cli import commands
 from aepretrain.data import mnist
 
-IMPORTED = (commands, report, studies, runner, tracking)
+IMPORTED = (api, commands)
 """What commands import late."""
 
 LONGEST_S = 300
@@ -224,7 +224,7 @@ def forked(*arguments: str) -> None:
     forget_connections()
     os.register_at_fork(after_in_child=forget_connections)
     runner.pool.START_METHOD = "fork"
-    request._warm_up_workers = lambda *_: None  # of a server that is not needed then
+    commands._warm_up_workers = lambda *_: None  # of a server that is not needed then
     for kind in mnist.KINDS.values():
         kind.mirrors = ["file:///nowhere/"]  # no test downloads anything
     sys.argv = ["aepretrain", *arguments]

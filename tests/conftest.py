@@ -70,7 +70,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the MLflow or data settings of whoever runs it."""
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AEPRETRAIN_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in tracking.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     torch.set_num_threads(1)
 
 

@@ -1,6 +1,7 @@
 """The command as people type it: help, bad input, the whole way, and what an interruption leaves."""
 
 import hashlib
+import inspect
 import json
 import multiprocessing.process
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +22,10 @@ import yaml
 from click.testing import CliRunner
 from mlflow.artifacts import load_text
 
-from aepretrain import data, runner, tracking
+from aepretrain import api, data, runner, tracking
 from aepretrain.cli import main
 from aepretrain.cli.commands import cli
-from aepretrain.config import STUDIES
+from aepretrain.config import AUGMENTATIONS, NETWORKS, STUDIES, Execution, Settings, parse_seeds
 from aepretrain.data import mnist
 from aepretrain.variants import GRID_VARIANTS
 from tests.commands import mlflow_run
@@ -360,6 +362,68 @@ def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
         if not option.required:
             assert given["default"] == shown, parameter
     assert set(re.findall(r"{(\w+)}", text)) == set(entry["parameters"])
+
+
+CALLS: dict[str, Callable[..., object]] = {
+    "grid": api.run_grid,
+    "study": api.run_study,
+    **dict.fromkeys(GRID_VARIANTS, api.train),
+    "compare": api.compare,
+    "report": api.make_report,
+    "export": api.export,
+    "import": api.import_,
+    "sync": api.sync,
+    "predict": api.predict,
+    "encode": api.encode,
+    "onnx": api.export_onnx,
+    "promote": api.promote,
+}
+
+
+def arguments_of(call: Callable[..., object]) -> dict[str, object]:
+    """The arguments of a call that commands have as options, with defaults; settings and execution by their fields."""
+    arguments: dict[str, object] = {}
+    for name, one in inspect.signature(call).parameters.items():
+        if one.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments |= dict.fromkeys((field.name for field in fields(Settings)), None)
+        elif name in ("settings", "execution"):
+            arguments |= vars(Settings() if name == "settings" else Execution())
+        else:
+            arguments[name] = one.default
+    return {name: value for name, value in arguments.items() if name not in ("run_id", "show", "variant")}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> None:
+    """But for `out`: a command writes a file unless told otherwise, a call writes none."""
+    assert CALLS.keys() == cli.commands.keys()
+    renamed = {"folder": "images"} if name == "encode" else {}
+    options = {renamed.get(str(one.name), str(one.name)): one for one in cli.commands[name].params}
+    arguments = arguments_of(CALLS[name])
+    missing = arguments.keys() - options.keys()
+    if name in GRID_VARIANTS:  # workers, and settings of a stage that the variant does not have
+        assert missing == {"jobs", "stack"} | {
+            "pretrain": {"cls_epochs", "labels", "updates"},
+            "scratch": {"ae_epochs", "ae_target", "ae_loss", "objective"},
+        }.get(name, set())
+    else:
+        assert missing == set()
+    assert options.keys() - arguments.keys() <= {"epochs"}
+    for argument in arguments.keys() & options.keys() - {"out"}:
+        option, default = options[argument], arguments[argument]
+        if option.required:
+            assert default is inspect.Parameter.empty or name == "encode", argument
+            continue
+        shown = option.to_info_dict()["default"]
+        given = {"networks": NETWORKS, "augmentations": AUGMENTATIONS}.get(argument, default)
+        if argument == "seeds":
+            assert parse_seeds(shown) == default
+        elif argument.endswith("_epochs") and name not in ("compare", "report", "export"):
+            assert (shown, options["epochs"].to_info_dict()["default"]) == (None, default)
+        elif argument in ("networks", "augmentations"):
+            assert tuple(shown.split(",")) == given == default
+        else:
+            assert shown == (default or None) or shown == default, argument
 
 
 def test_help_tells_the_defaults_of_the_spec() -> None:

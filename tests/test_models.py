@@ -18,7 +18,7 @@ from PIL import Image
 
 from aepretrain import runner, serving, tracking
 from aepretrain.cli.commands import cli
-from aepretrain.cli.serving import _percent
+from aepretrain.cli.models import _percent
 from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
@@ -149,7 +149,7 @@ def test_predict_tells_three_classes_with_the_numbers_of_the_model(served: Serve
         assert 0.0001 < probs_K.max() < 0.9999
         expected = [f"{k}  {100 * probs_K[k]:.2f} %" for k in np.argsort(-probs_K)[:3]]
         assert [f"{shown[0]}  {shown[1]}", *shown[2:]] == expected
-    assert "this network has learned digits" in done.stderr
+    assert "this network was trained on digits" in done.stderr
 
 
 def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aepretrain import config, report
-from aepretrain.cli.results import look_at
+from aepretrain.api.reports import code_maps_of
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import UsageError
 from aepretrain.frame import frame
@@ -230,8 +230,8 @@ def test_codes_shown_are_of_the_seed_that_is_shown_or_else_of_the_lowest_that_ke
         if one.seed in (3, 5) or one.cell[1] == "erasing":
             made.files[one.run_id, "figures/code_maps.png"] = b"a picture"
     finetuned = archive(9, ("fc",)).records()
-    found = [look_at(finetuned[f"fc-none-finetune-s{seed}"], looks, made) for seed in (5, 8, 3, 0)]
+    found = [code_maps_of(finetuned[f"fc-none-finetune-s{seed}"], looks, made) for seed in (5, 8, 3, 0)]
     assert [one.seed for one in found if one] == [5, 3, 3, 3]
     assert {one.cell for one in found if one} == {("fc", "none", "similarity")}
     made.files.clear()
-    assert look_at(finetuned["fc-none-finetune-s5"], looks, made) is None
+    assert code_maps_of(finetuned["fc-none-finetune-s5"], looks, made) is None

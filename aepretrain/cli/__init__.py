@@ -1,6 +1,6 @@
-"""The command line: options and environment → spec → one call → a printed summary.
+"""The command line. Each command turns its options into one call of `aepretrain.api` and prints the result.
 
-Whatever takes seconds to import (PyTorch, MLflow) is imported inside the commands, so that ``--help`` answers at once.
+`aepretrain.api` takes seconds to import: commands import it, so that ``--help`` answers at once.
 """
 
 from aepretrain.cli.program import main

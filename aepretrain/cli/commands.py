@@ -1,37 +1,33 @@
-"""The commands that train: ``grid``, one for each variant, and ``study``; with the others, the whole command line."""
+"""The commands that train: ``grid``, ``study``, and one for each variant; and the group of all commands."""
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+import multiprocessing
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aepretrain import __version__
+from aepretrain import __version__, stopping
+from aepretrain.cli import models, results
 from aepretrain.cli.options import (
     cell_options,
     cluster_options,
     execution_from,
     execution_options,
-    further_variants,
+    grid_from,
     grid_options,
     setting_options,
     settings_from,
     store_option,
+    variants_option,
 )
-from aepretrain.cli.request import asked_for, with_available_dataset, workers
-from aepretrain.cli.results import compare, export, import_, report_
-from aepretrain.cli.serving import encode, onnx, predict, promote
-from aepretrain.cli.shared import adopted_run_id, open_store, out_option, say_where, show
-from aepretrain.cli.sync import sync
-from aepretrain.config import STUDIES, Execution, TrainingSpec
-from aepretrain.errors import Failure, UsageError
-from aepretrain.variants import GRID_VARIANTS, is_in_table
+from aepretrain.cli.printing import adopted_run_id, out_option, print_tables
+from aepretrain.config import STUDIES
+from aepretrain.errors import Failure
+from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
 if TYPE_CHECKING:
-    from aepretrain import runner, tracking
-    from aepretrain.records import Record
+    from aepretrain.api import Results
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -42,7 +38,7 @@ def cli() -> None:
 
 @cli.command()
 @grid_options
-@further_variants
+@variants_option
 @setting_options(None)
 @execution_options(with_jobs=True)
 @cluster_options
@@ -51,32 +47,18 @@ def cli() -> None:
 @click.option(
     "--fallback-dataset",
     type=click.Choice(["digits"]),
-    help="Train on this instead where the dataset's files cannot be had at all (never where they are damaged).",
+    help="Train on this if the dataset's files are missing and cannot be downloaded (not if they are damaged).",
 )
-def grid(**options: Any) -> None:
-    """Train the whole grid (what is missing of it) and print the 4×3 table."""
-    asked = asked_for(options)
-    from rich.console import Console
+def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
+    """Train what is missing of the whole grid and print the 4×3 table."""
+    request = grid_from(options)
+    _warm_up_workers(request)
+    from aepretrain import api
 
-    from aepretrain import report, runner
-    from aepretrain.cli.display import Display
-    from aepretrain.frame import frame
-
-    if os.path.isfile(options["out"]):
-        raise UsageError(f"out={options['out']!r} is a file: it must be a folder, which may be new")
-    asked = replace(
-        asked, settings=with_available_dataset(asked.settings, asked.execution, options["fallback_dataset"])
-    )
-    store = open_store(options, asked.run_id)
-    say_where(store)
-    with workers(asked, store) as (make_pool, jobs), Display(Console(), asked.specs, jobs) as display:
-        result = runner.run_grid(
-            asked.specs, store, asked.execution, display.handle, log_grid, run_id=asked.run_id, make_pool=make_pool
-        )
-    if any(is_in_table(record.cell[2]) for record in result.records):
-        show(report.build_grid(frame(result.records)), Path(options["out"]))
-    say_where(store)
-    _complain_of_missing(result)
+    trained = api.run_grid(**request, fallback_dataset=fallback_dataset, out=out, run_id=adopted_run_id())
+    if trained.written:
+        print_tables(trained, out)
+    _print_end(trained)
 
 
 @cli.command()
@@ -87,7 +69,7 @@ def grid(**options: Any) -> None:
 @cluster_options
 @store_option
 def study(name: str, **options: Any) -> None:
-    """Train what answers a further question about the grid; `report` shows what came out.
+    """Train for a further question about the grid; `report` shows the result.
 
     \b
     controls    heads on encoders that learned nothing, scratch with as much
@@ -98,118 +80,71 @@ def study(name: str, **options: Any) -> None:
     similarity  how alike encoders are, layer by layer
     all         one after the other
 
-    What a study needs of the grid is trained too, where it is missing.
+    The trainings of the grid that a study needs are trained too, if they are missing.
     """
-    asked = asked_for(options)
-    from rich.console import Console
+    request = grid_from(options)
+    _warm_up_workers(request)
+    from aepretrain import api
 
-    from aepretrain import data, runner, tracking
-    from aepretrain.cli.display import Display
-    from aepretrain.studies import STUDIES as KNOWN
-
-    data.load(asked.settings.dataset, asked.execution.data_dir)
-    store = open_store(options, asked.run_id)
-    say_where(store)
-    results = []
-    for one in STUDIES if name == "all" else [name]:
-        click.echo(f"study {one}")
-        settings = asked.settings if one == "labels" else replace(asked.settings, labels=0, updates=0)
-        specs = [spec for spec in replace(asked, settings=settings).specs if spec.variant in KNOWN[one].needs]
-        with workers(asked, store) as (make_pool, jobs), Display(Console(), specs, jobs) as display:
-            result = runner.run_grid(
-                specs,
-                store,
-                asked.execution,
-                display.handle,
-                lambda *_: None,
-                study=KNOWN[one],
-                run_id=None if name == "all" else asked.run_id,
-                make_pool=make_pool,
-            )
-        results.append(result)
-        if not result.failures and all(record.study is None for record in result.records):
-            click.echo(f"study {one} found nothing to do (similarity compares neighbouring seeds: give two or more)")
-    say_where(store)
-    if name == "all" and asked.run_id is not None:
-        _point_to_studies(tracking.Run(store, asked.run_id), dict(zip(STUDIES, results, strict=True)))
-    _complain_of_missing(*results)
+    _print_end(api.run_study(name, **request, run_id=adopted_run_id()))
 
 
-def _point_to_studies(run: "tracking.Run", results: "Mapping[str, runner.GridResult]") -> None:
-    """Say in the run that ``mlflow run`` opened for all studies which runs are theirs."""
-    from aepretrain import tracking
+def _print_end(trained: "Results") -> None:
+    """Print where runs are kept. Raises `Failure` where trainings have failed."""
+    from aepretrain import api
 
-    run.tag(kind="studies")
-    links = [tracking.run_link(f"study {name}", result.run_id) for name, result in results.items()]
-    run.describe("\n".join(f"- {link}" for link in links))
-    run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")
-
-
-def _complain_of_missing(*results: "runner.GridResult") -> None:
-    failures = [f"{name}: {message}" for result in results for name, message in result.failures.items()]
-    if failures:
-        total = sum(len(result.records) for result in results) + len(failures)
-        raise Failure(f"{len(failures)} of {total} trainings are missing ({'; '.join(failures)})")
+    click.echo(api.where(trained.store_uri))
+    if trained.failures:
+        num, reasons = len(trained.failures), "; ".join(f"{name}: {why}" for name, why in trained.failures.items())
+        raise Failure(f"{num} of {len(trained.records) + num} trainings are missing ({reasons})")
 
 
-def log_grid(parent: "tracking.Run", records: "Sequence[Record]") -> None:
-    """Give a grid's parent run its table, and its experiment too."""
-    from aepretrain import report, tracking
-    from aepretrain.frame import frame
+def _warm_up_workers(request: dict[str, Any]) -> None:
+    """Start the process from which workers are forked: it imports what they need while this one imports it too."""
+    networks: Sequence[str] = request["networks"]
+    if sys.platform == "linux" and request["cluster"] is None:
+        from multiprocessing import forkserver
 
-    if any(is_in_table(record.cell[2]) for record in records):
-        table = report.build_grid(frame(records))
-        parent.log_files(report.files(table))
-        parent.describe(report.markdown(table))
-        link = tracking.run_link("this grid", parent.run_id)
-        parent.describe_experiment(f"{report.markdown(table)}\nThese are the results of {link}, the last to end.")
+        needed = ["aepretrain.runner"] + ["aepretrain.convolution.compiled"] * ("conv" in networks)
+        multiprocessing.set_forkserver_preload(needed)
+        with stopping.ignored():
+            forkserver.ensure_running()
 
 
 def _variant_command(variant: str) -> click.Command:
-    """The command that trains one cell for one seed."""
+    """The command that trains one variant for one seed."""
 
     @cell_options
     @setting_options(variant)
     @execution_options(with_jobs=False)
     @store_option
-    def command(**options: Any) -> None:
-        execution, settings = execution_from(options), settings_from(options)
-        cell = {name: options[name] for name in ("network", "augmentation", "seed")}
-        spec = TrainingSpec(variant=variant, settings=settings, **cell)
-        _train_single(spec, execution, options)
+    def command(network: str, augmentation: str, seed: int, tracking_uri: str | None, **options: Any) -> None:
+        settings, execution = settings_from(options), execution_from(options)
+        from aepretrain import api
+        from aepretrain.display import summary
 
-    helps = {
-        "pretrain": "Train an autoencoder.",
-        "frozen": "Train a linear head on a pretrained encoder whose weights stay as they are.",
-        "finetune": "Train a pretrained encoder and a fresh head together.",
-        "scratch": "Train the same encoder and head from random weights.",
-    }
-    return cli.command(variant, help=helps[variant])(command)
+        trained = api.train(
+            variant,
+            network=network,
+            augmentation=augmentation,
+            seed=seed,
+            settings=settings,
+            execution=execution,
+            tracking_uri=tracking_uri,
+            run_id=adopted_run_id(),
+        )
+        if trained.reused:
+            name = trained.record.spec.name
+            click.echo(f"{name} is done already: {summary(trained.record)} (--force trains it again)")
+        click.echo(f"run {trained.record.run_id}")
+        click.echo(api.where(tracking_uri))
 
-
-def _train_single(spec: TrainingSpec, execution: Execution, options: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    from aepretrain import data, runner
-    from aepretrain.cli.display import Display, summary
-
-    runner.load_plugins(execution)
-    runner.check([spec], execution)
-    data.load(spec.settings.dataset, execution.data_dir)
-    run_id = adopted_run_id()
-    store = open_store(options, run_id)
-    console = Console()
-    with Display(console, [spec], 1) as display:
-        result = runner.run_single(spec, store, execution, display.handle, run_id=run_id)
-    if result.reused:
-        click.echo(f"{spec.name} is done already: {summary(result.record)} (--force trains it again)")
-    click.echo(f"run {result.record.run_id}")
-    say_where(store)
+    return click.command(variant, help=VARIANTS.look_up(variant).title)(command)
 
 
-for _variant in GRID_VARIANTS:
-    _variant_command(_variant)
-
-
-for _command in (compare, report_, export, import_, sync, predict, encode, onnx, promote):
+for _command in (
+    *map(_variant_command, GRID_VARIANTS),
+    *(results.compare, results.report, results.export, results.import_, results.sync),
+    *(models.predict, models.encode, models.onnx, models.promote),
+):
     cli.add_command(_command)

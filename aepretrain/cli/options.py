@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of `spec`, where all defaults and help texts stand."""
+"""Command-line options, made from the fields of `Settings` and `Execution`, which have all defaults."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.variants import CLASSIFICATION, PRETRAINING, find
 
@@ -30,9 +30,9 @@ class _Pair(click.ParamType[tuple[float, float]]):
 
 
 def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable[[Command], Command]:
-    """The options of `Settings` that a variant's result depends on (all of them for None).
+    """The options of `Settings` that the result of a variant depends on; all of them for None.
 
-    As a filter they have no defaults, and an option left out accepts every value.
+    A filter has no defaults: without an option, every value is accepted.
     """
     stages = find(variant).stages if variant else {PRETRAINING, CLASSIFICATION}
     excluded = {PRETRAINING, CLASSIFICATION} - stages
@@ -69,7 +69,7 @@ def _type_of(default: Any) -> Any:
 
 
 def _default_epochs() -> int:
-    """The one default of ``--epochs``; the two phases have the same in `Settings`."""
+    """The default of ``--epochs``: both phases have the same in `Settings`."""
     (default,) = {getattr(Settings(), one.name) for one in fields(Settings) if one.name.endswith("_epochs")}
     return int(default)
 
@@ -80,7 +80,7 @@ def settings_from(options: Mapping[str, Any]) -> Settings:
 
 
 def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings that have a value, by name; ``--epochs`` speaks for both phases unless one has its own."""
+    """The settings that have a value, by name; ``--epochs`` holds for a phase without an option of its own."""
     values = {one.name: options.get(one.name) for one in fields(Settings)}
     for name in ("ae_epochs", "cls_epochs"):
         values[name] = options["epochs"] if values[name] is None else values[name]
@@ -88,7 +88,7 @@ def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell_options(command: Command) -> Command:
-    """Which single training is meant."""
+    """Network, augmentation and seed of a single training."""
     network = click.option("--network", required=True, help=f"{', '.join(NETWORKS)} or a registered name.  [required]")
     augmentation = click.option(
         "--augmentation",
@@ -96,12 +96,12 @@ def cell_options(command: Command) -> Command:
         show_default=True,
         help=f"Augmentation of the training images: {', '.join(AUGMENTATIONS)} or a registered name.",
     )
-    seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is drawn.")
+    seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
     return network(augmentation(seed(command)))
 
 
 def grid_options(command: Command) -> Command:
-    """Which trainings a grid consists of."""
+    """Networks, augmentations and seeds of a grid."""
     network = click.option(
         "--network", "networks", default=",".join(NETWORKS), show_default=True, help="Networks, separated by commas."
     )
@@ -116,112 +116,110 @@ def grid_options(command: Command) -> Command:
     return network(augmentation(seeds(command)))
 
 
-further_variants = click.option(
+variants_option = click.option(
     "--variant",
-    "further",
+    "variants",
     multiple=True,
     metavar="NAME",
-    help="A variant of a plugin's, to be trained beside pretrain, frozen, finetune and scratch; may be repeated.",
+    help="A plugin's variant to train beside pretrain, frozen, finetune and scratch. May be repeated.",
 )
 
+store_option = click.option(
+    "--tracking-uri",
+    help="MLflow's tracking URI.  [default: mlflow.db in the project's folder; env: MLFLOW_TRACKING_URI]",
+)
 
-def store_option(command: Command) -> Command:
-    """Where runs are tracked."""
-    return click.option(
-        "--tracking-uri",
-        envvar="MLFLOW_TRACKING_URI",
-        help="MLflow's tracking URI.  [default: mlflow.db in the project's folder; env: MLFLOW_TRACKING_URI]",
-    )(command)
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="Module to import first, which registers networks, datasets and so on. May be repeated.",
+)
+
+_EXECUTION = (
+    click.option("--jobs", type=int, help="Stacks at once, each in a process.  [default: physical cores; 2 on a GPU]"),
+    click.option("--stack", type=int, help="Seeds trained as one stack.  [default: 1 on a CPU, up to 100 on a GPU]"),
+    click.option(
+        "--outage-s",
+        type=float,
+        default=Execution.outage_s,
+        show_default=True,
+        help="Seconds to wait for a tracking server that is away; later, results are kept for `aepretrain sync`.",
+    ),
+    click.option("--device", default=Execution.device, show_default=True, help="auto, cpu, cuda or mps."),
+    click.option("--threads", type=int, default=Execution.threads, show_default=True, help="Threads of each training."),
+    click.option(
+        "--data-dir",
+        help="Folder with the dataset's four IDX files, in MNIST/raw (FashionMNIST/raw, KMNIST/raw) or in the folder "
+        "itself; missing files are downloaded into it.  [default: ./data, then ../shared/data; "
+        "env: AEPRETRAIN_DATA_DIR]",
+    ),
+    click.option(
+        "--force",
+        type=bool,
+        is_flag=False,
+        flag_value="true",
+        default=Execution.force,
+        show_default=True,
+        help="Train again what is done already.",
+    ),
+    plugin_option,
+)
+"""The options of `Execution`: how to train, not what. The first two need worker processes."""
 
 
 def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
-    """The options of `Execution`: how to train, not what."""
+    """The options of `Execution`, with or without those of worker processes."""
 
     def add(command: Command) -> Command:
-        command = click.option(
-            "--plugin",
-            "plugins",
-            multiple=True,
-            metavar="MODULE",
-            help="Module to import first, which registers networks, datasets and so on; may be repeated.",
-        )(command)
-        command = click.option(
-            "--force",
-            type=bool,
-            is_flag=False,
-            flag_value="true",
-            default=_execution("force"),
-            show_default=True,
-            help="Train again what is done already.",
-        )(command)
-        command = click.option(
-            "--data-dir",
-            envvar="AEPRETRAIN_DATA_DIR",
-            help="Folder with the dataset's four IDX files, in MNIST/raw (FashionMNIST/raw, KMNIST/raw) or in the "
-            "folder itself; missing files are downloaded into it.  [default: ./data, then ../shared/data; "
-            "env: AEPRETRAIN_DATA_DIR]",
-        )(command)
-        command = click.option(
-            "--threads", type=int, default=_execution("threads"), show_default=True, help="Threads of each training."
-        )(command)
-        command = click.option(
-            "--device", default=_execution("device"), show_default=True, help="auto, cpu, cuda or mps."
-        )(command)
-        command = click.option(
-            "--outage-s",
-            type=float,
-            default=_execution("outage_s"),
-            show_default=True,
-            help="Seconds to wait for a tracking server that is away; later, results are kept for `aepretrain sync`.",
-        )(command)
-        if with_jobs:
-            command = click.option(
-                "--stack", type=int, help="Seeds trained as one stack.  [default: 1 on a CPU, up to 100 on a GPU]"
-            )(command)
-            command = click.option(
-                "--jobs", type=int, help="Stacks at once, each in a process.  [default: physical cores; 2 on a GPU]"
-            )(command)
+        for option in reversed(_EXECUTION if with_jobs else _EXECUTION[2:]):
+            command = option(command)
         return command
 
     return add
 
 
 def cluster_options(command: Command) -> Command:
-    """Where else than on this machine to train."""
+    """The Dask cluster to train on."""
     address = click.option(
         "--cluster",
         metavar="ADDRESS",
-        help="Train on the workers of the Dask scheduler at this address, like tcp://10.0.0.1:8786, each of one thread "
-        "(dask worker --nthreads 1).  [default: in processes here]",
+        help="Train on the workers of the Dask scheduler at this address, like tcp://10.0.0.1:8786, each with one "
+        "thread (dask worker --nthreads 1).  [default: in processes here]",
     )
     resources = click.option(
         "--resources",
         metavar="NAME=NUMBER,…",
-        help="What of a Dask worker's resources a training takes, like GPU=0.5; with --cluster.",
+        help="Resources of a Dask worker that a training takes, like GPU=0.5; with --cluster.",
     )
     return address(resources(command))
-
-
-def cluster_from(options: Mapping[str, Any]) -> tuple[str | None, dict[str, float]]:
-    """A scheduler's address, if one is given, and the resources of a training. Raises `UsageError`."""
-    address, asked = options["cluster"], options["resources"]
-    if address is not None and not re.fullmatch(r"(tcp|tls)://[\w.\[\]:-]+:\d{1,5}", address):
-        raise UsageError(f"cluster={address!r} is not allowed: it must look like tcp://10.0.0.1:8786")
-    if asked is not None and address is None:
-        raise UsageError(f"resources={asked!r} is not allowed without a cluster")
-    resources = {}
-    for part in asked.split(",") if asked is not None else []:
-        found = re.fullmatch(r"\s*(\w+)=(\d{1,9}(\.\d{1,9})?)\s*", part, re.ASCII)
-        if not found or not float(found[2]):
-            raise UsageError(f"resources={asked!r} is not allowed: it must look like GPU=0.5 or GPU=1,MEMORY=2")
-        resources[found[1]] = float(found[2])
-    return address, resources
-
-
-def _execution(name: str) -> Any:
-    return getattr(Execution(), name)
 
 
 def execution_from(options: Mapping[str, Any]) -> Execution:
     """How to train, from the options of `execution_options`. Raises `UsageError`."""
     return Execution(**{one.name: options[one.name] for one in fields(Execution) if one.name in options})
+
+
+def grid_from(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that `run_grid` and `run_study` share. Raises `UsageError`."""
+    variants = {"variants": options["variants"]} if "variants" in options else {}
+    return variants | {
+        **{name: [part.strip() for part in options[name].split(",")] for name in ("networks", "augmentations")},
+        "seeds": parse_seeds(options["seeds"]),
+        "settings": settings_from(options),
+        "execution": execution_from(options),
+        "cluster": options["cluster"],
+        "resources": _resources(options["resources"]),
+        "tracking_uri": options["tracking_uri"],
+    }
+
+
+def _resources(text: str | None) -> dict[str, float]:
+    resources = {}
+    for part in text.split(",") if text is not None else []:
+        match = re.fullmatch(r"\s*(\w+)=(\d{1,9}(\.\d{1,9})?)\s*", part, re.ASCII)
+        if not match or not float(match[2]):
+            raise UsageError(f"resources={text!r} is not allowed: it must look like GPU=0.5 or GPU=1,MEMORY=2")
+        resources[match[1]] = float(match[2])
+    return resources

@@ -1,4 +1,4 @@
-"""The command line as a program: settings of MLflow, signals and exit codes."""
+"""The command line as a program: signals and exit codes."""
 
 import io
 import multiprocessing
@@ -14,15 +14,6 @@ from aepretrain import stopping
 from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import redact
 
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-"""Settings of MLflow that the user may override. Retries are our own (`--outage-s`)."""
-
-
 STOPPED = "stopped; what is finished is kept, and the same command goes on from there"
 
 GRACE_S = 4.5
@@ -37,8 +28,6 @@ def main() -> NoReturn:
     Exit code 0, 1 (failure), 2 (usage), or 128 and the number of the signal that stopped it.
     """
     undo = stopping.start(_signals(), idle=_interrupt, end=_end, grace_s=GRACE_S)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")

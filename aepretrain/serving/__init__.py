@@ -4,6 +4,7 @@ from aepretrain.serving.exchange import export_onnx
 from aepretrain.serving.pictures import prepare, read_picture
 from aepretrain.serving.prediction import (
     apply,
+    encode,
     load_classifier,
     load_encoder,
     most_probable,
@@ -19,6 +20,7 @@ __all__ = [
     "best",
     "choose_classifier",
     "choose_encoder",
+    "encode",
     "export_onnx",
     "load_classifier",
     "load_encoder",

@@ -3,7 +3,7 @@
 Shapes: N images, C channels, H rows, W columns, K classes, D code features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,37 +54,26 @@ def most_probable(probs_K: Floats, num: int) -> list[tuple[int, float]]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The PNG and JPEG files in a folder, by name. Raises `Failure` where there is none."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not found:
+    """The PNG and JPEG files in a folder, sorted by name. Raises `Failure` where there are none."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
         raise Failure(f"there is no picture in {folder}: no file there ends in {', '.join(SUFFIXES)}")
-    return found
+    return paths
 
 
-def write_codes(module: nn.Module, paths: Sequence[Path], target: Path, about: dict[str, str]) -> int:
-    """Write the codes of pictures as Parquet, and give how many features a code has.
+def encode(module: nn.Module, paths: Sequence[Path]) -> Floats:
+    """The codes of the pictures in these files, [N, D]. Raises `Failure` for a file that is no picture."""
+    batches = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+    return np.concatenate([apply(module, read_pictures(batch)) for batch in batches])
 
-    Columns are ``file`` (the name) and ``code`` (a list of D numbers); `about` goes into the file's metadata. Raises
-    `Failure` for a file that is not a picture, or a target that cannot be written; the target is then unchanged.
+
+def write_codes(codes_ND: Floats, paths: Sequence[Path], target: Path, about: dict[str, str]) -> None:
+    """Write codes as Parquet. Raises `Failure` where the file cannot be written.
+
+    Columns are ``file`` (the name of the picture) and ``code`` (a list of D numbers); `about` is the file's metadata.
     """
-    batches = _coded(module, paths)
-    first = next(batches)
-    schema = first.schema.with_metadata(about)
-    with (
-        atomic_write(target) as partial,
-        partial.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
-    ):
-        writer.write_batch(first.replace_schema_metadata(about))
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(about))
-    return int(first.schema.field("code").type.list_size)
-
-
-def _coded(module: nn.Module, paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    for start in range(0, len(paths), BATCH):
-        some = paths[start : start + BATCH]
-        codes_ND = apply(module, read_pictures(some))
-        names = [path.name.encode("utf-8", "backslashreplace").decode() for path in some]
-        codes = pa.FixedSizeListArray.from_arrays(pa.array(codes_ND.ravel()), codes_ND.shape[1])
-        yield pa.record_batch({"file": pa.array(names), "code": codes})
+    names = [path.name.encode("utf-8", "backslashreplace").decode() for path in paths]
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(codes_ND.ravel()), codes_ND.shape[1])
+    table = pa.table({"file": pa.array(names), "code": codes}).replace_schema_metadata(about)
+    with atomic_write(target) as partial:
+        pq.write_table(table, partial, compression="zstd")

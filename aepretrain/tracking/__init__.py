@@ -1,13 +1,28 @@
 """The only package that uses MLflow: open, write, find and finish runs, read them as records, export and import them.
 
 MLflow's client is always called with a run id and never with the active run, which depends on threads and environment
-variables. Importing MLflow takes seconds, so commands import this package only when they need it.
+variables. Importing MLflow takes seconds.
 """
 
+# ruff: noqa: E402  # MLflow reads some of these variables when it is imported
+
+import os
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Settings of MLflow, unless the environment has others. Retries are our own (`Execution.outage_s`)."""
+
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+
 from aepretrain.tracking.bundle import Bundle, read_bundle
-from aepretrain.tracking.connect import default_uri, open_store, ui_hint
+from aepretrain.tracking.connect import absolute_uri, default_uri, open_store, ui_hint
 from aepretrain.tracking.journal import Sender, journals_folder
-from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote, serve_hint
+from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
 from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
@@ -18,6 +33,7 @@ from aepretrain.tracking.transfer import export, restore
 
 __all__ = [
     "CHAMPION",
+    "ENVIRONMENT",
     "Bundle",
     "DatasetReference",
     "Promotion",
@@ -26,6 +42,7 @@ __all__ = [
     "Store",
     "StoreError",
     "Unavailable",
+    "absolute_uri",
     "default_uri",
     "ending",
     "export",
@@ -44,7 +61,6 @@ __all__ = [
     "recovering",
     "restore",
     "run_link",
-    "serve_hint",
     "ui_hint",
     "upload_kept",
     "where_allowed",

@@ -43,7 +43,7 @@ def open_store(
     New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
     `StoreError` where the store cannot be opened or the experiment is deleted.
     """
-    uri = _absolute(uri)
+    uri = absolute_uri(uri)
     _check_reachable(uri)
     try:
         with FileLock(own_folder(uri) / "open.lock"):
@@ -62,13 +62,13 @@ def open_store(
 
 
 def ui_hint(uri: str) -> str:
-    """What to type, or where to look, to see the runs of a store."""
+    """The command that shows the runs of a store, or its address, without passwords."""
     shown = redact(uri)
     return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
-def _absolute(uri: str) -> str:
-    """The same store by the same name, whatever folder the URI is used from later and whatever links lead to it."""
+def absolute_uri(uri: str) -> str:
+    """The URI with an absolute path without links, so that one store has one name in every folder."""
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 

@@ -1,4 +1,4 @@
-"""MLflow's model registry: which run's model is the champion."""
+"""The champion in MLflow's model registry."""
 
 import contextlib
 import io
@@ -18,23 +18,33 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Promotion:
-    """A version of a registered model that is the champion now, and which one was before (None where none was)."""
+    """A version of a registered model that is the champion now."""
 
+    record: Record
+    """The training whose model it is."""
     name: str
     version: str
     before: str | None
+    """The champion's version until now; None where there was no champion."""
+    store_uri: str
 
     @property
     def uri(self) -> str:
-        """Under which MLflow loads and serves whatever is the champion."""
+        """The address under which MLflow loads and serves the champion, whichever version that is."""
         return f"models:/{self.name}@{CHAMPION}"
+
+    @property
+    def serve_command(self) -> str:
+        """The command that serves the champion, without passwords."""
+        uri = shlex.quote(redact(self.store_uri))
+        return f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {self.uri} --env-manager local -p 5001"
 
 
 @deferred()
 def promote(store: Store, record: Record, name: str, description: str, tags: Mapping[str, str]) -> Promotion:
     """Register the model of a finished run under a name, unless it is registered there, and make it the champion.
 
-    The run has its model already (see `log_model`). Raises MLflow's own errors for a name that it does not take.
+    The run must have a model (`log_model`). Raises MLflow's errors for a name that it does not accept.
     """
     mlflow.set_tracking_uri(store.uri)
     client = store.client
@@ -45,17 +55,11 @@ def promote(store: Store, record: Record, name: str, description: str, tags: Map
         version = str(max(int(one.version) for one in versions))
     else:
         model_uri = client.get_run(record.run_id).data.tags[f"{TAG}model"]
-        with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
+        with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints there what the command prints
             registered_now = mlflow.register_model(model_uri, name)
         version = str(registered_now.version)
     client.update_model_version(name, version, description)
     for key, one in tags.items():
         client.set_model_version_tag(name, version, TAG + key, one)
     client.set_registered_model_alias(name, CHAMPION, version)
-    return Promotion(name, version, None if before is None else str(before))
-
-
-def serve_hint(store: Store, promotion: Promotion) -> str:
-    """What to type to serve the champion."""
-    uri = shlex.quote(redact(store.uri))
-    return f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {promotion.uri} --env-manager local -p 5001"
+    return Promotion(record, name, version, None if before is None else str(before), store.uri)

@@ -228,5 +228,5 @@ def test_the_notebook_trains_shows_and_draws_where_it_lies(reader: Reader) -> No
     assert "n = 2 seeds per cell" in table
     assert "image/png" in picture[-1].data
     (printed,) = rows
-    assert len(printed.text.splitlines()) == 12
+    assert len(printed.text.splitlines()) == 1 + 12, "a heading, and a row a classifier"
     assert len(tracking.open_store(f"sqlite:///{examples}/quickstart.db").records()) == 16

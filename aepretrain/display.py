@@ -1,4 +1,4 @@
-"""What a person sees while trainings run: live bars on a terminal and in a notebook, plain lines elsewhere."""
+"""Progress of trainings: live bars on a terminal and in a notebook, plain lines elsewhere."""
 
 import math
 import time
@@ -16,18 +16,23 @@ from aepretrain.runner import Event, Forecast
 from aepretrain.variants import EVALUATIONS
 
 HEARTBEAT_S = 30
-"""Without a terminal, the epochs of a long training are mentioned this often."""
+"""Seconds between two lines about epochs where there are no bars."""
+
+
+def say(console: Console, line: str, style: str | None = None) -> None:
+    """Print one line as it is: nothing in it is markup, and long lines are not wrapped."""
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Display:
-    """Shows the events of these trainings, of which `jobs` run at once; `handle` takes the events."""
+    """Bars or lines for these trainings, of which `jobs` run at once; `handle` takes their events."""
 
     def __init__(self, console: Console, specs: Sequence[TrainingSpec], jobs: int) -> None:
         self.console = console
         self.total = len(specs)
         self.jobs = jobs
         self._unsettled: dict[TrainingSpec, set[TrainingSpec]] = {}
-        """By `TrainingSpec.seedless`: there are few cells, however many seeds."""
+        """Trainings without a result, by `TrainingSpec.seedless`, so that an estimate looks at few groups."""
 
         for spec in specs:
             self._seeds(spec).add(spec)
@@ -60,7 +65,7 @@ class Display:
         self._progress.stop()
 
     def handle(self, event: Event) -> None:
-        """Show one event."""
+        """Show an event."""
         spec = event.spec
         if event.kind in ("needed", "planned"):
             self._seeds(spec).add(spec)
@@ -69,7 +74,7 @@ class Display:
         if event.kind == "needed":
             self._print(f"{spec.name} is not done yet: it is trained first, as a run of its own")
         elif event.kind == "waiting":
-            self._print(f"{spec.name}: another process is at it, or at the same grid; waiting for it to end")
+            self._print(f"{spec.name}: locked by another process that trains it or the same grid; waiting")
         elif event.kind == "retried":
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
             if spec in self._tasks:
@@ -106,23 +111,24 @@ class Display:
 
     def _print(self, line: str) -> None:
         self._last_line_s = time.monotonic()
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, line)
 
     def _time_left(self) -> str:
-        """As long as those finished so far have taken, or nothing where none of a network has finished."""
+        """An estimate from the trainings that have finished; empty where a network has none."""
         left = {cell: len(seeds) for cell, seeds in self._unsettled.items() if seeds}
         seconds = sum(self._forecast.seconds(cell) * num for cell, num in left.items()) / self.jobs
         return f"about {max(1, round(seconds / 60))} min left" if 0 < seconds < math.inf else ""
 
 
 def summary(record: Record) -> str:
-    """How a training came out, in a line."""
-    found = record.metrics
+    """A training's result in one line."""
+    metrics = record.metrics
     if record.cell[2] in EVALUATIONS:
-        return f"{len(found) - 1} figures in {found['training_s']:.0f} s"
+        return f"{len(metrics) - 1} figures in {metrics['training_s']:.0f} s"
     if record.cell[2] == "pretrain":
-        result = f"reconstruction loss {found['test_loss']:.5f}"
+        result = f"reconstruction loss {metrics['test_loss']:.5f}"
     else:
-        result = f"test accuracy {found['test_accuracy']:.4f}, macro-F1 {found['test_macro_f1']:.4f}"
-    text = f"{result}, best epoch {found['best_epoch']:.0f} of {found['num_epochs']:.0f}, {found['training_s']:.0f} s"
+        result = f"test accuracy {metrics['test_accuracy']:.4f}, macro-F1 {metrics['test_macro_f1']:.4f}"
+    best, num, seconds = (metrics[name] for name in ("best_epoch", "num_epochs", "training_s"))
+    text = f"{result}, best epoch {best:.0f} of {num:.0f}, {seconds:.0f} s"
     return f"{text} (still improving when the epochs ended)" if "warning" in record.tags else text

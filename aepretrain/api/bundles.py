@@ -1,0 +1,58 @@
+"""Bundles: finished trainings as Parquet files in a folder."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aepretrain import report, tracking
+from aepretrain.api.reports import shown_records
+from aepretrain.api.stores import check_settings, open_store
+from aepretrain.errors import Failure, UsageError
+from aepretrain.frame import frame
+from aepretrain.redaction import redact
+
+
+class Exported(NamedTuple):
+    """The part of the bundle that `export` has written; None and zeros where the bundle held everything."""
+
+    num_finished: int
+    """How many finished trainings the store has."""
+    part: Path | None
+    num_written: int
+    num_bytes: int
+
+
+class Imported(NamedTuple):
+    """What `import_` has read: trainings that the store did not have, and all."""
+
+    num_new: int
+    num_trainings: int
+
+
+def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: Any) -> Exported:
+    """Add the finished trainings of a store to the bundle in a folder, as a new part.
+
+    `settings` are fields of `Settings` that the grid has. The seed that is shown of each cell is kept with its pictures
+    and weights.
+    """
+    wanted = check_settings(settings)
+    store = open_store(tracking_uri)
+    finished = store.records(wanted)
+    table = report.belongs(frame(finished.values()), wanted)
+    records, of_grids = ([finished[key] for key in rows["key"]] for rows in (table, report.choose(table, {})))
+    if not records:
+        raise Failure(f"nothing is finished in {redact(store.uri)}")
+    selected = {record.run_id for record in shown_records(of_grids, records, store)}
+    part = tracking.export(store, records, selected, Path(folder))
+    if part is None:
+        return Exported(len(records), None, 0, 0)
+    num_bytes = sum(file.stat().st_size for file in part.folder.iterdir())
+    return Exported(len(records), part.folder, part.num_trainings, num_bytes)
+
+
+def import_(folder: str | Path, *, tracking_uri: str | None = None) -> Imported:
+    """Add the trainings of the bundle in a folder to a store, and count them. The store's own stay as they are."""
+    if not os.path.isdir(folder):
+        raise UsageError(f"folder={str(folder)!r} is not a folder")
+    bundle = tracking.read_bundle(Path(folder))
+    return Imported(tracking.restore(open_store(tracking_uri), bundle), len(bundle.trainings))

@@ -1,0 +1,109 @@
+"""Finished trainings as tables, data frames and figures; `compare` reads them from a store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from aepretrain import frame, report
+from aepretrain.api.reports import Report, make_report
+from aepretrain.api.stores import check_settings, log_result, open_store
+from aepretrain.errors import Failure, UsageError
+from aepretrain.files import check_folder, write_files
+from aepretrain.records import EPOCH_METRICS, Record
+from aepretrain.report import Grid
+
+
+@dataclass(frozen=True, repr=False)
+class Results:
+    """Finished trainings of a store. A notebook shows the table of their classifiers."""
+
+    records: tuple[Record, ...]
+    failures: Mapping[str, str]
+    """Why trainings failed, by their names."""
+    store_uri: str
+    written: tuple[str, ...] = field(default=())
+    """Names of the files in the folder `out`."""
+
+    @property
+    def table(self) -> Grid:
+        """Test accuracy and macro-F1 by experiment and variant, over seeds, without the trainings of studies.
+
+        Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
+        """
+        return report.build_grid(report.choose(self.frame(), {}))
+
+    @property
+    def tables(self) -> list[tuple[str, list[list[str]]]]:
+        """`table` as text: a title and rows, of which the first is the heading; likewise the source's figures."""
+        return report.tables(self.table)
+
+    def figure(self) -> Figure:
+        """Each seed's test accuracy by experiment and variant; a notebook shows it after ``%matplotlib inline``."""
+        return report.figure(self.table)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a training: keys, settings and figures as columns."""
+        return frame.frame(self.records)
+
+    def histories(self) -> pd.DataFrame:
+        """One row an epoch of each training, read from the store: key, cell, seed, epoch, and the epoch's numbers."""
+        store = open_store(self.store_uri)
+        curves = {name: store.curves(self.records, name) for name in sorted(EPOCH_METRICS)}
+        parts = []
+        for place, record in enumerate(self.records):
+            values = pd.DataFrame({name: pd.Series(all_[place], dtype="float64") for name, all_ in curves.items()})
+            cell = dict(zip(("network", "augmentation", "variant"), record.cell, strict=True))
+            parts.append(
+                values.assign(key=record.key, run_id=record.run_id, **cell, seed=record.seed, epoch=values.index + 1)
+            )
+        columns = ["key", "run_id", "network", "augmentation", "variant", "seed", "epoch", *sorted(EPOCH_METRICS)]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def report(self, **options: Any) -> Report:
+        """The report about the store's trainings with these settings, studies included (see `make_report`)."""
+        return make_report(tracking_uri=self.store_uri, **self.table.settings, **options)
+
+    def write(self, out: str | Path) -> "Results":
+        """The same results, with the table written into a folder as Markdown, CSV, JSON and figure."""
+        files = report.files(self.table)
+        write_files(Path(out), files)
+        return replace(self, written=tuple(files))
+
+    def __repr__(self) -> str:
+        try:
+            shown = report.markdown(self.table)
+        except (Failure, UsageError) as error:
+            shown = f"{len(self.records)} trainings without a table: {error}\n"
+        return shown + "".join(f"\nMissing: {name}: {why}\n" for name, why in self.failures.items())
+
+    def _repr_markdown_(self) -> str:
+        return repr(self)
+
+
+def compare(
+    *,
+    tracking_uri: str | None = None,
+    out: str | Path | None = None,
+    run_id: str | None = None,
+    **settings: Any,
+) -> Results:
+    """The finished trainings of a store, without those of studies.
+
+    `settings` are fields of `Settings` that all of them have. With `out` or `run_id` there must be classifiers, and
+    their settings must be the same.
+    """
+    check_folder(out)
+    wanted = check_settings(settings)
+    store = open_store(tracking_uri, run_id)
+    records = store.records(wanted)
+    chosen = report.choose(frame.frame(records.values()), wanted)
+    results = Results(tuple(records[key] for key in chosen["key"]), {}, store.uri)
+    if out is not None:
+        results = results.write(out)
+    if run_id is not None:
+        log_result(store, run_id, "comparison", report.markdown(results.table), report.files(results.table))
+    return results

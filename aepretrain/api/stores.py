@@ -1,0 +1,58 @@
+"""The store that a call uses, and the run that ``mlflow run`` has opened for a call."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from aepretrain import tracking
+from aepretrain.config import Execution, Settings
+from aepretrain.errors import UsageError
+from aepretrain.redaction import redact
+
+
+def open_store(
+    tracking_uri: str | None, run_id: str | None = None, outage_s: float = Execution.outage_s
+) -> tracking.Store:
+    """The store of a URI, else of ``MLFLOW_TRACKING_URI``, else the project's ``mlflow.db``. Raises `Failure`."""
+    return tracking.open_store(_uri(tracking_uri), os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id, outage_s)
+
+
+def _uri(tracking_uri: str | None) -> str:
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path.cwd())
+
+
+def where(tracking_uri: str | None = None) -> str:
+    """A sentence that says where runs are kept and how to look at them, without passwords."""
+    uri = tracking.absolute_uri(_uri(tracking_uri))
+    return f"Runs are kept in {redact(uri)}; look at them with: {tracking.ui_hint(uri)}"
+
+
+def sync(*, tracking_uri: str | None = None) -> int:
+    """The number of finished trainings that were uploaded from this machine, where the server was away.
+
+    Runs whose process has died are ended as KILLED. Every training does both when it starts.
+    """
+    return tracking.recover(open_store(tracking_uri))
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Some fields of `Settings` with checked values. Raises `UsageError`."""
+    unknown = settings.keys() - {one.name for one in fields(Settings)}
+    if unknown:
+        raise UsageError(f"{', '.join(sorted(unknown))}: no such setting")
+    checked = Settings(**settings)
+    return {name: getattr(checked, name) for name in settings}
+
+
+def log_result(store: tracking.Store, run_id: str | None, kind: str, note: str, files: Mapping[str, bytes]) -> None:
+    """Write a result into the run that ``mlflow run`` has opened, if there is one, and end it."""
+    if run_id is None:
+        return
+    run = tracking.Run(store, run_id)
+    with tracking.ending(run):
+        run.tag(kind=kind)
+        run.log_files(files)
+        run.describe(note)
+        run.end("FINISHED")

@@ -1,0 +1,237 @@
+"""Train a grid, a study or a single cell, and give what is finished."""
+
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from aepretrain import data, report, runner, tracking
+from aepretrain.api.results import Results
+from aepretrain.api.stores import open_store, where
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
+from aepretrain.display import Display, say
+from aepretrain.errors import Failure, UsageError
+from aepretrain.files import check_folder
+from aepretrain.frame import frame
+from aepretrain.records import Record
+from aepretrain.studies import STUDIES
+from aepretrain.variants import is_in_table
+
+
+def run_grid(
+    *,
+    networks: Sequence[str] = NETWORKS,
+    augmentations: Sequence[str] = AUGMENTATIONS,
+    variants: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    settings: Settings | None = None,
+    execution: Execution | None = None,
+    cluster: str | None = None,
+    resources: Mapping[str, float] | None = None,
+    fallback_dataset: str | None = None,
+    tracking_uri: str | None = None,
+    out: str | Path | None = None,
+    run_id: str | None = None,
+    show: bool = True,
+) -> Results:
+    """Train what is missing of a grid, and give all of its trainings.
+
+    `variants` are further ones, of plugins. `cluster` is the address of a Dask scheduler, on whose workers a training
+    takes these `resources`. `fallback_dataset` is trained on where the dataset's files cannot be had. The table is
+    written into the folder `out`. A training that fails leaves the others running.
+
+    Workers are processes of their own: a script that calls this needs ``if __name__ == "__main__":``.
+    """
+    check_folder(out)
+    session = _Session(_with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
+    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), variants)
+    specs = session.with_available_dataset(specs, fallback_dataset)
+    store = session.open_store(tracking_uri, run_id)
+    result = session.train(specs, store, _log_table, run_id=run_id)
+    results = Results(result.records, dict(result.failures), store.uri)
+    has_table = any(is_in_table(record.cell[2]) for record in result.records)
+    return results.write(out) if out is not None and has_table else results
+
+
+def run_study(
+    name: str,
+    *,
+    networks: Sequence[str] = NETWORKS,
+    augmentations: Sequence[str] = AUGMENTATIONS,
+    seeds: Sequence[int] = (0,),
+    settings: Settings | None = None,
+    execution: Execution | None = None,
+    cluster: str | None = None,
+    resources: Mapping[str, float] | None = None,
+    tracking_uri: str | None = None,
+    run_id: str | None = None,
+    show: bool = True,
+) -> Results:
+    """Train what is missing of a study (controls, labels, robustness, similarity, or all), and give its trainings.
+
+    What it needs of the grid is trained too. Arguments are those of `run_grid`.
+    """
+    if name not in (*STUDIES, "all"):
+        raise UsageError(f"study={name!r} is not known: it must be one of {', '.join(STUDIES)}, all")
+    session = _Session(_with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
+    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings())
+    session.with_available_dataset(specs, None)
+    store = session.open_store(tracking_uri, run_id)
+    results = {}
+    for study in STUDIES.values() if name == "all" else [STUDIES[name]]:
+        say(session.console, f"study {study.name}")
+        own = [_for_study(spec, study.name) for spec in specs if spec.variant in study.needs]
+        own_run = None if name == "all" else run_id
+        results[study.name] = result = session.train(own, store, lambda *_: None, study=study, run_id=own_run)
+        if not result.failures and all(record.study is None for record in result.records):
+            lack = "nothing to do (similarity compares neighbouring seeds: give two or more)"
+            say(session.console, f"study {study.name} found {lack}")
+    if name == "all" and run_id is not None:
+        _link_studies(tracking.Run(store, run_id), results)
+    records = {record.key: record for result in results.values() for record in result.records}
+    failures = {key: why for result in results.values() for key, why in result.failures.items()}
+    return Results(tuple(records.values()), failures, store.uri)
+
+
+def train(
+    variant: str,
+    *,
+    network: str,
+    augmentation: str = "none",
+    seed: int = 0,
+    settings: Settings | None = None,
+    execution: Execution | None = None,
+    tracking_uri: str | None = None,
+    run_id: str | None = None,
+    show: bool = True,
+) -> runner.SingleResult:
+    """Train one variant in this process, and before it the pretraining it starts from, unless they are done."""
+    execution = _with_data_dir(execution)
+    runner.load_plugins(execution)
+    spec = TrainingSpec(
+        variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings or Settings()
+    )
+    runner.check([spec], execution)
+    data.load(spec.settings.dataset, execution.data_dir)
+    store = open_store(tracking_uri, run_id, execution.outage_s)
+    with Display(Console(quiet=not show), [spec], 1) as display:
+        return runner.run_single(spec, store, execution, display.handle, run_id=run_id)
+
+
+def _with_data_dir(execution: Execution | None) -> Execution:
+    """How to train, with the environment's folder of datasets where no other is named."""
+    execution = execution or Execution()
+    return replace(execution, data_dir=execution.data_dir or os.environ.get("AEPRETRAIN_DATA_DIR") or None)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """How one call trains, and where it shows progress."""
+
+    execution: Execution
+    cluster: str | None
+    resources: Mapping[str, float]
+    console: Console
+
+    def __post_init__(self) -> None:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself checks it
+            raise UsageError(
+                'a worker process imports this script and trains again: call it under if __name__ == "__main__":'
+            )
+        if self.cluster is not None and not re.fullmatch(r"(tcp|tls)://[\w.\[\]:-]+:\d{1,5}", self.cluster):
+            raise UsageError(f"cluster={self.cluster!r} is not allowed: it must look like tcp://10.0.0.1:8786")
+        if self.resources and self.cluster is None:
+            listed = ",".join(f"{name}={num:g}" for name, num in self.resources.items())
+            raise UsageError(f"resources={listed!r} is not allowed without a cluster")
+
+    def checked_specs(
+        self,
+        networks: Sequence[str],
+        augmentations: Sequence[str],
+        seeds: Sequence[int],
+        settings: Settings,
+        variants: Sequence[str] = (),
+    ) -> Sequence[TrainingSpec]:
+        """The grid's trainings. Raises `UsageError` for a name that is not known."""
+        runner.load_plugins(self.execution)
+        cells = tuple(dict.fromkeys(networks)), tuple(dict.fromkeys(augmentations)), tuple(dict.fromkeys(seeds))
+        specs = grid_specs(*cells, settings, tuple(dict.fromkeys(variants)))
+        if not specs:
+            raise UsageError("there is nothing to train: name at least one network, one augmentation and one seed")
+        runner.check(specs, self.execution)
+        return specs
+
+    def with_available_dataset(self, specs: Sequence[TrainingSpec], fallback: str | None) -> Sequence[TrainingSpec]:
+        """The trainings, on the fallback dataset where theirs cannot be had; a warning is shown then."""
+        dataset = specs[0].settings.dataset
+        try:
+            data.load(dataset, self.execution.data_dir)
+        except data.DatasetMissing as error:
+            if fallback is None:
+                raise
+            warnings = Console(stderr=True, quiet=self.console.quiet)
+            say(warnings, str(error), "yellow")
+            warning = f"TRAINING ON {fallback.upper()} INSTEAD: NO NUMBER BELOW IS AN {dataset.upper()} RESULT."
+            say(warnings, f"!!! {dataset.upper()} CANNOT BE HAD. {warning} !!!", "bold red")
+            return [replace(spec, settings=replace(spec.settings, dataset=fallback)) for spec in specs]
+        return specs
+
+    def open_store(self, tracking_uri: str | None, run_id: str | None) -> tracking.Store:
+        """The store, which is shown."""
+        store = open_store(tracking_uri, run_id, self.execution.outage_s)
+        say(self.console, where(store.uri))
+        return store
+
+    def train(
+        self,
+        specs: Sequence[TrainingSpec],
+        store: tracking.Store,
+        conclude: Callable[[tracking.Run, Sequence[Record]], None],
+        **options: Any,
+    ) -> runner.GridResult:
+        """Train what is missing, with bars or lines meanwhile."""
+        with self._workers(store) as (make_pool, jobs), Display(self.console, specs, jobs) as display:
+            return runner.run_grid(
+                specs, store, self.execution, display.handle, conclude, make_pool=make_pool, **options
+            )
+
+    @contextmanager
+    def _workers(self, store: tracking.Store) -> Iterator[tuple[runner.MakePool, int]]:
+        """Where to train, on this machine or on a cluster, and how many stacks at once."""
+        if self.cluster is None:
+            yield runner.local_pool, runner.num_workers(self.execution)
+            return
+        try:
+            from aepretrain.runner import dask
+        except ModuleNotFoundError as error:
+            raise Failure(f'a cluster needs Dask, the extra "dask" of this package ({error})') from None
+        with dask.connect(self.cluster, self.resources, store) as cluster:
+            yield cluster.pool, self.execution.jobs or cluster.num_workers()
+
+
+def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:
+    """The grid's training that a study builds on: only the study of labels varies labels and updates."""
+    return spec if study == "labels" else replace(spec, settings=replace(spec.settings, labels=0, updates=0))
+
+
+def _log_table(parent: tracking.Run, records: Sequence[Record]) -> None:
+    """Log the table of a grid to its parent run, and describe the experiment with it."""
+    if any(is_in_table(record.cell[2]) for record in records):
+        table = report.build_grid(frame(records))
+        parent.log_files(report.files(table))
+        parent.describe(report.markdown(table))
+        link = tracking.run_link("this grid", parent.run_id)
+        parent.describe_experiment(f"{report.markdown(table)}\nThese are the results of {link}, the last to end.")
+
+
+def _link_studies(run: tracking.Run, results: Mapping[str, runner.GridResult]) -> None:
+    """Link from the run that ``mlflow run`` has opened for all studies to the runs of each, and end it."""
+    run.tag(kind="studies")
+    run.describe("\n".join(f"- {tracking.run_link(f'study {name}', one.run_id)}" for name, one in results.items()))
+    run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")

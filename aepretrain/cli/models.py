@@ -1,0 +1,112 @@
+"""The commands that use a finished network: ``predict``, ``encode``, ``onnx`` and ``promote``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aepretrain.cli.options import plugin_option, store_option
+from aepretrain.cli.printing import adopted_run_id, wide_console
+
+if TYPE_CHECKING:
+    from aepretrain.records import Record
+
+SHOWN = 3
+"""How many classes of each picture are printed."""
+
+Command = Callable[..., Any]
+
+
+def _model_options(command: Command) -> Command:
+    """Which training's network is used."""
+    run = click.option(
+        "--run",
+        metavar="ID",
+        help="Use the network of this run.  [default: the classifier with the lowest validation loss]",
+    )
+    dataset = click.option("--dataset", help="Choose among classifiers of this dataset.  [default: the only one]")
+    return run(dataset(plugin_option(store_option(command))))
+
+
+def _print_model(record: "Record") -> None:
+    dataset = record.spec.settings.dataset
+    loss = f"validation loss {record.metrics['best_val_loss']:.4f}"
+    click.echo(f"{record.spec.name} on {dataset}, run {record.run_id}, {loss}")
+    if dataset != "mnist":
+        note = f"note: pictures are prepared like MNIST's, but this network was trained on {dataset}"
+        click.echo(note, err=True)
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_model_options
+def predict(images: tuple[Path, ...], **options: Any) -> None:
+    """Predict the digits in pictures: PNG or JPEG, one digit each, of any size, dark on light or light on dark."""
+    from rich.table import Table
+
+    from aepretrain import api
+
+    predictions = api.predict(images, **options)
+    _print_model(predictions.record)
+    table = Table("picture", "digit", "probability", "else", "")
+    for path, ((digit, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
+        table.add_row(str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others))
+    wide_console().print(table)
+
+
+def _percent(prob: float) -> str:
+    """A probability in percent; none is printed as 0 or 100 %."""
+    return "> 99.99 %" if prob > 0.99995 else "< 0.01 %" if prob < 0.00005 else f"{100 * prob:.2f} %"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@_model_options
+@click.option(
+    "--out",
+    default="codes.parquet",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Parquet file to write: file names and their codes.",
+)
+def encode(folder: Path, out: Path, **options: Any) -> None:
+    """Write the codes of the pictures in FOLDER (PNG and JPEG) as Parquet: file name and code vector."""
+    from aepretrain import api
+
+    codes = api.encode(folder, out=out, run_id=adopted_run_id(), **options)
+    _print_model(codes.record)
+    num, num_features = codes.codes_ND.shape
+    click.echo(f"{num} pictures as codes of {num_features} numbers written to {out}")
+
+
+@click.command()
+@_model_options
+@click.option(
+    "--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help="ONNX file to write."
+)
+def onnx(out: Path, **options: Any) -> None:
+    """Write the classifier as ONNX after ONNX Runtime has given the same probabilities (needs the extra `onnx`)."""
+    from aepretrain import api
+
+    exported = api.export_onnx(out, run_id=adopted_run_id(), **options)
+    _print_model(exported.record)
+    click.echo(f"written to {out}; ONNX Runtime gives the same probabilities to within {exported.max_difference:.1g}")
+
+
+@click.command()
+@_model_options
+@click.option("--name", help="Name in the model registry.  [default: aepretrain- and the dataset]")
+def promote(**options: Any) -> None:
+    """Register the classifier in MLflow's model registry as the champion, which MLflow can serve.
+
+    Without --run it is the classifier with the lowest validation loss: test images choose nothing.
+    """
+    from aepretrain import api
+
+    promotion = api.promote(run_id=adopted_run_id(), **options)
+    _print_model(promotion.record)
+    before = {None: "", promotion.version: " (as before)"}.get(promotion.before, f" (before: {promotion.before})")
+    click.echo(f"version {promotion.version} of {promotion.name} is the champion{before}")
+    click.echo(f"Serve it with: {promotion.serve_command}")
+    click.echo(api.where(promotion.store_uri))

@@ -1,0 +1,41 @@
+"""Options and printing that several commands share."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aepretrain.api import Results
+
+out_option = click.option(
+    "--out", default="results", show_default=True, help="Folder for the table as Markdown, CSV, JSON and figure."
+)
+
+
+def adopted_run_id() -> str | None:
+    """The run that ``mlflow run`` has opened for this command, if any; removed, so that no worker writes to it."""
+    return os.environ.pop("MLFLOW_RUN_ID", None)
+
+
+def wide_console() -> "Console":
+    """A console for tables; a file gets 160 columns, since it has no width of its own."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def print_tables(results: "Results", out: str) -> None:
+    """Print the table of classifiers, and the names of its files."""
+    from rich.table import Table
+
+    console = wide_console()
+    for title, (heading, *rows) in results.tables:
+        table = Table(*heading, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"Written to {out}: {', '.join(results.written)}", highlight=False)
