@@ -37,5 +37,5 @@ make_environment() {
 
 cmp --silent requirements.txt .venv/made-from.txt || make_environment
 
-# Modules are compiled once, not at every start, which would take three times as long.
+# Let Python keep compiled modules: without them a start takes three times as long.
 unset PYTHONDONTWRITEBYTECODE

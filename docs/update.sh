@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Make the committed report, and the README's answer, from the committed bundle.
+# Make the committed report and the README's answer from the committed evidence.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf docs/report
-# why conv has no planned seeds with few labels: statistics.md
+# statistics.md says why conv has no planned seeds with few labels
 .venv/bin/python -m aepretrain report --bundle docs/bundle --planned-seeds fc=40,conv=20,labels:fc=20 --out docs
 .venv/bin/python - <<'SPLICE'
 from pathlib import Path
