@@ -1,14 +1,14 @@
-"""What a training costs those who serve many: the driver, Dask's scheduler, and the store that it is written to.
+"""Cost of one training for the driver, for Dask's scheduler and for the store.
 
     python -m benchmarks.load --out benchmarks/results
     python -m benchmarks.load --tracking-uri http://127.0.0.1:5000 --out benchmarks/results
 
-Nothing is trained. The driver works through a schedule with an executor that answers at once; Dask's scheduler through
-the same with two workers that answer at once; reading records back and displaying are not in the driver's figures. And
-writers, processes of their own, write trainings as a training is written: its run, 40 epochs, and a checkpoint,
-predictions and figures of noise, of sizes near those that trainings have, through a journal; with the address of a
-server (docs/deploy.md) to that as well as into an SQLite file. The first table is that of the committed bundle's shown
-trainings, without exported models.
+Nothing is trained. The driver runs a schedule with an executor that returns at once. Dask's scheduler runs the same
+with two workers that return at once. Reading records back and displaying are not part of the driver's figures. Writers
+are separate processes. Each writes trainings as a real training does, through a journal: its run, 40 epochs, and a
+checkpoint, predictions and figures of noise with realistic sizes. They write into an SQLite file and, if an address is
+given, also to a server (docs/deploy.md). The first table describes the shown trainings of the committed evidence
+without exported models.
 """
 
 import argparse
@@ -37,26 +37,26 @@ DATASET = tracking.DatasetReference("mnist", DIGEST, "nowhere")
 SIZES = {"weights.pt": 600_000, "evidence/predictions.npz": 40_000, "figures/loss_curve.png": 30_000}
 SIZES |= {"figures/confusion_matrix.png": 40_000}
 IN_FLIGHT = 64
-"""Trainings that Dask has at once."""
+"""Number of trainings that Dask has at the same time."""
 
 PATIENCE_S = 600
-"""A writer that has failed is not waited for any longer."""
+"""Seconds after which a writer counts as failed."""
 
 METRICS = {"test_accuracy": 0.9, "test_macro_f1": 0.9, "best_val_loss": 0.1, "best_epoch": 1.0, "training_s": 1.0}
 
 
 class Answering(Executor):
-    """Does at once what it is given."""
+    """An executor that runs each call at once."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
-        """The result, which is there already."""
+        """A finished future with the result."""
         future: Future[Any] = Future()
         future.set_result(function(*arguments, **options))
         return future
 
 
 def answer(works: Sequence[Work]) -> list[Record | Failure]:
-    """Trainings as if they had finished."""
+    """Records of trainings as if they had finished."""
     return [
         Record("0" * 32, None, work.key, 1, work.spec.identity(), {"training_s": 1.0, "best_val_loss": 1.0}, {})
         for work in works
@@ -148,7 +148,7 @@ def write_many(uri: str, num_writers: int, num: int, epochs: int) -> float:
 
 
 def sizes(bundle: Path) -> Mapping[str, float]:
-    """Means over the shown trainings: rows, bytes of artifacts, epochs."""
+    """Means over the shown trainings: rows, artifact bytes, epochs."""
     with tempfile.TemporaryDirectory() as folder:
         store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
         tracking.restore(store, tracking.read_bundle(bundle))
