@@ -3,7 +3,7 @@
     python -m benchmarks.startup --repeats 5 --out benchmarks/results
 
 Each start is a process of its own on one thread, with files that were read before. Seconds are counted apart for the
-imports (the dataset's module with torchvision too); for reading, decoding and checking the dataset; and for all that
+imports (with the dataset's module); for reading, decoding and checking the dataset; and for all that
 lies between the imports and the first epoch (the dataset, the store, the run, drawing the split, the weights), once
 with a store that is there and once with one that has to be made. A grid's are those from calling it, with the dataset
 decoded, to the first epoch of its one worker, which imports everything anew.

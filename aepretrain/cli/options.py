@@ -157,7 +157,8 @@ def execution_options(*, with_jobs: bool) -> Callable[[Command], Command]:
         command = click.option(
             "--data-dir",
             envvar="AEPRETRAIN_DATA_DIR",
-            help="Folder that holds MNIST/raw.  [default: ./data, ../shared/data, else downloaded into ./data; "
+            help="Folder with the dataset's four IDX files, in MNIST/raw (FashionMNIST/raw, KMNIST/raw) or in the "
+            "folder itself; missing files are downloaded into it.  [default: ./data, then ../shared/data; "
             "env: AEPRETRAIN_DATA_DIR]",
         )(command)
         command = click.option(

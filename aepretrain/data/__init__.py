@@ -1,8 +1,8 @@
-"""Dataset files → checked tensors, and how they are split. The only package that reads dataset files.
+"""Datasets: files → checked tensors, and splits. The only package that reads dataset files.
 
-A dataset's own module is imported when it is asked for: torchvision and scikit-learn take seconds to import.
+The module of a built-in dataset is imported when the dataset is loaded, because scikit-learn takes seconds to import.
 
-To add a dataset, write a function `load(data_dir)` that gives a `Dataset` (see `with_digest`), and call
+To add a dataset, write a function `load(data_dir)` that returns a `Dataset` (see `with_digest`), and call
 `register("name", load)` in a module that the command loads (``--plugin your_module``).
 """
 
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 Loader = Callable[[str | None], Dataset]
-"""Gives a dataset; called with the folder that `--data-dir` names, or None."""
+"""Returns a dataset. Its argument is the folder that `--data-dir` names, or None."""
 
 MODULES = dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist") | {
     "digits": "aepretrain.data.digits"
 }
-"""The module of each built-in name, whose function `load(name, data_dir)` gives the dataset."""
+"""The module of each built-in dataset. Its function `load(name, data_dir)` returns the dataset."""
 
 
 def _load_built_in(name: str, data_dir: str | None) -> Dataset:
@@ -61,7 +61,7 @@ def _load_built_in(name: str, data_dir: str | None) -> Dataset:
 
 
 def _check_loader(loader: Loader) -> None:
-    """See that a user's loader can be called. What it gives is checked when it is asked for, for it reads files."""
+    """Check that a loader is a function of one argument. Its dataset is checked when it is loaded."""
     require(callable(loader), f"{loader!r} is not a function that loads a dataset")
     try:
         inspect.signature(loader).bind(None)
@@ -73,19 +73,21 @@ DATASETS: Registry[Loader] = Registry(
     "dataset", {name: partial(_load_built_in, name) for name in MODULES}, _check_loader
 )
 register = DATASETS.register
-"""Make a function that loads a dataset known under the dataset's name."""
+"""Register a loader under the name of its dataset."""
 
 
 def load(name: str, data_dir: str | None) -> Dataset:
-    """The dataset of a name, decoded once in a process and checked.
+    """The dataset of a name, checked. A process loads it once.
 
-    Files are looked for in `data_dir`, ``./data`` and ``../shared/data``, and else downloaded into ``./data``; a user's
-    dataset comes from wherever its loader finds it. Raises `UsageError` for an unknown name or a `data_dir` that is no
-    folder, `DatasetMissing` where there are no files, and `Failure` for damaged ones or a loader that is wrong.
+    If `data_dir` is given, files are looked for there only, and missing files are downloaded there. Otherwise they are
+    looked for in ``./data`` and ``../shared/data``, and missing files are downloaded into ``./data``.
+
+    Raises `UsageError` if the name is unknown or `data_dir` is not a folder, `DatasetMissing` if there are no files and
+    they cannot be downloaded, and `Failure` if a file is damaged or a user's loader does not work.
     """
     loader = DATASETS.look_up(name)
     if (name, data_dir) not in _loaded:
-        if data_dir is not None and not os.path.isdir(data_dir):
+        if data_dir == "" or (data_dir and os.path.lexists(data_dir) and not os.path.isdir(data_dir)):
             raise UsageError(f"data_dir={data_dir!r} is not a folder")
         built_in = name in MODULES
         _loaded[name, data_dir] = loader(data_dir) if built_in else _load_users(name, loader, data_dir)
@@ -93,7 +95,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
 
 
 def _load_users(name: str, loader: Loader, data_dir: str | None) -> Dataset:
-    """What a user's loader gives, checked."""
+    """The dataset of a user's loader, checked."""
     try:
         dataset = loader(data_dir)
         require(isinstance(dataset, Dataset), f"its loader gives {type(dataset).__name__}, expected a Dataset")
@@ -108,8 +110,8 @@ def _load_users(name: str, loader: Loader, data_dir: str | None) -> Dataset:
     except UsageError as error:
         raise Failure(f"dataset {name!r}: {error}") from None
     except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        raise Failure(f"dataset {name!r} cannot be loaded: {type(error).__name__}: {told}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise Failure(f"dataset {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
     return dataset
 
 
@@ -136,12 +138,12 @@ _loaded: dict[tuple[str, str | None], Dataset] = {}
 
 
 def adopt(dataset: Dataset, data_dir: str | None) -> None:
-    """Let `load` give this dataset, which another process has decoded and checked."""
+    """Make `load` return this dataset, which another process has loaded and checked."""
     _loaded[dataset.name, data_dir] = dataset
 
 
 def split(dataset: Dataset, kind: str, seed: int) -> Split:
-    """One draw for training and validation; see `Settings.split` for the kinds."""
+    """A random split into training and validation; see `Settings.split` for the kinds."""
     num = len(dataset.labels_N)
     num_validation = round(num / 6)
     state = derive_seed(0 if kind == "fixed" else seed, "split")
@@ -157,11 +159,10 @@ def split(dataset: Dataset, kind: str, seed: int) -> Split:
 
 
 def labelled(dataset: Dataset, whole: Split, num: int, seed: int) -> Split:
-    """Of a split, `num` images to train on and a fifth as many, at least 10, to validate on, class-balanced.
+    """A class-balanced part of a split: `num` training images, and a fifth as many validation images, at least 10.
 
-    Each class has an order drawn from the seed, of which more labels take more: smaller sets lie within larger ones.
-    Where `num` is no multiple of the number of classes, the first ones have one image more. Raises `UsageError` where a
-    class has too few images.
+    With the same seed, a smaller part lies within a larger one. If `num` is not a multiple of the number of classes,
+    the first classes have one image more. Raises `UsageError` if a class has too few images.
     """
     return Split(
         _balanced(dataset, whole.train_N, num, derive_seed(seed, "labels"), num),

@@ -1,4 +1,4 @@
-"""What a dataset is, whichever files it came from. Shapes: N images, H rows, W columns."""
+"""The datatypes of a dataset and a split. Shapes: N images, H rows, W columns."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ IMAGE_SIZE = (28, 28)
 NUM_CLASSES = 10
 
 PIXEL_SCALES: Mapping[str, tuple[float, float]] = {"none": (0.0, 1.0), "mnist": (0.1307, 0.3081)}
-"""Mean and deviation that `normalize` subtracts and divides by; MNIST's, as in PyTorch's own MNIST example."""
+"""Mean and standard deviation for `normalize`. MNIST's are those of PyTorch's MNIST example."""
 
 
 class DatasetMissing(Failure):
-    """The dataset's files are nowhere to be found and cannot be downloaded. Not raised for files that are damaged."""
+    """The dataset's files are missing and cannot be downloaded. Not raised for damaged files."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as uint8 [N, 28, 28] and classes as int64 [N], for training (validation included) and for testing."""
+    """Images as uint8 [N, 28, 28] and classes as int64 [N]. Validation images are among the training images."""
 
     name: str
     source: str
@@ -32,7 +32,7 @@ class Dataset:
     test_labels_N: Tensor
 
     def in_shared_memory(self) -> "Dataset":
-        """The same dataset in memory that worker processes on this machine map instead of copying."""
+        """The same dataset in shared memory, which worker processes on this machine do not copy."""
         for part in (self.images_NHW, self.labels_N, self.test_images_NHW, self.test_labels_N):
             part.share_memory_()
         return self
@@ -49,9 +49,9 @@ class Split:
 def with_digest(
     name: str, source: str, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor
 ) -> Dataset:
-    """The dataset with a digest of all its values, their shapes included; it is part of every key.
+    """A dataset with the digest of all its values and shapes, which is part of every key.
 
-    Images are uint8 [N, 28, 28], classes int64 [N], from 0 to 9; `source` is a folder or a name, for people.
+    Images are uint8 [N, 28, 28], classes int64 [N] from 0 to 9. `source` is a folder or a name, for people to read.
     """
     digest = hashlib.sha256()
     for part in (images, labels, test_images, test_labels):

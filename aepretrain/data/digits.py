@@ -1,4 +1,4 @@
-"""scikit-learn's bundled digits: real handwriting where MNIST cannot be had."""
+"""The digits bundled with scikit-learn: real handwriting for machines without MNIST."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -7,9 +7,9 @@ from aepretrain.data.dataset import IMAGE_SIZE, Dataset, with_digest
 
 
 def load(_name: str, _data_dir: str | None) -> Dataset:
-    """scikit-learn's 1,797 handwritten 8×8 digits (UCI), scaled to 28×28; the last seventh is for testing.
+    """scikit-learn's 1,797 handwritten 8×8 digits (UCI), scaled to 28×28. The last seventh is for testing.
 
-    The order is the file's, in which writers follow each other, so that testing meets writers not seen in training.
+    The file is ordered by writer. Its order is kept, so that test images come from other writers than training images.
     """
     digits = load_digits()
     images_NCHW = torch.from_numpy(digits.images).float().unsqueeze(1) * (255 / 16)

@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, a frame, and how they become a file."""
+"""Colours and frame of all figures, and their conversion to PNG."""
 
 import io
 import zlib
@@ -18,11 +18,11 @@ COLOURS = {
 }
 
 DIFFERENCE = "#555555"
-"""Of what is between two variants."""
+"""Colour of differences between two variants."""
 
 
 def colour_of(variant: str) -> str:
-    """A variant's colour; a user's has one of matplotlib's ten, always the same."""
+    """The colour of a variant. A plugin's variant always has the same of matplotlib's ten colours."""
     return COLOURS.get(variant, f"C{zlib.crc32(variant.encode()) % 10}")
 
 

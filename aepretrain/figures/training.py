@@ -14,17 +14,17 @@ from aepretrain.records import CodeMaps, EpochResult, Evidence, Predictions, Rec
 
 
 def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
-    """The figures of one training by name, as far as its evidence reaches."""
-    found = {"loss_curve": loss_curve(f"{title}: loss", evidence.history)} if evidence.history else {}
+    """The figures of one training by name, those for which it has evidence."""
+    drawn = {"loss_curve": loss_curve(f"{title}: loss", evidence.history)} if evidence.history else {}
     if evidence.confusion_KK is not None:
-        found["confusion_matrix"] = confusion_matrix(f"{title}: test images", evidence.confusion_KK)
+        drawn["confusion_matrix"] = confusion_matrix(f"{title}: test images", evidence.confusion_KK)
     if evidence.reconstructions is not None:
-        found["reconstructions"] = reconstructions(f"{title}: validation images", evidence.reconstructions)
+        drawn["reconstructions"] = reconstructions(f"{title}: validation images", evidence.reconstructions)
     if evidence.class_counts is not None:
-        found["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
+        drawn["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
     if evidence.code_maps is not None:
-        found["code_maps"] = code_maps(f"{title}: codes of validation images", evidence.code_maps)
-    return found
+        drawn["code_maps"] = code_maps(f"{title}: codes of validation images", evidence.code_maps)
+    return drawn
 
 
 def loss_curve(title: str, history: Sequence[EpochResult]) -> Figure:
@@ -58,7 +58,7 @@ def confusion_matrix(title: str, confusion_KK: NDArray[np.int64]) -> Figure:
 
 
 def reconstructions(title: str, images: Reconstructions) -> Figure:
-    """One column for each image: the original, what the network saw where that differs, and what it gave back."""
+    """One column for each image: the original, the network's input if that differs, and its output."""
     rows = {"original": images.original_NHW, "erased": images.seen_NHW, "reconstruction": images.reconstructed_NHW}
     if np.array_equal(images.original_NHW, images.seen_NHW):
         del rows["erased"]
@@ -70,7 +70,7 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
 
 
 def _mosaic(axes: Axes, images_RCHW: NDArray[np.generic], brightest: float, row_gap: int) -> None:
-    """Images in rows and columns, as one: axes for each would take ten times as long. Coordinates are in pixels."""
+    """Draw images in rows and columns as one image, in pixel coordinates. Separate axes take ten times as long."""
     rows, columns, height, width = images_RCHW.shape
     gaps = ((0, 0), (0, 0), (0, row_gap), (0, width // 10))
     padded = np.pad(images_RCHW.astype(np.float32), gaps, constant_values=np.nan)
@@ -82,11 +82,11 @@ def _mosaic(axes: Axes, images_RCHW: NDArray[np.generic], brightest: float, row_
 
 
 CONFUSED = 16
-"""How many images that a classifier confuses are shown."""
+"""Number of wrongly classified images that are shown."""
 
 
 def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Predictions) -> Figure:
-    """The test images that a classifier gets wrong with the most confidence: true → predicted class, and confidence.
+    """The wrongly classified test images of highest confidence: true → predicted class, and confidence.
 
     `images_NHW` are all test images, pixels from 0 to 255.
     """
@@ -112,18 +112,18 @@ def confused_images(title: str, images_NHW: NDArray[np.uint8], predictions: Pred
 
 
 def _confidence_text(confidence: float) -> str:
-    """A probability as it is read; none is shown as certain."""
+    """A probability as text; none is shown as 100 %."""
     return "> 99.9 %" if confidence > 0.9995 else f"{100 * confidence:.1f} %"
 
 
 MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#B3A100", "#882255", INK)
-"""Of ten classes. The classes are written into the map as well, for not everyone can tell ten colours apart."""
+"""Colours of ten classes. The map also shows the class numbers, because ten colours are hard to tell apart."""
 
 MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning"}
 
 
 def code_maps(title: str, maps: CodeMaps) -> Figure:
-    """Images as dots where their codes lie, a panel for each encoder, coloured by class; its number at its medoid."""
+    """Codes of images as dots, a panel for each encoder, coloured by class, with the class number at its medoid."""
     figure = Figure(figsize=(8.2, 4.5), layout="constrained")
     figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, len(maps.places_N2), squeeze=False)[0]
@@ -139,14 +139,14 @@ def code_maps(title: str, maps: CodeMaps) -> Figure:
 
 
 def _medoid(places_M2: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The point with the least sum of distances to the others, which lies among them whatever their shape."""
+    """The point with the smallest sum of distances to the others."""
     distances_MM = np.linalg.norm(places_M2[:, None] - places_M2[None], axis=2)
     medoid: NDArray[np.float32] = places_M2[distances_MM.sum(1).argmin()]
     return medoid
 
 
 def class_distribution(title: str, counts: Mapping[str, NDArray[np.int64]]) -> Figure:
-    """How many images of each class each part of the split holds, as a share of the part."""
+    """The share of each class in each part of the split."""
     figure, axes = new_figure(title, 6.4, 4.0)
     width = 0.8 / len(counts)
     for index, (name, counts_K) in enumerate(counts.items()):

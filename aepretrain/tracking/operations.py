@@ -1,4 +1,4 @@
-"""What a run can be told, as values that can be kept on disk: each may be told twice without a difference."""
+"""Write operations on a run, as values that can be stored on disk. They are idempotent."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,37 +11,37 @@ from mlflow.entities import Metric, RunTag
 from aepretrain.tracking.retry import StoreError
 
 MAX_METRICS = 1000
-"""As many numbers as MLflow takes in one request."""
+"""Most metrics that MLflow takes in one request."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that a run is told; `body` is of JSON's types.
+    """One write operation; `body` consists of JSON types.
 
-    ``metrics``: rows of name, value, time in ms and step; ``tags``: text by name; ``artifact``: the path of a file that
-    lies in a folder apart; ``end``: a final state and the time in ms. The same number at the same time and step counts
-    once in MLflow, and everything else replaces itself.
+    ``metrics``: rows of name, value, time in ms and step; ``tags``: text by name; ``artifact``: the path of a file in a
+    separate folder; ``end``: a final state and the time in ms. MLflow counts the same value at the same time and step
+    once, and the other operations overwrite, so an operation may be repeated.
     """
 
     kind: str
     body: Any
 
     def apply(self, client: MlflowClient, run_id: str, folder: Path) -> None:
-        """Tell the run; `folder` holds the files."""
+        """Apply it to a run; `folder` holds the files."""
         _APPLY[self.kind](client, run_id, self.body, folder)
 
 
 def merged(operations: Iterable[Operation]) -> Iterator[Operation]:
-    """The same, with numbers that follow each other as one operation, for requests take longer than numbers."""
+    """The operations with consecutive metrics merged, because a request costs more than its metrics."""
     rows: list[Any] = []
-    for one in operations:
-        if one.kind == "metrics":
-            rows += one.body
+    for operation in operations:
+        if operation.kind == "metrics":
+            rows += operation.body
             continue
         if rows:
             yield Operation("metrics", rows)
             rows = []
-        yield one
+        yield operation
     if rows:
         yield Operation("metrics", rows)
 

@@ -1,4 +1,4 @@
-"""Who and what made a run."""
+"""User and commit of a run."""
 
 import getpass
 import subprocess
@@ -16,9 +16,9 @@ def user() -> str:
 
 @lru_cache(maxsize=1)
 def git_state() -> tuple[str, str]:
-    """The commit that the code was checked out from, and whether it was changed since; ``unknown`` outside git.
+    """The commit of the code, and whether it was changed since; both ``unknown`` outside git.
 
-    So it is where the package is installed in an environment that lies in somebody's checkout: that is other code.
+    They are also unknown where the package is installed in an environment inside another checkout.
     """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
