@@ -41,5 +41,5 @@ make_environment() {
 
 made_from | cmp --silent - .venv/made-from.txt || make_environment
 
-# Modules are compiled once, not at every start, which would take three times as long.
+# Let Python keep compiled modules: without them a start takes three times as long.
 unset PYTHONDONTWRITEBYTECODE

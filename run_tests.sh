@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run every check: lint, format, types, tests. Arguments go to pytest: ./run_tests.sh -k resume; --chaos for the tests of crashes at full length
+# Run every check: lint, format, types, tests. Six minutes on two cores.
+# Arguments go to pytest: ./run_tests.sh -k resume. --chaos runs the chaos tests at full length.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
@@ -9,7 +10,7 @@ source ./environment.sh
 .venv/bin/mypy
 if [[ $# -eq 0 ]]; then
     .venv/bin/python -m pytest
-    # In short, apart from what it would disturb; three at once, for it waits for servers, locks and clocks.
+    # The short chaos tests run alone, because they would disturb the others. They often wait, so three run at once.
     .venv/bin/python -m pytest -m "chaos and not project" --numprocesses 3 --dist worksteal
 elif [[ " $* " == *" --chaos "* ]]; then
     .venv/bin/python -m pytest --numprocesses 0 -rP "$@"

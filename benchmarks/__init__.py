@@ -1,1 +1,1 @@
-"""Measurements: scripts that time the suite against other programs on the same work."""
+"""Benchmarks: scripts that time the suite and other programs on the same work."""

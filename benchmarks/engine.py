@@ -1,11 +1,10 @@
-"""Time the engine alone on all 16 trainings of many seeds: no MLflow, no store, no files but the dataset's.
+"""Time the engine alone on all 16 trainings of many seeds: without MLflow, a store or files other than the dataset's.
 
     python -m benchmarks.engine --seeds 0-19 --epochs 20 --device auto --stack 20
 
-Pretraining's weights are handed on to the frozen and the fine-tuned variant in memory; patience is off. Timed is what a
-worker computes: images brought to the device, training, and the evaluation of the best weights. Told apart:
-warming up, which is all 16 trainings on a little noise, in which everything is imported and set up. Not timed: the
-dataset.
+Frozen and finetune get the pretrained weights in memory. Patience is off. The timed part is the work of a worker:
+moving images to the device, training, and evaluating the best weights. A warm-up is timed separately: all 16 trainings
+on a few noise images, in which everything is imported and set up. Reading the dataset is not timed.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from benchmarks import measure
 
 @dataclass
 class Measured:
-    """What the chunks of one training took, and what they gave."""
+    """Times and results of the chunks of one training."""
 
     elapsed_s: float = 0.0
     loop_s: float = 0.0
@@ -33,7 +32,7 @@ class Measured:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -45,7 +44,7 @@ def train_chunk(
     sources: Sequence[Mapping[str, Mapping[str, Tensor]]],
     measured: Measured,
 ) -> list[Mapping[str, Tensor]]:
-    """Train one stack and note what it took; gives the weights of each. Raises the failure of one that fails."""
+    """The weights of each seed of a stack after training; adds the times. Raises the failure of a seed that fails."""
     synchronise(device)
     started = time.perf_counter()
     outcomes = training.run(specs, dataset, device, sources, lambda _place, _result: None)
@@ -81,7 +80,7 @@ def train_all(
 
 
 def report(found: Mapping[tuple[str, str, str], Measured], num_images: int) -> list[str]:
-    """A line for each training, and the total."""
+    """One line per training, and the total."""
     header = ["training", "seconds", "loop (s)", "images/s", "mean test accuracy (pretrain: validation loss)"]
     rows = []
     for cell, one in found.items():

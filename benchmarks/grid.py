@@ -1,14 +1,15 @@
-"""Time the obvious program, the peers and this suite on the same work in one run, beside what the arithmetic allows.
+"""Time the obvious program, the peers and this suite on the same work in one run, and compare them with the arithmetic.
 
     uv pip install --python .venv/bin/python -e '.[benchmark]'    (or: pip install -e '.[benchmark]')
     python -m benchmarks.grid --epochs 2 --repeats 3 --out benchmarks/results
 
-All train the 16 networks of the grid on real MNIST for the same number of epochs (no early stopping, batches of 128),
-and all are timed as whole commands, imports included. The obvious program and the peers train one after the other with
-PyTorch's default threads and keep nothing; the suite also makes its store, tracks, evaluates, draws figures, exports
-models and prints its table. The rows of single trainings leave all that out: they are the seconds of the loops (the
-suite's while its other processes train beside it). The order of the programs is turned round from repeat to repeat. The
-limit is `limit.py`'s count divided by the speed of a large matrix product on one thread.
+All programs train the 16 networks of the grid on real MNIST for the same number of epochs, with batches of 128 and
+without early stopping. All are timed as whole commands, with imports. The obvious program and the peers train one
+network after another with PyTorch's default threads, and store nothing. The suite also makes its store, tracks,
+evaluates, draws figures, exports models and prints its table. The rows of single trainings exclude all this: they are
+the seconds of the loops. The suite's loops run while its other processes train. The order of the programs is reversed
+from repeat to repeat. The limit is the count of `limit.py` divided by the speed of a large matrix product on one
+thread.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def run_plain(module: str, folder: str, epochs: int) -> Run:
 
 
 def run_suite(epochs: int, jobs: int) -> Run:
-    """Run the suite's command; it notes each training's seconds in its store."""
+    """Run the suite's command; the seconds of each training are in its store."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         options = ["--epochs", epochs, "--patience", 0, "--jobs", jobs, "--out", folder, "--tracking-uri", uri]
@@ -60,7 +61,7 @@ def run_suite(epochs: int, jobs: int) -> Run:
 
 
 def measure_all(names: list[str], options: argparse.Namespace) -> tuple[dict[str, list[Run]], list[float]]:
-    """Every program's runs, and the machine's speed in each repeat in GFLOP/s."""
+    """The runs of every program, and the machine's speed in each repeat, in GFLOP/s."""
     runs: dict[str, list[Run]] = {name: [] for name in names}
     speeds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +93,7 @@ def summarise(name: str, runs: list[Run], processes: int) -> Program:
 
 
 def main() -> None:
-    """Measure in turn, as often as asked, and write the medians."""
+    """Measure the programs in turn, in each repeat, and write the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)

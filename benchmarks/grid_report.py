@@ -1,4 +1,4 @@
-"""What `grid.py` measured, as a table for people, one for programs, and a figure."""
+"""Results of `grid.py` as a Markdown table, a CSV table and a figure."""
 
 import csv
 import statistics
@@ -19,7 +19,7 @@ COLOURS = {
     "suite": "#0072B2",
     "limit": "#000000",
 }
-"""Okabe and Ito's, which colour-blind people can tell apart."""
+"""Okabe and Ito's colours, which colour-blind people can tell apart."""
 
 NOTES = (
     "The limit is the arithmetic of the layers as listed, divided by the speed of a 2048×2048 float32 matrix product "
@@ -83,7 +83,7 @@ def write(results: Results, out: Path) -> list[str]:
 
 
 def ratio(slow: list[float], fast: list[float]) -> str:
-    """The median of the repeats' ratios, and where there are several, their range."""
+    """The median of the repeats' ratios; with several repeats, also their range."""
     ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
     middle = f"{statistics.median(ratios):.1f}"
     return middle if len(ratios) == 1 else f"{middle} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
@@ -108,7 +108,7 @@ def whole_table(results: Results) -> list[str]:
 
 
 def limit_table(results: Results) -> list[str]:
-    """The loops of each network's eight trainings against their arithmetic."""
+    """The loops of each network's eight trainings compared with their arithmetic."""
     header = ["network", "GFLOP", "limit (s)", "suite's loops (s)", "times the limit"]
     header += ["obvious loops (s)", "times the limit", "obvious / suite", "over the suite's processes"]
     suite, obvious = results.program("suite"), results.program("obvious")

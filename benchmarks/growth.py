@@ -1,11 +1,11 @@
-"""How time and memory of training grow with seeds in one stack, with images, and with workers.
+"""Growth of training time and memory with the number of seeds in a stack, of images, and of workers.
 
     python -m benchmarks.growth --out benchmarks/results
 
-Each point is measured in a process of its own. Seeds and images: the variant scratch, one thread, the fastest of a few
-epochs (training and validation), and the highest memory that the dataset and the training took in the process.
-Workers: the command `grid`, whole, and the highest memory of all its processes together. The exponent is the slope of a
-straight line through the logarithms, over all points and over the largest three. Memory is read from Linux's /proc.
+Each point is measured in a separate process. For seeds and images it is the variant scratch on one thread: the fastest
+of a few epochs (training and validation), and the peak memory of the dataset and the training. For workers it is the
+whole command `grid`, and the peak memory of all its processes together. The exponent is the slope of a straight line
+through the logarithms, over all points and over the largest three. Memory is read from Linux's /proc.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from benchmarks import measure
 from benchmarks.grid import run_suite
 
 STACK_IMAGES = 6_000
-"""Images of the points that vary seeds: enough steps to time, few enough for 64 seeds."""
+"""Number of images where seeds vary: enough steps to time, few enough for 64 seeds."""
 
 WATCHING_S = 0.02
-"""Between two looks at this process's own memory."""
+"""Seconds between two readings of this process's memory."""
 
 COLOURS = {"fc": "#0072B2", "conv": "#D55E00", "grid": "#000000"}
 """Okabe and Ito's."""
@@ -58,7 +58,7 @@ def small_mnist(num: int) -> Dataset:
 def measure_here(network: str, num_seeds: int, num_images: int, epochs: int) -> tuple[float, float]:
     """Seconds of the fastest epoch of the whole stack, and the highest memory in MiB; to be called in a new process."""
     device = torch.device("cpu")
-    _train(network, min(num_seeds, 2), measure.noise(60), 1, device)  # what happens once in a process happens here
+    _train(network, min(num_seeds, 2), measure.noise(60), 1, device)  # so that one-time set-up is not timed
     dataset = small_mnist(num_images)
     _give_back()
     dataset_mib = sum(part.nbytes for part in vars(dataset).values() if isinstance(part, torch.Tensor)) / measure.MIB
@@ -70,7 +70,7 @@ def measure_here(network: str, num_seeds: int, num_images: int, epochs: int) -> 
 
 
 def _give_back() -> None:
-    """Let glibc give freed memory back to the system, so that decoding the dataset leaves nothing behind."""
+    """Let glibc return freed memory to the system, so that memory used to decode the dataset is not counted."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 

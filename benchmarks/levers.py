@@ -1,8 +1,8 @@
-"""Time each lever that the engine and the networks pull, against the plain form, on one thread.
+"""Time each optimisation of the engine and the networks against the plain form, on one thread.
 
     python -m benchmarks.levers
 
-Both forms of a lever run in turn, so that the machine's moods meet both; the ratio is that of the medians.
+Both forms run in turn, so that changes of the machine's speed affect both. The ratio is that of the medians.
 """
 
 import statistics
@@ -32,7 +32,7 @@ def training_step(model: nn.Module, inputs: torch.Tensor, forward: Callable[[tor
 
 
 def levers() -> dict[str, tuple[Step, Step]]:
-    """Each lever's plain and chosen form."""
+    """The plain and the chosen form of each optimisation."""
     images = torch.rand(BATCH, 1, 28, 28)
     plain, last, ours = (build("conv", 0) for _ in range(3))
     last.to(memory_format=torch.channels_last)
@@ -79,7 +79,7 @@ def levers() -> dict[str, tuple[Step, Step]]:
 
 
 def main() -> None:
-    """Measure every lever and print a table."""
+    """Measure every optimisation and print a table."""
     torch.set_num_threads(1)
     print("| lever | plain (ms) | chosen (ms) | ratio |\n| --- | --- | --- | --- |")
     for name, forms in levers().items():

@@ -1,8 +1,8 @@
-"""The arithmetic of a training, counted from the shapes that its layers meet. Shapes: N images, C, H, W.
+"""Number of arithmetic operations of a training, from the shapes of its layers. Shapes: N images, C, H, W.
 
-A multiply-add counts as two operations. Going backward costs a learned layer as much as going forward for the gradient
-of its weights, and as much again for that of its input, unless nothing before it learns. Pooling, activations, losses
-and the optimizer count nothing; products with padding, some percent of a convolution, count like others.
+A multiply-add counts as two operations. The backward pass of a layer that learns costs as much as its forward pass for
+the gradient of the weights, and as much again for the gradient of the input, unless no earlier layer learns. Pooling,
+activations, losses and the optimizer count as zero. Products with padding, some percent of a convolution, are counted.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ NUM_TRAINING, NUM_VALIDATION = 50_000, 10_000
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's operations forward for one image, and whether its weights are learned."""
+    """Forward operations of one layer for one image, and whether its weights are learned."""
 
     flop: int
     learned: bool
 
 
 def layers(network_name: str, variant: str) -> list[Layer]:
-    """The layers with weights that a variant goes through, in order."""
+    """The layers with weights that a variant uses, in order."""
     network = build(network_name, 0)
     learned = {id(weight) for weight in obvious.learned_weights(network, variant)}
     found: list[Layer] = []

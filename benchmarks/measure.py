@@ -1,4 +1,4 @@
-"""What the benchmarks share: which machine this is, its peak, programs run as processes, and their memory."""
+"""Shared by the benchmarks: facts about the machine, its peak speed, programs as processes, and their memory."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ import torch
 from aepretrain.data import NUM_CLASSES, Dataset
 
 SAMPLING_S = 1.0
-"""Between two looks at the memory of a process tree; each look costs a few milliseconds a process."""
+"""Seconds between two readings of the memory of a process tree; a reading costs a few milliseconds per process."""
 
 MIB = 1 << 20
 
@@ -54,7 +54,7 @@ def run_program(module: str, *arguments: object, sampling_s: float = SAMPLING_S)
 
 
 class MemoryWatch:
-    """Takes a look at memory now and then while the block is open, and keeps the highest value."""
+    """Peak memory while the block runs, from regular readings."""
 
     def __init__(self, look: Callable[[], float], interval_s: float) -> None:
         self.peak_mib = 0.0
@@ -106,7 +106,7 @@ def own_mib() -> float:
 
 
 def noise(num: int = 600) -> Dataset:
-    """Images of noise, to set a process up with."""
+    """Noise images for a warm-up."""
     images_NHW = torch.randint(0, 256, (num, 28, 28), dtype=torch.uint8)
     labels_N = torch.arange(num) % NUM_CLASSES
     return Dataset("noise", "none", "none", images_NHW, labels_N, images_NHW, labels_N)
@@ -128,7 +128,7 @@ def peak_gflops(repeats: int = 15, size: int = 2048) -> float:
 
 
 def machine() -> dict[str, object]:
-    """What every measurement states: processor, cores that this process may use, and versions."""
+    """Facts that every measurement states: processor, usable cores and versions."""
     return {
         "processor": processor_name(),
         "cores": num_cores(),
@@ -143,7 +143,7 @@ def num_cores() -> int:
 
 
 def processor_name() -> str:
-    """The processor's name as Linux tells it, or what Python knows."""
+    """The processor's name from Linux, else from Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

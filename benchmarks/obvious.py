@@ -1,9 +1,9 @@
-"""The program one would write first: per-image transforms, a DataLoader, one training after another.
+"""The obvious program: per-image transforms, a DataLoader, one training after another.
 
     python -m benchmarks.obvious FOLDER EPOCHS
 
-It trains the same 16 networks on the same work as the suite and serves as the yardstick of `grid.py`. What it shares
-with the programs in `peers`, everything but the loop, is here too.
+It trains the same 16 networks on the same work as the suite; `grid.py` compares against it. The programs in `peers` use
+everything here except the loop.
 """
 
 import copy
@@ -33,7 +33,7 @@ Train = Callable[[Network, str, Images, Images, int], None]
 
 
 def unpack(source: Path, target: Path) -> None:
-    """Lay MNIST's files out as torchvision's class wants them: not gzipped, under MNIST/raw."""
+    """Put MNIST's files where torchvision's class looks for them: unpacked, under MNIST/raw."""
     raw = target / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for file in (source / "MNIST" / "raw").iterdir():
@@ -42,7 +42,7 @@ def unpack(source: Path, target: Path) -> None:
 
 
 def datasets_of(root: str, augmentation: str) -> tuple[Images, Images]:
-    """Images for training and for validation, split 50,000 / 10,000, each transformed whenever it is taken."""
+    """Images for training and for validation, split 50,000 / 10,000, each transformed every time it is read."""
     plain = transforms.ToTensor()
     settings = Settings()
     erasing = transforms.RandomErasing(p=1, scale=settings.erase_scale, ratio=settings.erase_ratio)
@@ -62,7 +62,7 @@ def loaders(training: Images, validation: Images) -> tuple[DataLoader[Example], 
 
 
 def forward(network: Network, variant: str, images: Tensor) -> Tensor:
-    """The layers as they are listed, one after the other."""
+    """The layers in their listed order."""
     convolutional = isinstance(network, Convolutional)
     with torch.set_grad_enabled(torch.is_grad_enabled() and variant != "frozen"):
         codes = network.encoder(images if convolutional else images.flatten(1))
@@ -116,7 +116,7 @@ def validate(network: Network, variant: str, batches: DataLoader[Example]) -> tu
 
 
 def trainings(root: str, epochs: int, train: Train) -> Iterator[tuple[str, float]]:
-    """Train all 16 networks with the loop given; gives each one's name and seconds as it ends."""
+    """Train all 16 networks with the given loop; yields the name and seconds of each."""
     for name in NETWORKS:
         for augmentation in AUGMENTATIONS:
             training, validation = datasets_of(root, augmentation)

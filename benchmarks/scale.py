@@ -1,13 +1,13 @@
-"""How long `compare` and `report` take on a store of 100,000 trainings of which 1,600 are asked for, and their memory.
+"""Time and memory of `compare` and `report` on a store of 100,000 trainings, of which they select 1,600.
 
     python -m benchmarks.scale --out benchmarks/results
 
-The store is made of copies of the committed bundle's shown trainings, the 16 of a grid: 1,600 with their settings as
-seeds 0 to 99, and the others with other learning rates, so that they are done as well and `--lr` chooses. Each copy
-has its own id, key, seed and accuracy (shifted at random, or every seed would be alike), and all tags, parameters,
-numbers and epochs of what it is a copy of. Predictions lie on the disk for those that are asked for, and the rest of
-a run's files for seed 0, which is the one that is shown. Rows are written by SQL into tables that MLflow has made, for
-through MLflow this would take hours; the commands read them through MLflow as they read any store.
+The store has copies of the committed evidence's shown trainings, the 16 of a grid. 1,600 copies keep the settings and
+are seeds 0 to 99. The others have other learning rates, so that `--lr` selects. Each copy has its own id, key, seed and
+accuracy (shifted at random, because otherwise all seeds would be equal), and all tags, parameters, metrics and epochs
+of its original. On disk are the predictions of the selected trainings, and all files of seed 0, which is the shown
+seed. SQL writes the rows into tables that MLflow has made, because writing them through MLflow would take hours. The
+commands read them through MLflow, like any store.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""How much of a grid's time goes to tracking: a timer around what the suite calls in `aepretrain.tracking`.
+"""The share of a grid's time that tracking takes: a timer around the functions of `aepretrain.tracking`.
 
     python -m benchmarks.tracking --epochs 5 --out benchmarks/results
 
-The 16 trainings of one seed run in this process, one after the other; imports, the dataset, making the store and a
-first small grid, in which everything happens once, are left out. Calls within calls count once, to the outer one.
-What the sender's thread computes beside the training (time on the processor, not waiting) counts as if it stood in
-front of it, for with a worker on every core it takes that time from one. Exporting the models at the end of a grid is
-counted apart. Taking and freeing file locks is not counted.
+The 16 trainings of one seed run in this process, one after another. Imports, the dataset, making the store and a first
+small grid, which does everything that happens once, are not timed. A call inside a timed call counts for the outer one.
+The sender's thread runs beside the training. Its processor time counts as if the training waited for it, because with a
+worker on every core it takes that time from one of them. Exporting the models at the end of a grid is counted
+separately. Taking and releasing file locks is not counted.
 """
 
 import argparse
@@ -31,7 +31,7 @@ EXPORT = "log_model"
 FUNCTIONS = ("open_grid", "open_training", "recover", EXPORT)
 STORE_METHODS = ("done", "records", "weights", "artifact", "has_artifact", "search")
 NAMES = {"__exit__": "waiting for the sender at the end", "send": "the sender's thread, beside the training"}
-"""What methods are called in the table whose own names say nothing there."""
+"""Names in the table for methods whose own names would not be understood there."""
 
 
 class Timer:
@@ -71,7 +71,7 @@ class Timer:
             self._inside = False
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Reset all counts."""
         self.seconds.clear()
         self.calls.clear()
 
@@ -82,12 +82,12 @@ class Timer:
                 yield [name, self.calls[name], f"{seconds:.2f}", f"{seconds / whole_s:.2%}"]
 
     def total_s(self) -> float:
-        """All seconds, but for those of exporting models."""
+        """All seconds except those of exporting models."""
         return sum(seconds for name, seconds in self.seconds.items() if name != EXPORT)
 
 
 class InlineExecutor(Executor):
-    """Trains at once, in this process."""
+    """An executor that trains in this process at once."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """The result of the call, or its exception."""
@@ -121,7 +121,7 @@ def time_grid(settings: Settings, networks: tuple[str, ...], augmentations: tupl
 
 
 def report(before: Timer, beside: Timer, grid_s: float, facts: dict[str, object]) -> list[str]:
-    """The seconds of each kind of call, in front of the training and beside it, and the shares."""
+    """The seconds of each kind of call, before the training and beside it, and the shares."""
     export_s = before.seconds.get(EXPORT, 0.0)
     trained_s = grid_s - export_s
     tracking_s = before.total_s() + beside.total_s()
@@ -170,7 +170,7 @@ def main() -> None:
 
 
 def public(record: type) -> list[str]:
-    """The methods of a dataclass that others call."""
+    """The public methods of a dataclass."""
     fields = {one.name for one in dataclasses.fields(record)}
     return [name for name, value in vars(record).items() if callable(value) and name[0] != "_" and name not in fields]
 

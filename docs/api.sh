@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the pages of the Python API from the docstrings, in a folder (docs/api, which git ignores): docs/api.sh [FOLDER]
+# Make web pages of the Python API from the docstrings: docs/api.sh [FOLDER]. The default is docs/api, which git ignores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PDOC_ALLOW_EXEC=1 .venv/bin/python - "${1:-docs/api}" <<'MAKE'
@@ -12,8 +12,8 @@ import pdoc
 
 import aepretrain
 
-warnings.filterwarnings("error", module="pdoc")  # what it cannot document is an error
-for name in aepretrain.__all__:  # imported late, so pdoc would not find them
+warnings.filterwarnings("error", module="pdoc")  # anything that pdoc cannot document is an error
+for name in aepretrain.__all__:  # these names are imported late; pdoc does not find them by itself
     setattr(aepretrain, name, getattr(aepretrain, name))
 modules = [one.name for one in pkgutil.iter_modules(aepretrain.__path__, "aepretrain.") if not one.name.endswith("__")]
 pdoc.pdoc("aepretrain", *modules, output_directory=Path(sys.argv[1]))

@@ -1,1 +1,1 @@
-"""What a package of one's own can add; tests/integration/test_extending.py runs all of it."""
+"""Example plugins. tests/integration/test_extending.py runs them."""

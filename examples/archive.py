@@ -1,4 +1,4 @@
-"""A dataset of one's own: images and labels in a NumPy archive, ``images.npz`` in the folder that --data-dir names.
+"""A dataset in a NumPy archive: ``images.npz``, with images and labels, in the folder that --data-dir names.
 
 python -m aepretrain grid --plugin examples.archive --dataset archive --data-dir FOLDER
 """
@@ -12,10 +12,10 @@ from aepretrain import Dataset, Failure, make_dataset, register_dataset
 
 
 def load(data_dir: str | None) -> Dataset:
-    """The archive's ``images`` [N, 28, 28], 0 to 255, and ``labels`` [N], 0 to 9; every seventh is for testing."""
+    """The dataset from ``images`` [N, 28, 28], 0 to 255, and ``labels`` [N], 0 to 9. Every seventh is a test image."""
     path = Path(data_dir or ".", "images.npz")
     if not path.is_file():
-        raise Failure(f"there is no {path}: name its folder with --data-dir")
+        raise Failure(f"{path} is missing: name its folder with --data-dir")
     with np.load(path, allow_pickle=False) as archive:
         images_NHW = torch.from_numpy(archive["images"].astype(np.uint8))
         labels_N = torch.from_numpy(archive["labels"].astype(np.int64))

@@ -1,4 +1,4 @@
-"""A variant between frozen and finetune: the encoder's last layer and the head learn.
+"""A variant between frozen and finetune: only the encoder's last layer and the head learn.
 
 python -m aepretrain grid --plugin examples.last_layer --variant last_layer
 """

@@ -1,4 +1,4 @@
-"""A network of one's own: a small residual encoder, its decoder and its two heads.
+"""A network with a small residual encoder, a decoder and two heads.
 
 python -m aepretrain grid --plugin examples.residual --network residual --augmentation none
 """
@@ -9,7 +9,7 @@ from aepretrain import Network, register_network
 
 
 class Block(nn.Module):
-    """Maps [N, C, H, W] and what two convolutions add to them."""
+    """Residual block of two convolutions: maps [N, C, H, W] → maps of the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        """Maps of the same shape."""
+        """The maps plus the output of the two convolutions, through ReLU."""
         changed_NCHW: Tensor = self.relu(maps_NCHW + self.change(maps_NCHW))
         return changed_NCHW
 
@@ -33,7 +33,7 @@ class Residual(Network):
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(1, 8, 4, stride=4), nn.ReLU(), Block(8), Block(8)
-        )  # 28 → 7 at once: it has to be quick on a CPU
+        )  # 28 → 7 in the first layer, to be fast on a CPU
         self.decoder = nn.Sequential(nn.Unflatten(1, (8, 7, 7)), Block(8), nn.ConvTranspose2d(8, 1, 4, stride=4))
         self.first, self.second = nn.Linear(392, 10), nn.Linear(392, 10)
 

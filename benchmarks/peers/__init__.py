@@ -1,1 +1,1 @@
-"""The work of `obvious.py` as users of other projects would write it, after those projects' documentation."""
+"""The work of `obvious.py` with other libraries, written according to their documentation."""
