@@ -257,7 +257,7 @@ def start_grid(uri: str, folder: Path) -> "subprocess.Popen[str]":
         start_new_session=True,
     )
     store = tracking.open_store(uri)
-    wait_for(lambda: len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) >= 2)
+    wait_for(lambda: len(list(store.search({"kind": "training"}, "metrics.`loss/validation` > 0"))) >= 2)
     return process
 
 

@@ -288,7 +288,7 @@ def train_until_interrupted(uri: str) -> None:
 
 def test_ctrl_c_stops_a_grid_that_a_script_trains(uri: str, store: Store, tmp_path: Path) -> None:
     command = start(partial(train_until_interrupted, uri), tmp_path)
-    while len(list(store.search({"kind": "training"}, "metrics.val_loss > 0"))) < 2:
+    while len(list(store.search({"kind": "training"}, "metrics.`loss/validation` > 0"))) < 2:
         assert command.poll() is None, command.poll()
         time.sleep(0.1)
     os.kill(command.pid, signal.SIGINT)
