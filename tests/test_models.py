@@ -168,7 +168,7 @@ def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
             "is pretrain: it must be one of frozen, finetune",
         ),
         (("predict", "--run", "0" * 32, "{picture}"), Failure, "no finished training with run id 0000"),
-        (("predict", "--run", "x' or 'a' = 'a", "{picture}"), UsageError, "no id of a run"),
+        (("predict", "--run", "x' or 'a' = 'a", "{picture}"), UsageError, "is not a run id"),
         (("predict", "--dataset", "kmnist", "{picture}"), Failure, "no finished classifier of kmnist"),
         (("predict", "--plugin", "nowhere", "{picture}"), UsageError, "plugin 'nowhere' cannot be imported"),
         (("predict", "{picture}", "{picture}.txt"), Failure, "No such file"),

@@ -186,7 +186,7 @@ def test_a_checkpoint_must_fit() -> None:
     load_part(network, "encoder", weights)
     assert torch.equal(network.encoder.state_dict()["0.weight"], weights["encoder.0.weight"])
     cases = {
-        "one side only": part_weights(build("conv", 0), "encoder", "decoder"),
+        "missing or unknown weights": part_weights(build("conv", 0), "encoder", "decoder"),
         r"\[256, 3\]": weights | {"encoder.0.weight": torch.zeros(256, 3)},
         "float64": weights | {"encoder.0.bias": torch.zeros(256, dtype=torch.float64)},
         "not finite": weights | {"encoder.0.bias": torch.full((256,), torch.nan)},
