@@ -50,7 +50,7 @@ def cli() -> None:
     help="Train on this if the dataset's files are missing and cannot be downloaded (not if they are damaged).",
 )
 def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
-    """Train what is missing of the whole grid and print the 4×3 table."""
+    """Train the missing parts of the whole grid and print the 4×3 table."""
     request = grid_from(options)
     _warm_up_workers(request)
     from aepretrain import api
@@ -69,7 +69,7 @@ def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
 @cluster_options
 @store_option
 def study(name: str, **options: Any) -> None:
-    """Train for a further question about the grid; `report` shows the result.
+    """Train what a further question about the grid needs; `report` shows the result.
 
     \b
     controls    heads on encoders that learned nothing, scratch with as much
@@ -77,10 +77,10 @@ def study(name: str, **options: Any) -> None:
                 autoencoder that restores what was erased
     labels      10 to 10,000 labelled images, and all of them
     robustness  accuracy and calibration on erased test images
-    similarity  how alike encoders are, layer by layer
-    all         one after the other
+    similarity  how similar encoders are, layer by layer
+    all         all studies, one after the other
 
-    The trainings of the grid that a study needs are trained too, if they are missing.
+    If a study needs trainings of the grid that are missing, it trains them, too.
     """
     request = grid_from(options)
     _warm_up_workers(request)

@@ -42,7 +42,7 @@ def _print_model(record: "Record") -> None:
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_model_options
 def predict(images: tuple[Path, ...], **options: Any) -> None:
-    """Predict the digits in pictures: PNG or JPEG, one digit each, of any size, dark on light or light on dark."""
+    """Predict the digit in each picture: PNG or JPEG, one digit, any size, dark on light or light on dark."""
     from rich.table import Table
 
     from aepretrain import api
@@ -86,7 +86,7 @@ def encode(folder: Path, out: Path, **options: Any) -> None:
     "--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help="ONNX file to write."
 )
 def onnx(out: Path, **options: Any) -> None:
-    """Write the classifier as ONNX after ONNX Runtime has given the same probabilities (needs the extra `onnx`)."""
+    """Write the classifier as ONNX and check it with ONNX Runtime (needs the extra `onnx`)."""
     from aepretrain import api
 
     exported = api.export_onnx(out, run_id=adopted_run_id(), **options)
@@ -100,7 +100,7 @@ def onnx(out: Path, **options: Any) -> None:
 def promote(**options: Any) -> None:
     """Register the classifier in MLflow's model registry as the champion, which MLflow can serve.
 
-    Without --run it is the classifier with the lowest validation loss: test images choose nothing.
+    Without --run it is the classifier with the lowest validation loss. Test images are never used to choose.
     """
     from aepretrain import api
 

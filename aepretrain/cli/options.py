@@ -46,7 +46,7 @@ def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable
             type=int,
             default=None if as_filter else _default_epochs(),
             show_default=not as_filter,
-            help="Epochs at most, of pretraining and classifier alike.",
+            help="Maximum number of epochs, for pretraining and for a classifier.",
         )(command)
 
     return add
@@ -134,18 +134,24 @@ plugin_option = click.option(
     "plugins",
     multiple=True,
     metavar="MODULE",
-    help="Module to import first, which registers networks, datasets and so on. May be repeated.",
+    help="Module that registers networks, datasets and so on; it is imported first. May be repeated.",
 )
 
 _EXECUTION = (
-    click.option("--jobs", type=int, help="Stacks at once, each in a process.  [default: physical cores; 2 on a GPU]"),
-    click.option("--stack", type=int, help="Seeds trained as one stack.  [default: 1 on a CPU, up to 100 on a GPU]"),
+    click.option(
+        "--jobs",
+        type=int,
+        help="Number of stacks trained at once, each in a process.  [default: physical cores; 2 on a GPU]",
+    ),
+    click.option(
+        "--stack", type=int, help="Number of seeds trained as one stack.  [default: 1 on a CPU, up to 100 on a GPU]"
+    ),
     click.option(
         "--outage-s",
         type=float,
         default=Execution.outage_s,
         show_default=True,
-        help="Seconds to wait for a tracking server that is away; later, results are kept for `aepretrain sync`.",
+        help="Seconds to wait for an unreachable tracking server; then results are kept for `aepretrain sync`.",
     ),
     click.option("--device", default=Execution.device, show_default=True, help="auto, cpu, cuda or mps."),
     click.option("--threads", type=int, default=Execution.threads, show_default=True, help="Threads of each training."),
@@ -162,7 +168,7 @@ _EXECUTION = (
         flag_value="true",
         default=Execution.force,
         show_default=True,
-        help="Train again what is done already.",
+        help="Train again what is already finished.",
     ),
     plugin_option,
 )
@@ -191,7 +197,7 @@ def cluster_options(command: Command) -> Command:
     resources = click.option(
         "--resources",
         metavar="NAME=NUMBER,…",
-        help="Resources of a Dask worker that a training takes, like GPU=0.5; with --cluster.",
+        help="Resources of a Dask worker that one training needs, like GPU=0.5; only with --cluster.",
     )
     return address(resources(command))
 

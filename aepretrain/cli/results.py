@@ -19,7 +19,7 @@ from aepretrain.errors import UsageError
 def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
     """Print the 4×3 table of the finished trainings in the store.
 
-    Runs with different settings never share a table: if the store has several, choose with these options.
+    A table never mixes runs of different settings. If the store has several settings, these options choose one.
     """
     from aepretrain import api
 
@@ -38,9 +38,9 @@ bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_
 def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
     """Add the finished trainings of the store to the bundle in FOLDER, which `import` and `report --bundle` read.
 
-    A new part, a folder of Parquet files, is written with those trainings that the bundle does not hold yet. Each
-    training is kept with its settings, figures and epochs, and a classifier with which test images it got right. The
-    seed that is shown of each cell is kept with its pictures and the classifier's weights.
+    The trainings that the bundle does not have yet are written as a new part, a folder of Parquet files. A part has
+    the settings, figures and epochs of each training, and for a classifier which test images it got right. For one
+    seed of each cell, which the report shows, it also has the pictures and the classifier's weights.
     """
     from aepretrain import api
 
@@ -56,7 +56,7 @@ def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
 @bundle_argument
 @store_option
 def import_(folder: Path, tracking_uri: str | None) -> None:
-    """Write the trainings of the bundle in FOLDER into the store; trainings that it has already stay as they are."""
+    """Write the trainings of the bundle in FOLDER into the store; trainings already in the store stay unchanged."""
     from aepretrain import api
 
     imported = api.import_(folder, tracking_uri=tracking_uri)
@@ -80,8 +80,8 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 @click.option(
     "--planned-seeds",
     metavar="[labels:]NETWORK=NUMBER,…",
-    help="Numbers of seeds that were fixed before looking, for each network, in the grid and with few labels, like "
-    "fc=40,conv=20,labels:fc=20. Until all are finished, verdicts are interim.",
+    help="Numbers of seeds that were fixed before the results were seen, for each network, in the grid and with few "
+    "labels, like fc=40,conv=20,labels:fc=20. Until all are finished, verdicts are interim.",
 )
 @setting_options(None, as_filter=True)
 @store_option
@@ -94,9 +94,9 @@ def report(
     out: str,
     **options: Any,
 ) -> None:
-    """Write the answer as a page: verdict, statistics, figures, and how they were made.
+    """Write the report: verdicts, statistics, figures, and how they were made.
 
-    Runs with different settings never share a report: if the store has several, choose with these options.
+    A report never mixes runs of different settings. If the store has several settings, these options choose one.
     """
     planned = _planned(planned_seeds)
     from aepretrain import api
@@ -131,9 +131,9 @@ def _planned(text: str | None) -> dict[str, int]:
 @click.command()
 @store_option
 def sync(tracking_uri: str | None) -> None:
-    """Upload results that were kept on this machine because the tracking server was away.
+    """Upload results that were kept on this machine because the tracking server was unreachable.
 
-    Runs whose process has died are ended as KILLED. Every training does both when it starts.
+    Runs whose process has died are ended as KILLED. Every training command also does both at its start.
     """
     from aepretrain import api
 

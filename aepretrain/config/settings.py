@@ -48,7 +48,7 @@ def _is_pair(value: Any, upper: float) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The options that a whole grid shares. Defaults are those of EXPERIMENT.md, fixed beforehand.
+    """The options that a whole grid shares. Defaults were fixed before the first result (docs/usage.md).
 
     Raises `UsageError`, naming the field, the value and what is allowed.
     """
@@ -61,12 +61,12 @@ class Settings:
     )
     split: str = _choice(
         "random",
-        "How training images are divided into training and validation: drawn from the seed, drawn with equal class "
-        "shares, or seed 0's draw for every seed.",
+        "How training images are divided into training and validation: at random from the seed, the same with equal "
+        "class shares, or the split of seed 0 for every seed.",
         ("random", "stratified", "fixed"),
     )
     normalize: str = _choice(
-        "none", "Pixels as they are in [0, 1], or shifted and scaled by MNIST's mean and deviation.", ("none", "mnist")
+        "none", "Keep pixels in [0, 1], or shift and scale them by MNIST's mean and deviation.", ("none", "mnist")
     )
     erase_scale: tuple[float, float] = _option(
         (0.1, 0.15),
@@ -94,12 +94,12 @@ class Settings:
         0.001, "Learning rate of Adam.", "a finite number > 0", lambda value: math.isfinite(value) and value > 0
     )
     patience: int = _count(10, "Stop after this many epochs without a lower validation loss; 0 = never stop early.", 0)
-    ae_epochs: int = _count(50, "Epochs of pretraining at most.", 1, PRETRAINING)
-    cls_epochs: int = _count(50, "Epochs of a classifier at most.", 1, CLASSIFICATION)
+    ae_epochs: int = _count(50, "Maximum number of epochs of pretraining.", 1, PRETRAINING)
+    cls_epochs: int = _count(50, "Maximum number of epochs of a classifier.", 1, CLASSIFICATION)
     labels: int = _option(
         0,
-        "Training images with a label, class-balanced and drawn from the seed; 0 = all. Validated on a fifth as many "
-        "further images, at least 10. Pretraining uses all images anyway.",
+        "Number of labelled training images, equally many of each class, drawn from the seed; 0 = all. Validation uses "
+        "a fifth as many other images, at least 10. Pretraining always uses all images.",
         f"0 or an integer from 10 to {MAX_COUNT}",
         lambda value: value == 0 or 10 <= value <= MAX_COUNT,
         CLASSIFICATION,
@@ -107,15 +107,15 @@ class Settings:
     )
     updates: int = _count(
         0,
-        "Train a classifier for exactly so many steps, whatever the number of labels, instead of for epochs and with "
-        "patience; 0 = by epochs.",
+        "Train a classifier for exactly this many steps, for any number of labels, and ignore epochs and patience; "
+        "0 = by epochs.",
         0,
         CLASSIFICATION,
         silent=True,
     )
     objective: str = _option(
         "reconstruct",
-        "What pretraining learns to do: reconstruct or a registered name.",
+        "Objective of pretraining: reconstruct or a registered name.",
         "reconstruct or a registered name: letters, digits, _ and -",
         is_name,
         PRETRAINING,
@@ -123,7 +123,7 @@ class Settings:
     )
     ae_target: str = _choice(
         "input",
-        "What the autoencoder has to reproduce: its input as augmented, or the clean image.",
+        "What the autoencoder must reproduce: its augmented input, or the clean image.",
         ("input", "clean"),
         PRETRAINING,
     )
