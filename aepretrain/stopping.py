@@ -30,7 +30,7 @@ def exit_code() -> int:
 
 
 def check() -> None:
-    """Raise `KeyboardInterrupt` if a signal has asked the work to stop. Not for the cleaning up after that."""
+    """Raise `KeyboardInterrupt` if a signal has asked the work to stop. Do not call it while cleaning up."""
     if _number is not None:
         raise KeyboardInterrupt
 

@@ -70,7 +70,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A look at finished trainings of one seed; nothing is trained."""
+    """A measurement of finished trainings of one seed. It trains nothing."""
 
     name: str
     title: str

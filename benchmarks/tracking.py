@@ -142,7 +142,7 @@ def report(before: Timer, beside: Timer, grid_s: float, facts: dict[str, object]
 def main() -> None:
     """Measure, print and write tracking.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, help="of both phases (default: the project's own)")
+    parser.add_argument("--epochs", type=int, help="of both stages (default: the project's own)")
     parser.add_argument("--patience", type=int, help="default: the project's own")
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

@@ -71,7 +71,7 @@ def test_every_name_is_there_and_described() -> None:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker processes and no MLflow models, which take seconds; tests/integration has a notebook with workers."""
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)
-    monkeypatch.setattr("aepretrain.runner.jobs.log_model", lambda *_: None)
+    monkeypatch.setattr("aepretrain.runner.jobs._log_model", lambda *_: None)
     monkeypatch.setattr(runner, "local_pool", inline)
 
 
@@ -189,7 +189,7 @@ def test_a_study_is_trained_and_read(finished: str, capsys: pytest.CaptureFixtur
     assert [record.study for record in results.records] == [None] * 4 + ["controls"] * 4
     assert str(results) == str(compare(tracking_uri=finished)), "the table is the grid's"
     study("similarity")
-    assert "study similarity found nothing to do" in capsys.readouterr().out
+    assert "study similarity: nothing to train" in capsys.readouterr().out
 
 
 def test_a_network_is_used(finished: str, digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

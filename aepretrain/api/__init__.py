@@ -1,6 +1,6 @@
 """What a person calls from Python. Each command of the command line is one of these calls.
 
-A call prints nothing but the progress of trainings, which ``show=False`` turns off. An argument that is left out comes
+A call prints only progress and warnings, and ``show=False`` turns them off. An argument that is left out comes
 from the environment where there is a variable for it: `tracking_uri` from ``MLFLOW_TRACKING_URI``,
 `Execution.data_dir` from ``AEPRETRAIN_DATA_DIR``. New runs go to the experiment ``MLFLOW_EXPERIMENT_NAME``.
 With `out`, results are written there too. `run_id` is a run that ``mlflow run`` has opened for the call: results are
@@ -9,7 +9,7 @@ logged to it, and it is ended.
 Bad arguments raise `UsageError`; missing data, stores and results raise `Failure`.
 """
 
-from aepretrain.api.bundles import export, import_
+from aepretrain.api.bundles import Exported, Imported, export, import_
 from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.results import Results, compare
@@ -18,6 +18,8 @@ from aepretrain.api.training import run_grid, run_study, train
 
 __all__ = [
     "Codes",
+    "Exported",
+    "Imported",
     "OnnxExport",
     "Predictions",
     "Report",

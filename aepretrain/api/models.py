@@ -158,11 +158,13 @@ def _open(tracking_uri: str | None, plugins: Sequence[str], run_id: str | None =
 
 
 def _pictures(images: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
-    """The paths themselves, or those of the pictures in a folder."""
+    """Paths of pictures: of one, of several, or of all in a folder."""
     if not isinstance(images, str | Path):
         if not images:
             raise UsageError("images is empty: it must be a folder, or paths of pictures")
         return tuple(map(Path, images))
+    if os.path.isfile(images):
+        return (Path(images),)
     if not os.path.isdir(images):
         raise UsageError(f"folder={str(images)!r} is not a folder")
     return tuple(serving.pictures_in(Path(images)))

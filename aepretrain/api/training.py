@@ -86,12 +86,12 @@ def run_study(
     results = {}
     for study in STUDIES.values() if name == "all" else [STUDIES[name]]:
         say(session.console, f"study {study.name}")
-        own = [_for_study(spec, study.name) for spec in specs if spec.variant in study.needs]
-        own_run = None if name == "all" else run_id
-        results[study.name] = result = session.train(own, store, lambda *_: None, study=study, run_id=own_run)
+        needed = [_for_study(spec, study.name) for spec in specs if spec.variant in study.needs]
+        parent = None if name == "all" else run_id
+        results[study.name] = result = session.train(needed, store, lambda *_: None, study=study, run_id=parent)
         if not result.failures and all(record.study is None for record in result.records):
-            lack = "nothing to do (similarity compares neighbouring seeds: give two or more)"
-            say(session.console, f"study {study.name} found {lack}")
+            hint = " (it compares neighbouring seeds: give two or more)" if study.name == "similarity" else ""
+            say(session.console, f"study {study.name}: nothing to train{hint}")
     if name == "all" and run_id is not None:
         _link_studies(tracking.Run(store, run_id), results)
     records = {record.key: record for result in results.values() for record in result.records}

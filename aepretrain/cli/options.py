@@ -69,7 +69,7 @@ def _type_of(default: Any) -> Any:
 
 
 def _default_epochs() -> int:
-    """The default of ``--epochs``: both phases have the same in `Settings`."""
+    """The default of ``--epochs``: both stages have the same in `Settings`."""
     (default,) = {getattr(Settings(), one.name) for one in fields(Settings) if one.name.endswith("_epochs")}
     return int(default)
 
@@ -80,7 +80,7 @@ def settings_from(options: Mapping[str, Any]) -> Settings:
 
 
 def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that have a value, by name; ``--epochs`` holds for a phase without an option of its own."""
+    """The settings that have a value, by name; ``--epochs`` holds for a stage without an option of its own."""
     values = {one.name: options.get(one.name) for one in fields(Settings)}
     for name in ("ae_epochs", "cls_epochs"):
         values[name] = options["epochs"] if values[name] is None else values[name]

@@ -24,8 +24,8 @@ def wide_console() -> "Console":
     """A console for tables; a file gets 160 columns, since it has no width of its own."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    console = Console(markup=False, emoji=False)  # names of files are text
+    return console if console.is_terminal else Console(width=160, markup=False, emoji=False)
 
 
 def print_tables(results: "Results", out: str) -> None:

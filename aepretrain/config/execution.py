@@ -12,13 +12,21 @@ class Execution:
     """How trainings are carried out. Never part of an identity; recorded as tags, because it may change rounding."""
 
     device: str = "auto"
+    """``auto`` (an accelerator if there is one), ``cpu``, ``cuda`` or ``mps``."""
     threads: int = 1
+    """Threads of each training."""
     jobs: int | None = None
+    """Stacks trained at once, each in a process. Default: the number of physical cores, or 2 on a GPU."""
     stack: int | None = None
+    """Seeds trained as one stack. Default: 1 on a CPU, up to 100 on a GPU."""
     data_dir: str | None = None
+    """Folder of the dataset's files. Default: ``./data``, then ``../shared/data``."""
     force: bool = False
+    """Train again what is finished."""
     plugins: tuple[str, ...] = ()
+    """Modules to import first, which register networks, datasets and so on."""
     outage_s: float = 120.0
+    """Seconds to wait for a tracking server that does not answer."""
 
     def __post_init__(self) -> None:
         for name, most in (("threads", MAX_PROCESSES), ("jobs", MAX_PROCESSES), ("stack", MAX_SEEDS)):

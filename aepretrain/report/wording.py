@@ -102,9 +102,11 @@ def what_was_run(answer: Answer) -> str:
     settings = answer.grid.settings
     networks = list(dict.fromkeys(network for network, _ in answer.primary))
     kind = "two small networks" if set(networks) == set(NETWORKS) else f"network{'s' if len(networks) > 1 else ''}"
+    objective = settings.get("objective", "reconstruct")
     plain = settings.get("ae_target", "input") == "input"
+    autoencoder = "a plain autoencoder" if plain else "an autoencoder that restores what was erased"
     parts = [
-        "a plain autoencoder" if plain else "an autoencoder that restores what was erased",
+        autoencoder if objective == "reconstruct" else f"pretraining with the objective {objective}",
         f"the {kind} {' and '.join(networks)}",
         f"the learning rate {settings['lr']:g}" if "lr" in settings else "",
     ]

@@ -78,7 +78,7 @@ def run_single(
         for one in planned.jobs.values():
             if one.key != job.key:
                 listen(Event("needed", one.spec))
-            record = _perform_one(one, listen)
+            record = _perform_single(one, listen)
             stopping.check()
         assert record is not None, "the job is done or planned"
         reused = job.key in planned.done or run_id not in (None, record.run_id)  # the latter: by another process
@@ -89,7 +89,7 @@ def run_single(
     return SingleResult(record, reused)
 
 
-def _perform_one(job: Job, listen: Listener) -> Record:
+def _perform_single(job: Job, listen: Listener) -> Record:
     (result,) = perform([job], listen)
     if isinstance(result, Failure):
         raise result
@@ -221,7 +221,7 @@ def present(job: Job, record: Record, dataset: Dataset) -> None:
 
     An imported classifier has no predictions, so there is no picture.
     """
-    log_model(job, record, dataset)
+    _log_model(job, record, dataset)
     if job.store.has_artifact(record, PREDICTIONS) and not job.store.has_artifact(record, CONFUSED_IMAGES):
         predictions = Predictions.from_bytes(job.store.artifact(record, PREDICTIONS))
         images_NHW = dataset.test_images_NHW.numpy()
@@ -232,7 +232,7 @@ def present(job: Job, record: Record, dataset: Dataset) -> None:
 CONFUSED_IMAGES = "figures/confused_images.png"
 
 
-def log_model(job: Job, record: Record, dataset: Dataset) -> None:
+def _log_model(job: Job, record: Record, dataset: Dataset) -> None:
     """Give a finished classifier its MLflow model, unless it has one or has no weights.
 
     If PyTorch cannot export the network, a tag of the run says so.

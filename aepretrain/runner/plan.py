@@ -31,15 +31,16 @@ class Job:
     def is_done_by(self, record: Record | None) -> bool:
         """Whether a finished training makes this job unnecessary.
 
-        A bundle leaves out most weights, and the predictions of a study's trainings. So what was imported may have to
-        be trained again: where its weights are needed, or where a grid asks for what was only a study's.
+        A bundle leaves out most weights; one converted from version 1 also leaves out the outcomes of a study's
+        trainings. So an imported training is trained again where its weights are needed, or where a grid asks for what
+        was only a study's.
         """
         if record is None or self.execution.force:
             return False
         if record.has_weights:
             return True
-        lacks_predictions = record.study is not None and "imported_run" in record.tags
-        return not self.weights_needed and not (self.study is None and lacks_predictions)
+        may_lack_outcomes = record.study is not None and "imported_run" in record.tags
+        return not self.weights_needed and not (self.study is None and may_lack_outcomes)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Opening a store: where it is, whether it can be used, and making and migrating it where needed."""
+"""Opening a store: its address, checks, creation and migration."""
 
 import http.client
 import os
@@ -23,10 +23,10 @@ EXPERIMENT = "aepretrain"
 CONNECT_TIMEOUT_S = 10
 BUSY_TIMEOUT_S = 20
 DATABASES = ("postgresql", "mysql", "mssql")
-"""Those besides SQLite that MLflow keeps stores in."""
+"""The databases besides SQLite that MLflow supports."""
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
-"""Those that every version of MLflow has begun a store with."""
+"""The tables that every version of MLflow creates first."""
 
 
 def default_uri(folder: Path) -> str:
@@ -38,7 +38,7 @@ def default_uri(folder: Path) -> str:
 def open_store(
     uri: str, experiment: str | None = None, run_id: str | None = None, outage_s: float = Execution.outage_s
 ) -> Store:
-    """The store of a URI, made and migrated where needed, once, under a lock.
+    """The store of a URI, created and migrated under a lock where needed.
 
     New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
     `StoreError` where the store cannot be opened or the experiment is deleted.
@@ -73,7 +73,7 @@ def absolute_uri(uri: str) -> str:
 
 
 def _check_reachable(uri: str) -> None:
-    """Fail at once, and in one line, where MLflow itself would try again for minutes."""
+    """Fail at once and in one line where MLflow would retry for minutes."""
     try:
         if uri.startswith(SQLITE):
             _check_sqlite(Path(uri.removeprefix(SQLITE)))
@@ -83,9 +83,9 @@ def _check_reachable(uri: str) -> None:
         elif uri.partition("+")[0].partition(":")[0] in DATABASES:
             create_engine(uri, poolclass=NullPool).connect().close()
     except urllib.error.HTTPError:
-        return  # it answers, which is all that was asked
-    except (ValueError, http.client.HTTPException):  # their words would repeat what was taken for a port
-        wrong = "it is no address (in a password, / is written %2F, and @ %40)"
+        return  # it answers, so it can be reached
+    except (ValueError, http.client.HTTPException):  # their messages would show a part of the password
+        wrong = "the address is malformed (in a password, write / as %2F and @ as %40)"
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
     except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
@@ -94,7 +94,7 @@ def _check_reachable(uri: str) -> None:
 def _check_sqlite(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):  # SQLite itself would say no more than that it cannot open the file
+    if not os.access(path.parent, os.W_OK):  # SQLite would only say that it cannot open the file
         raise PermissionError(f"nothing can be written to {path.parent}")
     if path.exists():
         # By SQLite itself: opening and closing the file in any other way would drop the locks that this process holds
@@ -104,10 +104,10 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _check_tables(uri: str) -> None:
-    """See that an SQLite file is MLflow's, or new: MLflow would add its tables to any other, and make lost ones anew.
+    """Raise `StoreError` where an SQLite file belongs to another program or has lost tables.
 
-    MLflow names its schema's version when its first tables are there; a file without one may be a store whose making
-    was interrupted, which MLflow goes on with.
+    MLflow would add its tables to such a file. A file without a schema version may be a store whose creation was
+    interrupted; MLflow continues that.
     """
     if not uri.startswith(SQLITE):
         return
@@ -115,7 +115,7 @@ def _check_tables(uri: str) -> None:
         there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
         lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
-        raise StoreError(f"{redact(uri)} is no tracking store, or has lost these tables: {lost}; it was left as it is")
+        raise StoreError(f"{redact(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed")
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -132,7 +132,7 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def _use_wal(uri: str) -> None:
-    """Let SQLite's readers and its writer work side by side; the database remembers it."""
+    """Set SQLite's WAL mode, in which readers and a writer work at the same time. The file keeps the mode."""
     if uri.startswith(SQLITE):
         connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA journal_mode=WAL")

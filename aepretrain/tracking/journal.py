@@ -1,8 +1,8 @@
-"""What runs are told, on disk first, and from there to the store, beside the training.
+"""Write-ahead journal, uploaded by a background thread.
 
-A training never waits for the store: it appends to its run's journal, and a thread sends what is there, in order,
-again and again while the store is away. What could not be sent stays on disk until the next start or ``aepretrain
-sync``. What was only begun by a process that died is dropped.
+A training appends to its run's journal and never waits for the store. A thread uploads the entries in order, and tries
+again while the store is unavailable. Entries that were not uploaded stay on disk until the next start or ``aepretrain
+sync``. The unfinished journal of a process that died is removed.
 """
 
 import errno
@@ -27,11 +27,11 @@ from aepretrain.tracking.retry import StoreError, Unavailable, delays, is_full, 
 from aepretrain.tracking.store import TAG, Store
 
 LAST_WORDS_S = 2.0
-"""How long a training that was stopped or has failed tries to tell the store so; less than a worker has to stop."""
+"""How long a stopped or failed training tries to upload its end. Shorter than the time a worker has to stop."""
 
 
 class Journal:
-    """The journal of one run: ``operations.jsonl``, and the files it speaks of in ``artifacts``.
+    """The journal of one run: ``operations.jsonl``, and the files of artifacts in ``artifacts``.
 
     Its folder is named by the training's key and the run's id. It holds no address and no password of the store. One
     thread may append while another sends.
@@ -54,19 +54,19 @@ class Journal:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the store has not been told everything yet."""
+        """Whether some operations are not uploaded yet."""
         return self._num_sent < self._num_written
 
     def final_state(self) -> str | None:
-        """How the run has been ended in it; None where it has not. Raises `ValueError` where it cannot be read."""
+        """The final status of the run; None where it has not ended. Raises `ValueError` for a damaged journal."""
         operations = [operation for operation, _ in self._operations(0)]
         return str(operations[-1].body[0]) if operations and operations[-1].kind == "end" else None
 
     def append(self, operation: Operation, content: bytes | None = None) -> None:
-        """Put an operation at the end, with the file of an artifact; what ends the run is on disk when this returns.
+        """Append an operation, with the file of an artifact. The end of a run is on disk when this returns.
 
-        What cannot be written whole leaves no trace in the journal. Raises what the store answered, where it has
-        refused something.
+        An operation that cannot be written completely leaves no trace. Raises the store's answer if it has refused an
+        operation.
         """
         with self._writing:
             if self.refused is not None:
@@ -93,9 +93,9 @@ class Journal:
         self._num_written += len(line)
 
     def send(self, client: MlflowClient) -> None:
-        """Tell the store what it has not been told yet; removes the journal when the run has ended.
+        """Upload the new operations, and remove the journal when the run has ended.
 
-        Raises what the client raises, having kept in mind how far it came.
+        Raises what the client raises. The next call then continues with the same operation.
         """
         with self._writing:
             read = list(self._operations(self._num_sent))
@@ -107,9 +107,9 @@ class Journal:
                 self.remove()
 
     def _operations(self, start: int) -> Iterator[tuple[Operation, int]]:
-        """The operations from a place in the file on, each with the place where the next begins.
+        """The operations from an offset in the file on, each with the offset of the next one.
 
-        A line that was cut short by the death of its writer is none.
+        An incomplete last line, left by a process that died, is ignored.
         """
         if not self._file.exists():
             return
@@ -122,13 +122,13 @@ class Journal:
                 yield Operation(*json.loads(line)), start
 
     def refuse(self, error: StoreError) -> None:
-        """Remove it, and take no more: the store has answered this."""
+        """Remove the journal and accept no more operations, because the store has refused one."""
         with self._writing:
             self.refused = error
             self.remove()
 
     def remove(self) -> None:
-        """Remove it from the disk; what it says first, for without its files it must not look like a whole one."""
+        """Remove it from the disk, the operations first: a partly removed journal must not look complete."""
         self._num_sent = self._num_written
         with suppress(OSError):
             self._file.unlink()
@@ -136,15 +136,15 @@ class Journal:
 
 
 def journals_folder(store: Store) -> Path:
-    """Where the journals of a store's runs are kept on this host."""
+    """The folder of the journals of a store's runs on this host."""
     return store.folder / "journals"
 
 
 class Sender:
-    """Sends journals to the store in a thread of its own, and at the end of its block waits until it is done.
+    """Uploads journals in a background thread. The end of its block waits until all is uploaded.
 
-    The end of the block raises `Unavailable` where the store takes nothing for longer than it may, and `StoreError`
-    where it has refused something for good; a run that was refused something is ended as FAILED.
+    The end of the block raises `Unavailable` where the store is unavailable for too long, and `StoreError` where it has
+    refused an operation; that run is ended as FAILED.
     """
 
     def __init__(self, store: Store) -> None:
@@ -175,17 +175,17 @@ class Sender:
             self._raise_trouble()
 
     def add(self, journal: Journal) -> None:
-        """Send this journal too."""
+        """Upload this journal too."""
         with self._news:
             self._journals.append(journal)
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Say that there are new operations."""
         with self._news:
             self._news.notify_all()
 
     def _wait(self, patience_s: float, *, hurried: bool = False) -> None:
-        """Wait until all is sent; no longer than this in vain, or (`hurried`) at all."""
+        """Wait until all is uploaded, at most this long without success, or (`hurried`) at most this long at all."""
         until_s = time.monotonic() + patience_s
         with self._news:
             while self._behind() and not is_full(self._trouble):
@@ -203,10 +203,10 @@ class Sender:
                 raise journal.refused
         behind = self._behind()
         if behind:
-            trouble = one_line(self._trouble) if self._trouble else "it is away"
+            trouble = one_line(self._trouble) if self._trouble else "it does not answer"
             address = shlex.quote(redact(self._store.uri))
             raise Unavailable(
-                f"the tracking store takes nothing ({trouble}); the results of {len(behind)} finished training(s) are "
+                f"the tracking store accepts no data ({trouble}); the results of {len(behind)} training(s) are "
                 f"kept in {behind[0].folder.parent}; upload them later with: aepretrain sync --tracking-uri {address}"
             )
 
@@ -226,7 +226,7 @@ class Sender:
                 for journal in behind:
                     self._send(journal)
                 self._trouble, retry = None, delays()
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is told at the end, where it is not passing
+            except Exception as error:  # noqa: BLE001  # reported at the end unless it passes
                 self._trouble = error
                 with self._news:
                     self._news.notify_all()
@@ -240,12 +240,12 @@ class Sender:
         except Exception as error:
             if may_be_mended(error):
                 raise
-            journal.refuse(StoreError(f"the tracking store refuses a run what it is told: {one_line(error)}"))
+            journal.refuse(StoreError(f"the tracking store refuses a run's data: {one_line(error)}"))
             end_as_failed(self._store.bare_client, journal.run_id, error)
 
 
 def end_as_failed(client: MlflowClient, run_id: str, error: Exception) -> None:
-    """End a run as FAILED, as far as the store lets itself be told."""
+    """End a run as FAILED, if the store allows it."""
     with suppress(Exception):
         client.set_tag(run_id, f"{TAG}error", one_line(error))
         client.set_terminated(run_id, "FAILED")

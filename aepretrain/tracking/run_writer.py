@@ -168,9 +168,9 @@ def run_link(name: str, run_id: str) -> str:
 
 
 def listing(run_ids: Sequence[str]) -> str:
-    """Run ids as the value of a tag; their number where they are too long for one."""
+    """Run ids as the value of a tag; only their number where the list is too long."""
     text = ",".join(run_ids)
-    return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs; their ids are in results/grid.json"
+    return text if len(text) <= MAX_TAG_LENGTH else f"{len(run_ids)} runs, too many to list"
 
 
 def _digest(text: str) -> str:

@@ -98,7 +98,7 @@ def augmentation_draws(specs: Sequence[TrainingSpec], images: Images, purpose: s
     `purpose` names the random stream.
     """
     augmentation = AUGMENTATIONS.look_up(specs[0].augmentation)(specs[0].settings)
-    if isinstance(augmentation, NoAugmentation):
+    if type(augmentation) is NoAugmentation:
         return None
     num, device = images.rows_SM.shape[1], images.labels_N.device
 

@@ -41,11 +41,11 @@ def foreign(folder: Path) -> Iterator[tuple[Path, str]]:
     yield text, "file is not a database"
     (folder / "folder.db").mkdir()
     yield folder / "folder.db", "unable to open"
-    yield written(folder / "other.db", "CREATE TABLE recipes (name TEXT)"), "is no tracking store"
+    yield written(folder / "other.db", "CREATE TABLE recipes (name TEXT)"), "is not an MLflow store"
     with_one = written(folder / "one.db", "CREATE TABLE metrics (name TEXT)", "CREATE TABLE users (name TEXT)")
-    yield with_one, "is no tracking store"
+    yield with_one, "is not an MLflow store"
     migrated = written(folder / "migrated.db", "CREATE TABLE alembic_version (version_num TEXT)")
-    yield migrated, "is no tracking store"
+    yield migrated, "is not an MLflow store"
     cut = folder / "cut.db"
     cut.write_bytes(b"SQLite format 3\0" + bytes(20))
     yield cut, "cannot be opened"
