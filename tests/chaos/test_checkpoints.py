@@ -106,13 +106,13 @@ NOT_FITTING: dict[str, tuple[object, str]] = {
     "complex": (changed(encoder_0_weight=WEIGHT * 1j), r"is torch\.complex64"),
     "NaN": (changed(encoder_0_weight=WEIGHT.clone().fill_(torch.nan)), r"encoder\.0\.weight holds values that are not"),
     "infinite": (changed(classifier2_bias=torch.full((10,), torch.inf)), r"classifier2\.bias holds values that are"),
-    "one missing": (changed(encoder_0_bias=None), r"on one side only: encoder\.0\.bias"),
+    "one missing": (changed(encoder_0_bias=None), r"missing or unknown weights: encoder\.0\.bias"),
     "head missing": (
         changed(classifier2_weight=None, classifier2_bias=None),
-        r"only: classifier2\.bias, classifier2\.",
+        r"weights: classifier2\.bias, classifier2\.",
     ),
-    "one more": (changed(encoder_9_weight=WEIGHT), r"on one side only: encoder\.9\.weight"),
-    "one of elsewhere": (changed(backdoor_weight=WEIGHT), r"on one side only: backdoor\.weight"),
+    "one more": (changed(encoder_9_weight=WEIGHT), r"missing or unknown weights: encoder\.9\.weight"),
+    "one of elsewhere": (changed(backdoor_weight=WEIGHT), r"missing or unknown weights: backdoor\.weight"),
 }
 
 
