@@ -111,9 +111,9 @@ def test_a_deleted_experiment_is_refused_and_stays_deleted(copied: Callable[[Pat
 
 
 CHANGES = {
-    "accuracy above 1": ("UPDATE latest_metrics SET value = 1.5 WHERE key = 'test_accuracy'", "test_accuracy is 1.5"),
-    "accuracy unknown": ("UPDATE latest_metrics SET is_nan = 1 WHERE key = 'test_accuracy'", "test_accuracy is nan"),
-    "no accuracy": ("DELETE FROM latest_metrics WHERE key = 'test_accuracy'", "test_accuracy is nan"),
+    "accuracy above 1": ("UPDATE latest_metrics SET value = 1.5 WHERE key = 'accuracy/test'", "test_accuracy is 1.5"),
+    "accuracy unknown": ("UPDATE latest_metrics SET is_nan = 1 WHERE key = 'accuracy/test'", "test_accuracy is nan"),
+    "no accuracy": ("DELETE FROM latest_metrics WHERE key = 'accuracy/test'", "test_accuracy is nan"),
     "no key": ("DELETE FROM tags WHERE key = 'aepretrain.key'", "KeyError"),
     "no options": ("UPDATE tags SET value = '{}' WHERE key = 'aepretrain.spec'", "KeyError"),
     "options that are no JSON": ("UPDATE tags SET value = 'x' WHERE key = 'aepretrain.spec'", "JSONDecodeError"),
