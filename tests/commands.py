@@ -25,7 +25,7 @@ import torch
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
 
-from aepretrain import api, cli, data, runner, tracking
+from aepretrain import api, cli, data, fork_server, tracking
 from aepretrain.cli import commands
 from aepretrain.data import mnist
 
@@ -223,8 +223,7 @@ def forked(*arguments: str) -> None:
     data._loaded.clear()
     forget_connections()
     os.register_at_fork(after_in_child=forget_connections)
-    runner.pool.START_METHOD = "fork"
-    commands._warm_up_workers = lambda *_: None  # of a server that is not needed then
+    fork_server.START_METHOD = "fork"
     for kind in mnist.KINDS.values():
         kind.mirrors = ["file:///nowhere/"]  # no test downloads anything
     sys.argv = ["aepretrain", *arguments]

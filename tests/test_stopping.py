@@ -12,7 +12,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from sqlalchemy.orm import Session
 
-from aepretrain import api, runner, stopping, tracking
+from aepretrain import api, fork_server, runner, stopping, tracking
 from aepretrain.cli import program
 from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.engine import train
@@ -270,7 +270,7 @@ def train_until_interrupted(uri: str) -> None:
     """A script that trains a grid, and is told by `KeyboardInterrupt` that Ctrl-C was pressed."""
     forget_connections()
     os.register_at_fork(after_in_child=forget_connections)
-    pool.START_METHOD = "fork"
+    fork_server.START_METHOD = "fork"
     settings = Settings(dataset="digits", ae_epochs=100_000, cls_epochs=100_000, patience=0)
     try:
         api.run_grid(

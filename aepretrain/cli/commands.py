@@ -1,13 +1,11 @@
 """The commands that train: ``grid``, ``study``, and one for each variant; and the group of all commands."""
 
-import multiprocessing
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aepretrain import __version__, stopping
+from aepretrain import __version__, fork_server
 from aepretrain.cli import models, results
 from aepretrain.cli.options import (
     cell_options,
@@ -102,13 +100,8 @@ def _print_end(trained: "Results") -> None:
 def _warm_up_workers(request: dict[str, Any]) -> None:
     """Start the process from which workers are forked: it imports what they need while this one imports it too."""
     networks: Sequence[str] = request["networks"]
-    if sys.platform == "linux" and request["cluster"] is None:
-        from multiprocessing import forkserver
-
-        needed = ["aepretrain.runner"] + ["aepretrain.convolution.compiled"] * ("conv" in networks)
-        multiprocessing.set_forkserver_preload(needed)
-        with stopping.ignored():
-            forkserver.ensure_running()
+    if request["cluster"] is None:
+        fork_server.launch(["aepretrain.convolution.compiled"] * ("conv" in networks))
 
 
 def _variant_command(variant: str) -> click.Command:

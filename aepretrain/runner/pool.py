@@ -4,21 +4,20 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import NoReturn
 
 import joblib
 
-from aepretrain import stopping, training
+from aepretrain import fork_server, stopping, training
 from aepretrain.config import Execution
 from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
@@ -26,12 +25,6 @@ from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, perform
 from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
-
-START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-"""Not fork, as the parent has threads. A fork server imports everything once for all workers."""
-
-PRELOADED = ["aepretrain.runner"]
-"""The modules that the fork server imports."""
 
 MAX_STACK = 100
 """The largest default number of seeds in a stack on an accelerator."""
@@ -98,8 +91,8 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
 
     If it is left by an exception, workers are asked to stop: they end their runs as KILLED.
     """
-    context = multiprocessing.get_context(START_METHOD)
-    if START_METHOD == "forkserver":
+    context = multiprocessing.get_context(fork_server.START_METHOD)
+    if fork_server.START_METHOD == "forkserver":
         _start_server()
     events: Queue[Event] = context.Queue()
     num = num_workers(execution)
@@ -118,11 +111,9 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
 
 def _start_server() -> None:
     """Wait until the fork server, which imports for seconds, answers; a signal ends the waiting."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)  # without effect if the server runs already
-    with stopping.ignored():
-        forkserver.ensure_running()
-    starting = threading.Thread(target=context.Process(target=int).start, daemon=True)  # a process that does nothing
+    fork_server.launch()
+    process = multiprocessing.get_context("forkserver").Process(target=int)  # does nothing
+    starting = threading.Thread(target=process.start, daemon=True)
     starting.start()
     while starting.is_alive():
         stopping.check()
