@@ -13,7 +13,7 @@ from aepretrain.records import Record
 FIXED = ("key", "run_id", "parent_run_id", "attempt", "study", "network", "augmentation", "variant", "seed")
 """The columns before the settings."""
 
-SETTINGS = {one.name: type(one.default) for one in fields(Settings)}
+SETTINGS: dict[str, type] = {one.name: one.metadata["kind"] for one in fields(Settings)}
 """The settings with their types."""
 
 REQUIRED = ("network", "augmentation", "variant", "seed", "dataset")

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.config import Settings, TrainingSpec
+from aepretrain.config import Settings, TrainingSpec, setting_of
 from aepretrain.errors import Failure
 from aepretrain.metrics import expected_calibration_error
-from aepretrain.variants import EVALUATIONS, VARIANTS, find_or_assume
+from aepretrain.variants import EVALUATIONS, VARIANTS
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ class Record:
 
     def setting(self, name: str) -> Any:
         """The value of a field of `Settings`; None where the training does not depend on it."""
-        (one,) = (one for one in fields(Settings) if one.name == name)
-        applies = one.metadata["silent"] and one.metadata["part"] in find_or_assume(self.cell[2]).stages
-        return self.identity.get(name, one.default if applies else None)
+        return setting_of(self.identity, name)
 
     @property
     def study(self) -> str | None:

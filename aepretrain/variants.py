@@ -15,6 +15,9 @@ from aepretrain.registry import Registry, require
 PRETRAINING, CLASSIFICATION = "pretraining", "classification"
 """The two stages of an experiment."""
 
+FINETUNING = "finetuning"
+"""Classification in which a pretrained encoder learns: the part of options that apply to nothing else."""
+
 ENCODERS = ("initial", "pretrained", "pixels", "components")
 
 LearnedModules = Callable[[Any, Any], Iterable[Any]]
@@ -58,6 +61,12 @@ class Variant:
         return frozenset({self.stage} | ({PRETRAINING} if self.encoder == "pretrained" else set()))
 
     @property
+    def parts(self) -> frozenset[str]:
+        """The stages, and ``finetuning`` where a pretrained encoder learns."""
+        finetunes = self.encoder == "pretrained" and not self.trains_head_only
+        return self.stages | ({FINETUNING} if finetunes else set())
+
+    @property
     def trains_head_only(self) -> bool:
         """Whether the encoder is frozen. Then it uses the network's `frozen_head`, else its `trained_head`."""
         return self.learns == ("head",)
@@ -76,6 +85,7 @@ class Evaluation:
     title: str
     sources: tuple[Source, ...]
     stages = frozenset({PRETRAINING, CLASSIFICATION})
+    parts = stages | {FINETUNING}
     stage = CLASSIFICATION
     in_table = False
 

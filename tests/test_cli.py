@@ -403,8 +403,9 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
     missing = arguments.keys() - options.keys()
     if name in GRID_VARIANTS:  # workers, and settings of a stage that the variant does not have
         assert missing == {"jobs", "stack"} | {
-            "pretrain": {"cls_epochs", "labels", "updates"},
-            "scratch": {"ae_epochs", "ae_target", "ae_loss", "objective"},
+            "pretrain": {"cls_epochs", "cls_lr", "labels", "updates", "encoder_lr", "head_first"},
+            "frozen": {"encoder_lr", "head_first"},
+            "scratch": {"ae_epochs", "ae_lr", "ae_target", "ae_loss", "objective", "encoder_lr", "head_first"},
         }.get(name, set())
     else:
         assert missing == set()

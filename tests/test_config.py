@@ -17,6 +17,7 @@ from aepretrain.config import (
     grid_key,
     grid_specs,
     parse_seeds,
+    setting_of,
 )
 from aepretrain.errors import UsageError
 from aepretrain.variants import GRID_VARIANTS, PROBES
@@ -72,6 +73,37 @@ def test_later_options_are_silent_at_their_defaults() -> None:
     assert set(few.identity()) == set(spec("finetune").identity()) - {"cls_epochs"} | {"labels", "updates"}
     assert few.sources == {"pretrain": replace(few, variant="pretrain")}
     assert few.sources["pretrain"].key("a", {}) == spec("pretrain").key("a", {})
+
+
+def test_learning_rates_follow_the_common_one_until_they_are_given() -> None:
+    for variant in (*GRID_VARIANTS, *PROBES):
+        assert spec(variant, ae_lr=0.001, cls_lr=0.001, encoder_lr=0.001).identity() == spec(variant).identity()
+    given: dict[str, Any] = {"ae_lr": 0.01, "cls_lr": 0.02, "encoder_lr": 0.02, "head_first": 3}
+    added = {name: spec(name, **given).identity().keys() - spec(name).identity().keys() for name in GRID_VARIANTS}
+    assert added == {
+        "pretrain": {"ae_lr"},
+        "frozen": {"ae_lr", "cls_lr"},
+        "finetune": {"ae_lr", "cls_lr", "head_first"},  # the encoder's rate is the head's
+        "scratch": {"cls_lr"},
+    }
+    assert spec("scratch", weight_decay=0.1, schedule="cosine").identity()["weight_decay"] == 0.1
+
+
+def test_a_setting_of_an_identity_is_given_also_where_it_is_silent() -> None:
+    finetune = spec("finetune", lr=0.01, objective="patch-mask").identity()
+    found = {
+        name: setting_of(finetune, name) for name in ("lr", "ae_lr", "cls_lr", "encoder_lr", "mask_share", "noise")
+    }
+    assert found == {"lr": 0.01, "ae_lr": 0.01, "cls_lr": 0.01, "encoder_lr": 0.01, "mask_share": 0.6, "noise": None}
+    assert setting_of(spec("finetune", cls_lr=0.02).identity(), "encoder_lr") == 0.02
+    scratch = spec("scratch", "pixel-mask").identity()
+    assert [setting_of(scratch, name) for name in ("ae_lr", "encoder_lr", "mask_share", "objective")] == [
+        None,
+        None,
+        0.5,
+        None,
+    ]
+    assert setting_of(spec("scratch").identity(), "ae_epochs") is None
 
 
 def test_a_name_tells_what_else_would_have_the_name_of_a_grids_training() -> None:

@@ -9,9 +9,11 @@ import click
 
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
-from aepretrain.variants import CLASSIFICATION, PRETRAINING, find
+from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING, find
 
 Command = Callable[..., Any]
+
+ALL_PARTS = frozenset({PRETRAINING, CLASSIFICATION, FINETUNING})
 
 
 class _Pair(click.ParamType[tuple[float, float]]):
@@ -34,9 +36,8 @@ def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable
 
     A filter has no defaults: without an option, every value is accepted.
     """
-    stages = find(variant).stages if variant else {PRETRAINING, CLASSIFICATION}
-    excluded = {PRETRAINING, CLASSIFICATION} - stages
-    chosen = [one for one in fields(Settings) if one.metadata["part"] not in excluded]
+    stages = find(variant).parts if variant else ALL_PARTS
+    chosen = [one for one in fields(Settings) if not one.metadata["parts"] <= ALL_PARTS - stages]
 
     def add(command: Command) -> Command:
         for one in reversed(chosen):
@@ -57,15 +58,15 @@ def _setting(one: Field[Any], as_filter: bool) -> Callable[[Command], Command]:
     follows_epochs = one.name.endswith("_epochs")
     return click.option(
         "--" + one.name.replace("_", "-"),
-        type=click.Choice(check) if isinstance(check, tuple) else _type_of(one.default),
+        type=click.Choice(check) if isinstance(check, tuple) else _type_of(one.metadata["kind"]),
         default=None if as_filter or follows_epochs else one.default,
-        show_default="as --epochs" if follows_epochs and not as_filter else not as_filter,
+        show_default=not as_filter and ("as --epochs" if follows_epochs else one.metadata["shown_default"] or True),
         help=one.metadata["help"],
     )
 
 
-def _type_of(default: Any) -> Any:
-    return _Pair() if isinstance(default, tuple) else type(default)
+def _type_of(kind: type) -> Any:
+    return _Pair() if kind is tuple else kind
 
 
 def _default_epochs() -> int:

@@ -8,10 +8,13 @@ which cell and seed is meant, and `TrainingSpec.identity` names exactly those fi
 from aepretrain.config.execution import Execution
 from aepretrain.config.names import (
     AUGMENTATIONS,
+    CORRUPTIONS,
     DATASETS,
     IN_EVERY_IDENTITY,
     LABELS,
+    MASK_SHARES,
     NETWORKS,
+    OBJECTIVES,
     SCHEMA,
     SMALLEST_EFFECT,
     STUDIES,
@@ -19,14 +22,25 @@ from aepretrain.config.names import (
 )
 from aepretrain.config.seeds import derive_seed, format_seeds, parse_seeds
 from aepretrain.config.settings import Settings
-from aepretrain.config.training import TrainingSpec, canonical_json, grid_key, grid_options, grid_specs, identity_key
+from aepretrain.config.training import (
+    TrainingSpec,
+    canonical_json,
+    grid_key,
+    grid_options,
+    grid_specs,
+    identity_key,
+    setting_of,
+)
 
 __all__ = [
     "AUGMENTATIONS",
+    "CORRUPTIONS",
     "DATASETS",
     "IN_EVERY_IDENTITY",
     "LABELS",
+    "MASK_SHARES",
     "NETWORKS",
+    "OBJECTIVES",
     "SCHEMA",
     "SMALLEST_EFFECT",
     "STUDIES",
@@ -42,4 +56,5 @@ __all__ = [
     "grid_specs",
     "identity_key",
     "parse_seeds",
+    "setting_of",
 ]

@@ -8,6 +8,15 @@ NETWORKS = ("fc", "conv")
 AUGMENTATIONS = ("none", "erasing")
 """What is built in. These are the networks and augmentations of the source's grid; plugins add others."""
 
+MASK_SHARES = {"pixel-mask": 0.5, "patch-mask": 0.6}
+"""Default share of what is hidden, by the corruption that hides it."""
+
+CORRUPTIONS = (*MASK_SHARES, "gaussian-noise")
+"""Ways to corrupt images: objectives of pretraining, and under the same names augmentations."""
+
+OBJECTIVES = ("reconstruct", *CORRUPTIONS)
+"""Objectives that are built in; plugins add others."""
+
 STUDIES = ("controls", "labels", "robustness", "similarity")
 LABELS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 0)
 """Numbers of labelled training images in the study of labels; 0 = all."""

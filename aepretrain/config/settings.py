@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from aepretrain.config.names import DATASETS, MAX_COUNT, MAX_FLOAT32
+from aepretrain.config.names import DATASETS, MASK_SHARES, MAX_COUNT, MAX_FLOAT32, OBJECTIVES
 from aepretrain.errors import UsageError
-from aepretrain.variants import CLASSIFICATION, PRETRAINING
+from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING
 
 
 def is_name(value: Any) -> bool:
@@ -20,26 +20,55 @@ def _option(
     help: str,
     allowed: str,
     check: Callable[[Any], bool] | tuple[str, ...],
-    part: str = "all",
-    *,
+    *parts: str,
     silent: bool = False,
+    kind: type | None = None,
+    shown_default: str | None = None,
+    follows: str | None = None,
 ) -> Any:
     """A dataclass field with its help text, its check, and the trainings that depend on it.
 
-    `part` is ``all``, a stage, or ``augmentation:NAME`` for the augmentation that uses it. A `silent` option is part of
-    an identity only where it is not at its default: it was added later, and older trainings keep their keys.
+    Each of `parts` is a stage of `variants`, or ``augmentation:NAME`` or ``objective:NAME`` for what uses the option;
+    without parts every training depends on it. A `silent` option is part of an identity only where it is not at its
+    default: it was added later, and older trainings keep their keys. An option whose default depends on others has the
+    default None, a `kind` (the type of its values) and a text for the default. `follows` names the option whose value
+    is its default.
     """
-    metadata = {"help": help, "allowed": allowed, "check": check, "part": part, "silent": silent}
+    metadata = {
+        "help": help,
+        "allowed": allowed,
+        "check": check,
+        "parts": frozenset(parts or ("all",)),
+        "silent": silent,
+        "kind": kind or type(default),
+        "shown_default": shown_default,
+        "follows": follows,
+    }
     return field(default=default, metadata=metadata)
 
 
-def _choice(default: str, help: str, choices: tuple[str, ...], part: str = "all") -> Any:
-    return _option(default, help, "one of " + ", ".join(choices), choices, part)
+def _choice(default: str, help: str, choices: tuple[str, ...], *parts: str, silent: bool = False) -> Any:
+    return _option(default, help, "one of " + ", ".join(choices), choices, *parts, silent=silent)
 
 
-def _count(default: int, help: str, least: int = 1, part: str = "all", *, silent: bool = False) -> Any:
+def _count(default: int, help: str, least: int, *parts: str, silent: bool = False) -> Any:
     allowed = f"an integer from {least} to {MAX_COUNT}"
-    return _option(default, help, allowed, lambda value: least <= value <= MAX_COUNT, part, silent=silent)
+    return _option(default, help, allowed, lambda value: least <= value <= MAX_COUNT, *parts, silent=silent)
+
+
+def _rate(help: str, follows: str, *parts: str) -> Any:
+    """A learning rate that follows another one unless it is given."""
+    shown, allowed = f"as --{follows.replace('_', '-')}", "a finite number > 0"
+    return _option(None, help, allowed, _is_rate, *parts, silent=True, kind=float, shown_default=shown, follows=follows)
+
+
+def _is_rate(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _users(*names: str) -> tuple[str, ...]:
+    """The parts of what uses the corruptions of these names."""
+    return tuple(f"{kind}:{name}" for kind in ("augmentation", "objective") for name in names)
 
 
 def _is_pair(value: Any, upper: float) -> bool:
@@ -89,9 +118,33 @@ class Settings:
         lambda value: -MAX_FLOAT32 <= value <= MAX_FLOAT32,
         "augmentation:erasing",
     )
-    batch_size: int = _count(128, "Images per step.")
-    lr: float = _option(
-        0.001, "Learning rate of Adam.", "a finite number > 0", lambda value: math.isfinite(value) and value > 0
+    batch_size: int = _count(128, "Images per step.", 1)
+    lr: float = _option(0.001, "Learning rate of Adam.", "a finite number > 0", _is_rate)
+    ae_lr: float | None = _rate("Learning rate of pretraining.", "lr", PRETRAINING)
+    cls_lr: float | None = _rate("Learning rate of classifiers.", "lr", CLASSIFICATION)
+    encoder_lr: float | None = _rate(
+        "Learning rate of a pretrained encoder while it is fine-tuned.", "cls_lr", FINETUNING
+    )
+    head_first: int = _count(
+        0,
+        "Number of epochs (with --updates, of steps) in which the head learns alone, before a pretrained encoder joins "
+        "it.",
+        0,
+        FINETUNING,
+        silent=True,
+    )
+    weight_decay: float = _option(
+        0.0,
+        "Weight decay, as in AdamW.",
+        "a finite number >= 0",
+        lambda value: math.isfinite(value) and value >= 0,
+        silent=True,
+    )
+    schedule: str = _choice(
+        "constant",
+        "Learning rate over time: constant, or falling to zero along half a cosine over the epochs at most.",
+        ("constant", "cosine"),
+        silent=True,
     )
     patience: int = _count(10, "Stop after this many epochs without a lower validation loss; 0 = never stop early.", 0)
     ae_epochs: int = _count(50, "Maximum number of epochs of pretraining.", 1, PRETRAINING)
@@ -115,10 +168,29 @@ class Settings:
     )
     objective: str = _option(
         "reconstruct",
-        "Objective of pretraining: reconstruct or a registered name.",
-        "reconstruct or a registered name: letters, digits, _ and -",
+        f"Objective of pretraining: {', '.join(OBJECTIVES)} or a registered name.",
+        f"{', '.join(OBJECTIVES)} or a registered name: letters, digits, _ and -",
         is_name,
         PRETRAINING,
+        silent=True,
+    )
+    mask_share: float | None = _option(
+        None,
+        "Probability with which a pixel or a patch is hidden by pixel-mask or patch-mask.",
+        "a number > 0 and < 1",
+        lambda value: 0 < value < 1,
+        *_users(*MASK_SHARES),
+        silent=True,
+        kind=float,
+        shown_default=", ".join(f"{share} for {name}" for name, share in MASK_SHARES.items()),
+    )
+    patch_size: int = _count(4, "Side of a patch of patch-mask, in pixels.", 1, *_users("patch-mask"), silent=True)
+    noise: float = _option(
+        0.5,
+        "Standard deviation of gaussian-noise, for pixels in [0, 1].",
+        f"a number > 0 and <= {MAX_FLOAT32:g}",
+        lambda value: 0 < value <= MAX_FLOAT32,
+        *_users("gaussian-noise"),
         silent=True,
     )
     ae_target: str = _choice(
@@ -131,15 +203,22 @@ class Settings:
         "mse", "Loss of the autoencoder: squared error, or cross-entropy on logits.", ("mse", "bce"), PRETRAINING
     )
 
+    def learning_rate(self, stage: str) -> float:
+        """The learning rate of a stage of `variants`."""
+        of_stage = self.ae_lr if stage == PRETRAINING else self.cls_lr
+        return self.lr if of_stage is None else of_stage
+
     def __post_init__(self) -> None:
         for option in fields(self):
-            if isinstance(option.default, float):  # 1 and 1.0 are one value and have one key
-                object.__setattr__(self, option.name, float(getattr(self, option.name)))
-            elif isinstance(option.default, tuple):
-                object.__setattr__(self, option.name, tuple(map(float, getattr(self, option.name))))
-            require_allowed(
-                option.name, getattr(self, option.name), option.metadata["check"], option.metadata["allowed"]
-            )
+            value = getattr(self, option.name)
+            if value is None and option.default is None:
+                continue
+            if option.metadata["kind"] is float:  # 1 and 1.0 are one value and have one key
+                value = float(value)
+            elif option.metadata["kind"] is tuple:
+                value = tuple(map(float, value))
+            object.__setattr__(self, option.name, value)
+            require_allowed(option.name, value, option.metadata["check"], option.metadata["allowed"])
         if self.ae_loss == "bce" and not (self.normalize == "none" and 0 <= self.erase_value <= 1):
             raise UsageError(
                 "ae_loss='bce' needs targets in [0, 1]: use it with normalize='none' and erase_value from 0 to 1"

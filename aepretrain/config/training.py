@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from aepretrain.config.names import AUGMENTATIONS, MAX_SEED, SCHEMA
+from aepretrain.config.names import AUGMENTATIONS, MASK_SHARES, MAX_SEED, SCHEMA
 from aepretrain.config.seeds import format_seeds
 from aepretrain.config.settings import Settings, is_name, require_allowed
 from aepretrain.errors import UsageError
@@ -19,6 +19,7 @@ from aepretrain.variants import (
     Evaluation,
     Variant,
     find,
+    find_or_assume,
 )
 
 
@@ -40,6 +41,11 @@ class TrainingSpec:
         require_allowed("variant", self.variant, (*VARIANTS, *EVALUATIONS), f"one of {', '.join(VARIANTS)}")
         require_allowed("augmentation", self.augmentation, is_name, f"{', '.join(AUGMENTATIONS)} or a registered name")
         require_allowed("seed", self.seed, lambda value: 0 <= value <= MAX_SEED, f"an integer from 0 to {MAX_SEED}")
+        needs_pixels = self.settings.ae_loss == "bce" and PRETRAINING in self.kind.stages
+        if needs_pixels and self.augmentation == "gaussian-noise" and self.settings.ae_target == "input":
+            raise UsageError(
+                "ae_loss='bce' needs targets in [0, 1]: with augmentation='gaussian-noise' use ae_target='clean'"
+            )
 
     @property
     def kind(self) -> Variant | Evaluation:
@@ -50,18 +56,19 @@ class TrainingSpec:
     def name(self) -> str:
         """The name for people, ``fc-erasing-finetune-s0``.
 
-        Before the seed stand, where they apply, ``clean`` (the autoencoder's target), ``100labels``, ``5000updates``
-        and ``70epochs`` (a fixed number of epochs, without patience).
+        Before the seed stand, where they apply, the objective, ``clean`` (the autoencoder's target), ``100labels``,
+        ``5000updates`` and ``70epochs`` (a fixed number of epochs, without patience).
         """
         settings, identity = self.settings, self.identity()
         classifies = CLASSIFICATION in self.kind.stages
         additions = {
+            identity.get("objective"): "objective" in identity,
             "clean": self.augmentation != "none" and identity.get("ae_target") == "clean",
             f"{settings.labels}labels": classifies and settings.labels,
             f"{settings.updates}updates": classifies and settings.updates,
             f"{self.epochs}epochs": identity.get("patience") == 0,
         }
-        return "-".join((*self.cell, *(text for text, applies in additions.items() if applies), f"s{self.seed}"))
+        return "-".join((*self.cell, *(str(text) for text, applies in additions.items() if applies), f"s{self.seed}"))
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -98,18 +105,19 @@ class TrainingSpec:
 
     def identity(self) -> dict[str, Any]:
         """Exactly the fields that the result depends on, flat, by the names of their options."""
-        parts = {"all", f"augmentation:{self.augmentation}", *self.kind.stages}
+        parts = _parts(self.kind, self.augmentation, self.settings.objective)
         cell = {name: getattr(self, name) for name in ("variant", "network", "augmentation", "seed")}
         settings = {
             option.name: getattr(self.settings, option.name)
             for option in fields(Settings)
-            if option.metadata["part"] in parts and self._matters(option)
+            if option.metadata["parts"] & parts and self._matters(option, parts)
         }
         return cell | settings
 
-    def _matters(self, option: Field[Any]) -> bool:
+    def _matters(self, option: Field[Any], parts: frozenset[str]) -> bool:
         """Whether the result depends on a setting of its parts, given the values of the settings."""
-        if option.metadata["silent"] and getattr(self.settings, option.name) == option.default:
+        defaults = (option.default, _default(option, vars(self.settings), parts))
+        if option.metadata["silent"] and getattr(self.settings, option.name) in defaults:
             return False
         if not self.trains_by_updates:
             return True
@@ -121,6 +129,32 @@ class TrainingSpec:
         `definitions` are the digests of what plugins registered under names used here ({} for what is built in).
         """
         return identity_key(self.identity(), dataset_digest, definitions)
+
+
+def _parts(kind: Variant | Evaluation, augmentation: str, objective: str) -> frozenset[str]:
+    """The parts, as `Settings` names them, that a training has."""
+    pretrains = PRETRAINING in kind.stages
+    return kind.parts | {"all", f"augmentation:{augmentation}"} | ({f"objective:{objective}"} if pretrains else set())
+
+
+def _default(option: Field[Any], values: Mapping[str, Any], parts: frozenset[str]) -> Any:
+    """The value of a setting that is not given, from the values of the others and the parts of the training."""
+    if (followed := option.metadata["follows"]) is not None:
+        return values["lr"] if values.get(followed) is None else values[followed]
+    if option.name == "mask_share":
+        shares = {MASK_SHARES[name] for part in parts if (name := part.partition(":")[2]) in MASK_SHARES}
+        return shares.pop() if len(shares) == 1 else None  # an objective and an augmentation may each have their own
+    return option.default
+
+
+def setting_of(identity: Mapping[str, Any], name: str) -> Any:
+    """The value of a setting in a training of this identity; None where the training does not depend on it."""
+    (option,) = (one for one in fields(Settings) if one.name == name)
+    if name in identity or not option.metadata["silent"]:
+        return identity.get(name)
+    kind, objective = find_or_assume(identity["variant"]), identity.get("objective", Settings.objective)
+    parts = _parts(kind, identity["augmentation"], objective)
+    return _default(option, identity, parts) if option.metadata["parts"] & parts else None
 
 
 def grid_specs(

@@ -195,7 +195,7 @@ def _common_settings(classifiers: pd.DataFrame) -> dict[str, Any]:
     return {
         one.name: values[one.name][0]
         for one in fields(Settings)
-        if values[one.name] and not (one.metadata["silent"] and values[one.name] == [one.default])
+        if values[one.name] and not (one.metadata["silent"] and values[one.name] in ([one.default], values["lr"]))
     }
 
 
