@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from aepretrain.convolution import convolve_pool_relu
-from aepretrain.engine import Adam
+from aepretrain.engine import AdamW, Rate
 from aepretrain.networks import build
 
 BATCH, REPEATS = 128, 60
@@ -66,7 +66,10 @@ def levers() -> dict[str, tuple[Step, Step]]:
             training_step(plain, maps_CHWN, lambda x: convolve_pool_relu(x, first)),
         ),
         "fused Adam, fc encoder": (adams[0].step, adams[1].step),
-        "its kernel without its class, fc encoder": (adams[1].step, Adam(list(fc.encoder.parameters()), 0.001).step),
+        "its kernel without its class, fc encoder": (
+            adams[1].step,
+            AdamW(fc.encoder.parameters(), [Rate(0.001)] * 4).step,
+        ),
         "index_select instead of indexing, one batch of images": (
             lambda: stored[index],
             lambda: stored.index_select(0, index),

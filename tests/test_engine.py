@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain.config import derive_seed
-from aepretrain.engine import EVALUATION_BATCH, Examples, Hyperparameters, Select, Task, Trained, evaluate, train
+from aepretrain.engine import (
+    EVALUATION_BATCH,
+    Examples,
+    Hyperparameters,
+    Rate,
+    Select,
+    Task,
+    Trained,
+    evaluate,
+    set_weights,
+    train,
+)
 from aepretrain.errors import Failure
-from aepretrain.networks import Classifier, Network
+from aepretrain.networks import Classifier, Network, build
 from aepretrain.records import EpochResult
 from tests.tasks import BATCH, CPU, NUM, examples, make, task
 
@@ -326,3 +338,81 @@ def test_recorded_steps_equal_the_reference_on_a_gpu(name: str, kind: str, num_s
         for epoch, found in enumerate(result.history):
             expected = sum(n * loss for n, loss in zip(sizes, losses[place][epoch * 11 :], strict=False)) / NUM
             assert found.train_loss == pytest.approx(expected, rel=1e-4)
+
+
+def by_torch(model: nn.Module, one: Task, optimizer: torch.optim.Optimizer, epochs: Iterable[int] = (1, 2, 3)) -> None:
+    """Train a model by PyTorch's own optimizer and schedule, over the task's batches in these epochs."""
+    limits = one.hyperparameters
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, limits.epochs)
+    for epoch in epochs:
+        generator = torch.Generator().manual_seed(derive_seed(one.seeds[0], one.order, epoch))
+        select = one.train.at_epoch(epoch, [0])
+        for index_B in torch.randperm(one.train.num, generator=generator).split(limits.batch_size):
+            inputs, targets = select(index_B.unsqueeze(0))
+            optimizer.zero_grad()
+            one.loss(model(inputs[0]), targets[0]).backward()
+            optimizer.step()
+        if limits.schedule == "cosine":
+            schedule.step()
+
+
+def last_weights(model: nn.Module, **limits: Any) -> Mapping[str, Tensor]:
+    one = task(model, epochs=3)
+    return train_one(replace(one, hyperparameters=replace(one.hyperparameters, **limits))).last_weights
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_equal_to_pytorchs_adamw_and_its_cosine(weight_decay: float, schedule: str) -> None:
+    slow = make("fc", "classifier")
+    one = task(slow, epochs=3)
+    one = replace(one, hyperparameters=replace(one.hyperparameters, schedule=schedule))
+    by_torch(slow, one, torch.optim.AdamW(slow.parameters(), lr=1e-3, weight_decay=weight_decay, fused=True))
+    found = last_weights(make("fc", "classifier"), schedule=schedule, weight_decay=weight_decay)
+    for name, weight in slow.named_parameters():
+        torch.testing.assert_close(found[name], weight.detach(), rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_without_decay_adamw_has_the_bits_of_adam() -> None:
+    slow = make("fc", "classifier")
+    by_torch(slow, task(slow, epochs=3), torch.optim.Adam(slow.parameters(), lr=1e-3, fused=True))
+    found = last_weights(make("fc", "classifier"))
+    assert all(torch.equal(found[name], weight) for name, weight in slow.named_parameters())
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_an_encoder_with_a_rate_of_its_own_and_a_head_that_learns_first(num_seeds: int) -> None:
+    """Against PyTorch: the head alone for an epoch of eleven steps, then both, each at its own rate."""
+    slow = make("fc", "classifier")
+    network = slow.network
+    assert isinstance(network, Network)
+    head = getattr(network, network.trained_head)
+    one = task(slow, epochs=3)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3, fused=True)
+    by_torch(slow, one, optimizer, [1])
+    assert torch.equal(network.encoder.state_dict()["0.weight"], build("fc", 0).encoder.state_dict()["0.weight"])
+    optimizer.add_param_group({"params": list(network.encoder.parameters()), "lr": 1e-4})
+    by_torch(slow, one, optimizer, [2, 3])
+    stack = task(*(make("fc", "classifier", seed) for seed in range(num_seeds)), epochs=3)
+    limits = replace(stack.hyperparameters, rates={"network.encoder.": Rate(1e-4, 11)})
+    found, *_ = train(replace(stack, hyperparameters=limits), lambda *_: None)
+    assert isinstance(found, Trained)
+    for name, weight in slow.named_parameters():
+        torch.testing.assert_close(found.last_weights[name], weight.detach(), rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_the_most_accurate_epoch_is_the_first_of_the_highest_validation_accuracy(num_seeds: int) -> None:
+    """Its weights give that accuracy again; a seed that ends earlier keeps its own."""
+    one = task(*(make("fc", "classifier", seed) for seed in range(num_seeds)), epochs=12, lr=0.01, patience=4)
+    for place, result in enumerate(train(one, lambda *_: None)):
+        assert isinstance(result, Trained)
+        accuracies = [found.val_accuracy or 0 for found in result.history]
+        assert result.most_accurate_epoch == 1 + accuracies.index(max(accuracies))
+        set_weights(one.models[place], result.most_accurate_weights)
+        inputs, labels = one.validation.at_epoch(0, [place])(torch.arange(one.validation.num).unsqueeze(0))
+        with torch.no_grad():
+            right = one.models[place](inputs[0]).argmax(1) == labels[0]
+        assert right.double().mean().item() == pytest.approx(max(accuracies))
+    autoencoder = train_one(task(make("fc", "autoencoder"), epochs=2))
+    assert (autoencoder.most_accurate_epoch, dict(autoencoder.most_accurate_weights)) == (0, {})

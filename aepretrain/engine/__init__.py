@@ -2,15 +2,15 @@
 
 from aepretrain.engine.loop import EVALUATION_BATCH, evaluate, train
 from aepretrain.engine.stacks import set_weights
-from aepretrain.engine.steps import Adam
-from aepretrain.engine.task import Examples, Hyperparameters, Loss, Select, Snapshots, Task, Trained
+from aepretrain.engine.steps import AdamW
+from aepretrain.engine.task import Examples, Hyperparameters, Rate, Select, Snapshots, Task, Trained
 
 __all__ = [
     "EVALUATION_BATCH",
-    "Adam",
+    "AdamW",
     "Examples",
     "Hyperparameters",
-    "Loss",
+    "Rate",
     "Select",
     "Snapshots",
     "Task",

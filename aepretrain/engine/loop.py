@@ -18,7 +18,7 @@ from torch import Tensor
 from aepretrain.config import derive_seed
 from aepretrain.engine.progress import Progress
 from aepretrain.engine.stacks import SingleModel, StackedModels, set_weights, weights_of
-from aepretrain.engine.steps import Adam, GraphedStep
+from aepretrain.engine.steps import AdamW, GraphedStep
 from aepretrain.engine.task import Examples, Select, Snapshots, Task, Trained
 from aepretrain.errors import Failure
 from aepretrain.records import EpochResult
@@ -75,7 +75,9 @@ class _Run:
             SingleModel(task.models[0]) if len(task.models) == 1 else StackedModels(task.models)
         )
         self.best = {name: weight.clone() for name, weight in self.stack.state().items()}
-        self.optimizer = Adam(self.stack.learned, task.hyperparameters.lr)
+        self.most_accurate = {name: weight.clone() for name, weight in self.best.items()} if task.classifies else {}
+        limits, learned = task.hyperparameters, self.stack.learned
+        self.optimizer = AdamW(learned.values(), [limits.rate_of(name) for name in learned], limits.weight_decay)
         self.num_steps = 0
         self.epochs_done = 0
         self._num_steps_elsewhere = 0
@@ -88,6 +90,7 @@ class _Run:
             "members": self.members,
             "weights": self.stack.state(),
             "best": self.best,
+            "most_accurate": self.most_accurate,
             "exp_avgs": self.optimizer.exp_avgs,
             "exp_avg_sqs": self.optimizer.exp_avg_sqs,
             "steps": self.optimizer.steps,
@@ -110,7 +113,9 @@ class _Run:
             set_weights(self.task.models[place], weights)
         for name, weight in self.stack.state().items():
             weight.copy_(state["weights"][name])
-            self.best[name].copy_(state["best"][name])
+            for kept, values in ((self.best, state["best"]), (self.most_accurate, state["most_accurate"])):
+                if kept:
+                    kept[name].copy_(values[name])
         for name in ("exp_avgs", "exp_avg_sqs", "steps"):
             for tensor, value in zip(vars(self.optimizer)[name], state[name], strict=True):
                 tensor.copy_(value)
@@ -122,7 +127,7 @@ class _Run:
         learned_s = time.perf_counter() - started
         val_losses, val_accuracies = self._validate()
         share_s = (time.perf_counter() - started) / len(self.members)
-        results, improved = [], []
+        results, improved, more_accurate = [], [], []
         for i, place in enumerate(self.members):
             result = EpochResult(
                 epoch=epoch,
@@ -142,11 +147,14 @@ class _Run:
             if result.val_loss < progress.best_loss:
                 improved.append(i)
                 progress.best_epoch = epoch
+            if result.val_accuracy is not None and result.val_accuracy > progress.best_accuracy:
+                more_accurate.append(i)
+                progress.most_accurate_epoch = epoch
             progress.history.append(result)
             results.append((place, result))
-        if improved:
-            for name, weight in self.stack.state().items():
-                self.best[name][improved] = weight[improved]
+        for kept, rows in ((self.best, improved), (self.most_accurate, more_accurate)):
+            for name, weight in self.stack.state().items() if rows else ():
+                kept[name][rows] = weight[rows]
         self.epochs_done = epoch
         return results
 
@@ -155,9 +163,9 @@ class _Run:
         ends = [self.progress[place].ends(epoch, self.task.hyperparameters) for place in self.members]
         for i, place in enumerate(self.members):
             if ends[i] and self.progress[place].failure is None:
-                self.progress[place].last_weights = {
-                    name: weight[i].clone() for name, weight in self.stack.state().items()
-                }
+                progress = self.progress[place]
+                progress.last_weights = {name: weight[i].clone() for name, weight in self.stack.state().items()}
+                progress.most_accurate_weights = {name: kept[i].clone() for name, kept in self.most_accurate.items()}
                 set_weights(self.task.models[place], {name: best[i] for name, best in self.best.items()})
         self._keep([i for i, end in enumerate(ends) if not end])
 
@@ -169,12 +177,23 @@ class _Run:
         if rows:
             assert isinstance(self.stack, StackedModels), "a stack of one seed keeps it or ends"
             self.best = {name: best[rows] for name, best in self.best.items()}
+            self.most_accurate = {name: kept[rows] for name, kept in self.most_accurate.items()}
             self.stack.keep(rows)
-            self.optimizer.keep(self.stack.learned, rows)
+            self.optimizer.keep(self.stack.learned.values(), rows)
 
     def outcomes(self) -> list[Trained | Failure]:
         """Each seed's history, or why it failed."""
-        return [one.failure or Trained(tuple(one.history), one.best_epoch, one.last_weights) for one in self.progress]
+        return [
+            one.failure
+            or Trained(
+                history=tuple(one.history),
+                best_epoch=one.best_epoch,
+                last_weights=one.last_weights,
+                most_accurate_epoch=one.most_accurate_epoch,
+                most_accurate_weights=one.most_accurate_weights,
+            )
+            for one in self.progress
+        ]
 
     def _learn(self, epoch: int) -> tuple[list[float], int]:
         """Run an epoch's passes over the training items.
@@ -186,14 +205,17 @@ class _Run:
         losses: list[Tensor] = []
         sizes: list[int] = []
         for number in range((epoch - 1) * passes + 1, epoch * passes + 1):
-            for loss_S, size in self._pass(number):
+            for loss_S, size in self._pass(number, self.task.hyperparameters.factor(epoch)):
                 losses.append(loss_S)
                 sizes.append(size)
                 self.on_step()
         return _mean(losses, sizes), sum(sizes)
 
-    def _pass(self, number: int) -> Iterator[tuple[Tensor, int]]:
-        """Run one pass over the training items in each seed's order. Yields each step's losses, [S], and batch size."""
+    def _pass(self, number: int, factor: float) -> Iterator[tuple[Tensor, int]]:
+        """Run one pass over the training items in each seed's order, at `factor` times the learning rates.
+
+        Yields each step's losses, [S], and batch size.
+        """
         task = self.task
         orders = [
             torch.randperm(
@@ -204,13 +226,16 @@ class _Run:
         batches = torch.stack(orders).to(task.train.device).split(task.hyperparameters.batch_size, dim=1)
         select = task.train.at_epoch(number, self.members)
         recorded: GraphedStep | None = None
+        starts = {rate.starts_after for rate in self.optimizer.groups}
         for index_SB in batches:
             if self.num_steps == task.hyperparameters.updates:
                 return
+            if self.num_steps in starts:  # more weights learn from here on than a recorded step changes
+                recorded = None
             if recorded is None and self._can_graph(index_SB, batches):
-                recorded = GraphedStep(lambda index_SB: self._step(select, index_SB), index_SB)
+                recorded = GraphedStep(lambda index_SB: self._step(select, index_SB, factor), index_SB)
             fits = recorded is not None and index_SB.shape == recorded.index_SB.shape
-            yield (recorded(index_SB) if recorded and fits else self._step(select, index_SB)), index_SB.shape[1]
+            yield (recorded(index_SB) if recorded and fits else self._step(select, index_SB, factor)), index_SB.shape[1]
             self.num_steps += 1
 
     def _can_graph(self, index_SB: Tensor, batches: Sequence[Tensor]) -> bool:
@@ -218,13 +243,13 @@ class _Run:
         num_steps_here = self.num_steps - self._num_steps_elsewhere
         return index_SB.is_cuda and num_steps_here >= WARM_UP_STEPS and len(batches) > 1
 
-    def _step(self, select: Select, index_SB: Tensor) -> Tensor:
+    def _step(self, select: Select, index_SB: Tensor, factor: float) -> Tensor:
         """Update the weights from one batch; its losses, [S]."""
         inputs, targets = select(index_SB)
         losses_S = self.stack.losses(self.task.loss, self.stack(inputs), targets)
         self.optimizer.zero_grad()
         losses_S.sum().backward()  # not autograd.grad: fused Adam reads gradients in their weights' own layout
-        self.optimizer.step()
+        self.optimizer.step(self.num_steps, factor)
         return losses_S.detach()
 
     @torch.no_grad()

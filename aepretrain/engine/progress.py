@@ -18,13 +18,20 @@ class Progress:
 
     history: list[EpochResult] = field(default_factory=list)
     best_epoch: int = 0
+    most_accurate_epoch: int = 0
     last_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    most_accurate_weights: Mapping[str, Tensor] = field(default_factory=dict)
     failure: Failure | None = None
 
     @property
     def best_loss(self) -> float:
         """The lowest validation loss so far."""
         return self.history[self.best_epoch - 1].val_loss if self.best_epoch else math.inf
+
+    @property
+    def best_accuracy(self) -> float:
+        """The highest validation accuracy so far."""
+        return (self.history[self.most_accurate_epoch - 1].val_accuracy or 0.0) if self.most_accurate_epoch else -1.0
 
     def ends(self, epoch: int, hyperparameters: Hyperparameters) -> bool:
         """Whether the seed's training ends after this epoch."""
@@ -37,7 +44,9 @@ class Progress:
         return {
             "history": [dict(vars(result)) for result in self.history],
             "best_epoch": self.best_epoch,
+            "most_accurate_epoch": self.most_accurate_epoch,
             "last_weights": dict(self.last_weights),
+            "most_accurate_weights": dict(self.most_accurate_weights),
             "failure": None if self.failure is None else str(self.failure),
         }
 
@@ -47,6 +56,8 @@ class Progress:
         return cls(
             history=[EpochResult(**result) for result in state["history"]],
             best_epoch=state["best_epoch"],
+            most_accurate_epoch=state["most_accurate_epoch"],
             last_weights=state["last_weights"],
+            most_accurate_weights=state["most_accurate_weights"],
             failure=None if state["failure"] is None else Failure(state["failure"]),
         )

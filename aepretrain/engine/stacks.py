@@ -17,7 +17,7 @@ class SingleModel:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.learned = [weight for weight in model.parameters() if weight.requires_grad]
+        self.learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The outputs of each seed for its inputs, [S, B, …]."""
@@ -42,9 +42,9 @@ class StackedModels:
         self._forward = torch.vmap(self._call)
 
     @property
-    def learned(self) -> list[Tensor]:
-        """The weights that are learned, [S, …] each."""
-        return [weight for weight in self.parameters.values() if weight.requires_grad]
+    def learned(self) -> dict[str, Tensor]:
+        """The weights that are learned by name, [S, …] each."""
+        return {name: weight for name, weight in self.parameters.items() if weight.requires_grad}
 
     def _call(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         outputs: Tensor = torch.func.functional_call(self.model, (dict(parameters), dict(buffers)), (inputs,))

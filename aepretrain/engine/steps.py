@@ -3,25 +3,29 @@
 Shapes: S seeds of the stack, B batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from aepretrain.engine.task import Rate
 
-class Adam:
-    """Adam (Kingma and Ba 2015) with PyTorch's defaults, as PyTorch's fused kernel.
 
-    `torch.optim.Adam` computes the same, but its code around the kernel takes a tenth of a step of a small network.
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults, as PyTorch's fused kernel; without decay it is Adam.
+
+    `torch.optim.AdamW` computes the same, but its code around the kernel takes a tenth of a step of a small network.
+    `rates` has the rate of each weight. A weight that does not learn yet is not changed, nor are its averages.
     """
 
-    def __init__(self, weights: Sequence[Tensor], lr: float) -> None:
+    def __init__(self, weights: Iterable[Tensor], rates: Sequence[Rate], weight_decay: float = 0.0) -> None:
         self.weights = list(weights)
-        self.lr = lr
-        self.exp_avgs = [torch.zeros_like(weight) for weight in weights]
-        self.exp_avg_sqs = [torch.zeros_like(weight) for weight in weights]
-        self.steps = [torch.zeros((), device=weight.device) for weight in weights]
+        self.weight_decay = weight_decay
+        self.groups = {rate: [i for i, other in enumerate(rates) if other == rate] for rate in dict.fromkeys(rates)}
+        self.exp_avgs = [torch.zeros_like(weight) for weight in self.weights]
+        self.exp_avg_sqs = [torch.zeros_like(weight) for weight in self.weights]
+        self.steps = [torch.zeros((), device=weight.device) for weight in self.weights]
 
     def zero_grad(self) -> None:
         """Remove the gradients."""
@@ -29,27 +33,31 @@ class Adam:
             weight.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Update the weights that have gradients."""
-        updated = [i for i, weight in enumerate(self.weights) if weight.grad is not None]
-        adam(
-            [self.weights[i] for i in updated],
-            [weight.grad for weight in self.weights if weight.grad is not None],
-            [self.exp_avgs[i] for i in updated],
-            [self.exp_avg_sqs[i] for i in updated],
-            [],
-            [self.steps[i] for i in updated],
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.lr,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
+    def step(self, num_before: int = 0, factor: float = 1.0) -> None:
+        """Update the weights that have gradients and learn after so many steps, at `factor` times their rates."""
+        for rate, places in self.groups.items():
+            updated = [(i, grad) for i in places if (grad := self.weights[i].grad) is not None]
+            if not updated or num_before < rate.starts_after:
+                continue
+            adam(
+                [self.weights[i] for i, _ in updated],
+                [grad for _, grad in updated],
+                [self.exp_avgs[i] for i, _ in updated],
+                [self.exp_avg_sqs[i] for i, _ in updated],
+                [],
+                [self.steps[i] for i, _ in updated],
+                fused=True,
+                decoupled_weight_decay=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=rate.lr * factor,
+                weight_decay=self.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
 
-    def keep(self, weights: Sequence[Tensor], rows: Sequence[int]) -> None:
+    def keep(self, weights: Iterable[Tensor], rows: Sequence[int]) -> None:
         """Continue with these weights, which are these rows of the previous ones."""
         self.weights = list(weights)
         self.exp_avgs = [average[rows] for average in self.exp_avgs]

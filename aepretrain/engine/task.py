@@ -3,8 +3,9 @@
 Shapes: S seeds of the stack, B batch, K classes.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +31,14 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How fast a weight learns: its learning rate, and the number of steps before it begins to learn."""
+
+    lr: float
+    starts_after: int = 0
+
+
+@dataclass(frozen=True)
 class Hyperparameters:
     """How long and how fast to learn.
 
@@ -43,6 +52,21 @@ class Hyperparameters:
     patience: int
     passes: int = 1
     updates: int | None = None
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """Rates of weights whose names begin with these texts; all others learn at `lr` from the start."""
+    weight_decay: float = 0.0
+    """Of AdamW (Loshchilov and Hutter 2019)."""
+    schedule: str = "constant"
+    """``constant``, or ``cosine``: over `epochs`, the rates fall to zero along half a cosine, a step an epoch."""
+
+    def rate_of(self, name: str) -> Rate:
+        """The rate of a weight of this name."""
+        given = (rate for prefix, rate in self.rates.items() if name.startswith(prefix))
+        return next(given, Rate(self.lr))
+
+    def factor(self, epoch: int) -> float:
+        """What the schedule multiplies all rates with in an epoch, which count from 1."""
+        return (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2 if self.schedule == "cosine" else 1.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +96,10 @@ class Trained:
     best_epoch: int
     last_weights: Mapping[str, Tensor]
     """The weights after the last epoch, as `set_weights` takes them."""
+    most_accurate_epoch: int = 0
+    """The epoch with the highest validation accuracy, the first of several; 0 if the task does not classify."""
+    most_accurate_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """The weights of that epoch."""
 
 
 class Snapshots(Protocol):

@@ -20,7 +20,7 @@ INTERVAL_S = 10.0
 
 SUFFIX = ".snapshot"
 
-FORMAT = 2
+FORMAT = 3
 """Version of the format. It is raised when the content changes, so that older files are not used."""
 
 
