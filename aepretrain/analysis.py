@@ -1,6 +1,6 @@
-"""Principal components, similarity of codes (CKA), and two-dimensional maps (t-SNE).
+"""Codes of images: principal components, similarity (CKA), maps (t-SNE), effective rank and a linear probe.
 
-Shapes: N images, D features, C components.
+Shapes: N images, M other images, D features, C components.
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,40 @@ def _centred_gram(codes_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     centred_ND = codes_ND - codes_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
     gram_NN: NDArray[np.float64] = (centred_ND @ centred_ND.T).astype(np.float64)
     return gram_NN
+
+
+def effective_rank(codes_ND: NDArray[np.float32]) -> float:
+    """The effective rank of codes, from 1 to D: the exponential of the entropy of the squared singular values' shares.
+
+    After Roy and Vetterli 2007, who take the singular values themselves. Codes are not centred. 0 where all are zero.
+    """
+    codes_ND = codes_ND.astype(np.float64)
+    squares_D = np.linalg.eigvalsh(codes_ND.T @ codes_ND).clip(min=0)  # of the codes' singular values
+    if not squares_D.sum():
+        return 0.0
+    shares_D = squares_D[squares_D > 0] / squares_D.sum()
+    return float(np.exp(-(shares_D * np.log(shares_D)).sum()))
+
+
+def probe_accuracy(
+    codes_ND: NDArray[np.float32],
+    labels_N: NDArray[np.integer],
+    test_codes_MD: NDArray[np.float32],
+    test_labels_M: NDArray[np.integer],
+) -> float:
+    """The accuracy on test codes of multinomial logistic regression on standardised codes.
+
+    scikit-learn's `LogisticRegression` with its default penalty (C = 1), which runs until it has converged. One thread,
+    like everything in a worker process.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000))
+    with threadpool_limits(1):
+        probe.fit(codes_ND.astype(np.float64), labels_N)
+        return float(probe.score(test_codes_MD.astype(np.float64), test_labels_M))
 
 
 def map_of_codes(codes_ND: NDArray[np.float32], random_state: int) -> NDArray[np.float32]:

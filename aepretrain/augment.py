@@ -1,17 +1,21 @@
 """Augmentations: what training images are put through, each image in its own way in each epoch.
 
+Pixel mask, patch mask and Gaussian noise are what objectives of pretraining corrupt images with, too (`objectives`).
+
 A plugin adds one with a subclass of `Augmentation` and `register("name", YourAugmentation)` in a module that the
 command loads (``--plugin your_module``).
 
-Shapes: N images, B of a batch, U of those without a rectangle yet, C channels, H rows, W columns.
+Shapes: N images, B of a batch, U of those without a rectangle yet, C channels, H rows, W columns, h and w rows and
+columns of patches.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
-from aepretrain.config import Settings
+from aepretrain.config import MASK_SHARES, Settings
 from aepretrain.registry import Registry, require, require_subclass
 
 NUM_TRIES = 10
@@ -94,6 +98,54 @@ class RandomErasing(Augmentation):
         return (images_BCHW * (1 - covered_B1HW)).add_(covered_B1HW, alpha=self.settings.erase_value)
 
 
+class PixelMask(Augmentation):
+    """Each pixel set to 0 with probability `mask_share`, independently (masking noise, Vincent et al. 2010)."""
+
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Which pixels stay, bool [N, H, W]."""
+        return _kept(self.settings, "pixel-mask", (num, *size), generator)
+
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
+        """The images without the hidden pixels."""
+        return images_BCHW * drawn_B.unsqueeze(1)
+
+
+class PatchMask(Augmentation):
+    """Each square patch of a grid set to 0 with probability `mask_share`, independently (after He et al. 2022).
+
+    Patches have `patch_size` rows and columns; those at the right and lower edge are cut where the size does not fit.
+    """
+
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Which patches stay, bool [N, h, w]."""
+        patches = (math.ceil(length / self.settings.patch_size) for length in size)
+        return _kept(self.settings, "patch-mask", (num, *patches), generator)
+
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
+        """The images without the hidden patches."""
+        side = self.settings.patch_size
+        kept_BHW = drawn_B.repeat_interleave(side, 1).repeat_interleave(side, 2)
+        return images_BCHW * kept_BHW[:, None, : images_BCHW.shape[2], : images_BCHW.shape[3]]
+
+
+class GaussianNoise(Augmentation):
+    """Normal noise of mean 0 and standard deviation `noise` added to each pixel, not clipped (Vincent et al. 2010)."""
+
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """The noise, float32 [N, H, W]."""
+        return torch.empty(num, *size).normal_(0, self.settings.noise, generator=generator)
+
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
+        """The images with the noise."""
+        return images_BCHW + drawn_B.unsqueeze(1)
+
+
+def _kept(settings: Settings, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Which of what may be hidden stays, bool of this shape."""
+    share = MASK_SHARES[name] if settings.mask_share is None else settings.mask_share
+    return torch.rand(shape, generator=generator) >= share
+
+
 def _covered(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
     """Which of `size` places each interval covers, bool [B, 1, size]."""
     place_1P = torch.arange(size, device=start_B.device).unsqueeze(0)
@@ -122,7 +174,15 @@ def _check(augmentation: type[Augmentation]) -> None:
 
 
 AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
-    "augmentation", {"none": NoAugmentation, "erasing": RandomErasing}, _check
+    "augmentation",
+    {
+        "none": NoAugmentation,
+        "erasing": RandomErasing,
+        "pixel-mask": PixelMask,
+        "patch-mask": PatchMask,
+        "gaussian-noise": GaussianNoise,
+    },
+    _check,
 )
 
 register = AUGMENTATIONS.register

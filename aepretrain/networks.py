@@ -177,12 +177,12 @@ def build(name: str, seed: int) -> Network:
     Encoder, decoder and heads have separate random streams, so the encoder is the same in every variant. Both heads
     start from the same weights. PyTorch's global generator is not changed.
     """
-    with _drawing_from(seed, "initial encoder"):
+    with drawing_from(seed, "initial encoder"):
         network = NETWORKS.look_up(name)()
-    with _drawing_from(seed, "initial decoder"):
+    with drawing_from(seed, "initial decoder"):
         network.decoder.apply(_reset)
     _draw_heads(network, seed)
-    with _drawing_from(seed, "initial encoder"):
+    with drawing_from(seed, "initial encoder"):
         network.encoder.apply(_reset)
     return network
 
@@ -196,12 +196,12 @@ def build_probe(linear_map: nn.Linear | None, seed: int) -> Probe:
 
 def _draw_heads(network: Network, seed: int) -> None:
     for head in (network.frozen_head, network.trained_head):
-        with _drawing_from(seed, "initial head"):
+        with drawing_from(seed, "initial head"):
             getattr(network, head).apply(_reset)
 
 
 @contextmanager
-def _drawing_from(seed: int, purpose: str) -> Iterator[None]:
+def drawing_from(seed: int, purpose: str) -> Iterator[None]:
     """Seed PyTorch's global generator, which its initialisers use, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, purpose))

@@ -3,7 +3,7 @@
 A plugin adds one with a subclass of `Objective` and `register("name", YourObjective)` in a module that the command
 loads (``--plugin your_module``); ``--objective name`` pretrains with it.
 
-Shapes: B images of a batch, H rows, W columns.
+Shapes: N images, B of a batch, H rows, W columns.
 """
 
 from abc import ABC, abstractmethod
@@ -13,13 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aepretrain.augment import Augmentation, GaussianNoise, PatchMask, PixelMask
 from aepretrain.config import Settings
-from aepretrain.networks import Network, Reconstructor, build
+from aepretrain.networks import Network, Reconstructor, build, drawing_from
 from aepretrain.registry import Registry, require, require_subclass
 
 
 class Objective(ABC):
-    """An objective of pretraining. Encoder and decoder learn; the encoder is what finetune and frozen start from."""
+    """An objective of pretraining: what the model gets, what it is, and its loss.
+
+    What the model learns is the weights of its encoder, of its decoder if it has one, and of layers of its own. The
+    encoder is what finetune and frozen start from.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -27,9 +32,26 @@ class Objective(ABC):
     target = "input"
     """What outputs are compared with: the ``input`` as augmented, or the ``clean`` image."""
 
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """The random numbers that `apply` needs for `num` images of `size` (rows, columns), a row each, [N, …].
+
+        They are drawn anew in each epoch; for validation images once. Draw from `generator` alone, on the CPU.
+        """
+        return torch.empty(num, 0)
+
+    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002  # for those that override it
+        """What the model gets for augmented images in [0, 1]: the same images, or corrupted ones, or views of them.
+
+        Gives [B, …]. Pixels are brought to the network's scale afterwards.
+        """
+        return images_B1HW
+
     @abstractmethod
     def model(self, network: Network) -> nn.Module:
-        """The module that is trained: images [B, 1, 28, 28], as the network sees them → outputs."""
+        """The module that is trained: what `apply` gives, on the network's scale → outputs, [B, …].
+
+        The weights of its own layers are initialised from PyTorch's global generator, which is seeded.
+        """
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
@@ -65,13 +87,59 @@ class Reconstruct(Objective):
         return outputs.sigmoid() if self.settings.ae_loss == "bce" else outputs
 
 
+class Restore(Reconstruct, ABC):
+    """Give the image back from a corrupted one."""
+
+    corruption: type[Augmentation]
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._corruption = self.corruption(settings)
+
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """What the corruption draws, [N, …]."""
+        return self._corruption.draw(num, size, generator)
+
+    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:
+        """Corrupted images."""
+        return self._corruption.apply(images_B1HW, drawn_B)
+
+
+class RestorePixels(Restore):
+    """Fill in hidden pixels (Vincent et al. 2010); the loss is over all pixels."""
+
+    corruption = PixelMask
+
+
+class RestorePatches(Restore):
+    """Fill in hidden patches (after He et al. 2022); the loss is over all pixels."""
+
+    corruption = PatchMask
+
+
+class RemoveNoise(Restore):
+    """Remove Gaussian noise (Vincent et al. 2010)."""
+
+    corruption = GaussianNoise
+
+
 def _check(objective: type[Objective]) -> None:
     """Try an objective with two images on the fully connected network."""
     require_subclass(objective, Objective)
     tried = objective(Settings())
     require(tried.target in ("input", "clean"), f"target is {tried.target!r}, expected 'input' or 'clean'")
+    drawn, again = (tried.draw(2, (28, 28), torch.Generator().manual_seed(0)) for _ in range(2))
+    require(
+        isinstance(drawn, Tensor) and drawn.shape[:1] == (2,),
+        f"draw gives {list(getattr(drawn, 'shape', ()))} for 2 images, expected one row for each: [2, …]",
+    )
+    require(torch.equal(drawn, again), "draw gives different numbers for the same generator: draw from that alone")
     images_B1HW = torch.full((2, 1, 28, 28), 0.5)
-    outputs = tried.model(build("fc", 0))(images_B1HW)
+    given = tried.apply(images_B1HW, drawn)
+    require(given.shape[:1] == (2,), f"apply gives {list(given.shape)} for 2 images, expected [2, …]")
+    require(bool((images_B1HW == 0.5).all()), "apply changes the images that it is given: return new ones")
+    with drawing_from(0, "objective"):
+        outputs = tried.model(build("fc", 0))(given)
     loss = tried.loss(outputs, images_B1HW)
     require(loss.shape == () and bool(torch.isfinite(loss)), f"loss gives {loss.tolist()}, expected one finite number")
     require(loss.requires_grad, "loss depends on no weight of the network")
@@ -82,7 +150,16 @@ def _check(objective: type[Objective]) -> None:
     )
 
 
-OBJECTIVES: Registry[type[Objective]] = Registry("objective", {"reconstruct": Reconstruct}, _check)
+OBJECTIVES: Registry[type[Objective]] = Registry(
+    "objective",
+    {
+        "reconstruct": Reconstruct,
+        "pixel-mask": RestorePixels,
+        "patch-mask": RestorePatches,
+        "gaussian-noise": RemoveNoise,
+    },
+    _check,
+)
 
 register = OBJECTIVES.register
 """Add a subclass of `Objective` under a name."""

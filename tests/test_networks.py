@@ -130,7 +130,7 @@ def test_both_heads_start_equal_and_parts_have_streams_of_their_own(name: str) -
     first, second = (getattr(network, head) for head in (network.frozen_head, network.trained_head))
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(first.bias, second.bias)
-    with networks._drawing_from(0, "initial encoder"):
+    with networks.drawing_from(0, "initial encoder"):
         alone = type(network)().encoder
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), network.encoder.parameters(), strict=True))
 

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy import stats
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
@@ -15,7 +18,7 @@ from aepretrain import training
 from aepretrain.augment import RandomErasing
 from aepretrain.config import Settings, TrainingSpec
 from aepretrain.data import Dataset, split
-from aepretrain.engine import Task, train
+from aepretrain.engine import Rate, Task, train
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build
 from aepretrain.training import Outcome, recipe, robustness, run, similarity, tasks
@@ -383,14 +386,21 @@ def test_all_labels_by_updates_are_seen_in_passes(images: Dataset, monkeypatch: 
     assert task.hyperparameters == replace(task.hyperparameters, batch_size=128, epochs=1, passes=25, updates=30)
 
 
-def test_without_patience_the_last_weights_are_judged_too(images: Dataset) -> None:
+def test_test_figures_are_taken_at_three_checkpoints(images: Dataset) -> None:
     fixed = outcome(spec("scratch", cls_epochs=30, patience=0, lr=0.01), images)
     assert fixed.metrics["best_epoch"] < 30, "else there is nothing to tell apart"
     shorter = outcome(spec("scratch", cls_epochs=int(fixed.metrics["best_epoch"]), patience=0, lr=0.01), images)
     assert fixed.metrics["test_loss"] == shorter.metrics["test_loss"] == shorter.metrics["last_test_loss"]
     assert fixed.metrics["last_test_loss"] != fixed.metrics["test_loss"]
     assert same(fixed.weights, shorter.weights)
-    assert "last_test_loss" not in outcome(spec("scratch"), images).metrics
+    epochs = [one.val_accuracy or 0 for one in fixed.evidence.history]
+    most_accurate = int(fixed.metrics["most_accurate_epoch"])
+    assert most_accurate == 1 + epochs.index(max(epochs))
+    assert fixed.metrics["most_accurate_val_accuracy"] == pytest.approx(max(epochs))
+    assert fixed.metrics["last_val_accuracy"] == pytest.approx(epochs[-1])
+    until = outcome(spec("scratch", cls_epochs=most_accurate, patience=0, lr=0.01), images)
+    for figure in ("test_accuracy", "test_macro_f1", "test_loss"):
+        assert fixed.metrics[f"most_accurate_{figure}"] == until.metrics[f"last_{figure}"]
 
 
 @pytest.mark.parametrize("network", ["fc", "conv"])
@@ -501,3 +511,67 @@ def test_weights_that_do_not_fit_fail_the_evaluation(images: Dataset) -> None:
     (found,) = run([spec("robustness")], images, CPU, [dict.fromkeys(CLASSIFIERS, wrong)], lambda *_: None)
     assert isinstance(found, Failure)
     assert "does not fit" in str(found)
+
+
+def test_diagnostics_of_an_encoder_equal_those_computed_by_hand(images: Dataset) -> None:
+    found = outcome(spec("scratch", seed=1), images)
+    network = build("fc", 1)
+    network.encoder.load_state_dict({name[8:]: w for name, w in found.weights.items() if name.startswith("encoder")})
+    halves = split(images, "random", 1)
+
+    def layers(pixels_NHW: Tensor) -> list[NDArray[np.float64]]:
+        hidden = network.encoder[:2](pixels_NHW.float().div(255).flatten(1))  # type: ignore[index]
+        return [layer.detach().double().numpy() for layer in (hidden, network.encoder[2:](hidden))]  # type: ignore[index]
+
+    of_validation = layers(images.images_NHW[halves.validation_N])
+    silent = sum(int((layer <= 0).all(axis=0).sum()) for layer in of_validation)
+    assert found.metrics["dead_units"] == pytest.approx(silent / (256 + 128))
+    shares = np.linalg.svd(of_validation[-1], compute_uv=False) ** 2
+    shares = shares[shares > 0] / shares.sum()
+    assert found.metrics["effective_rank"] == pytest.approx(np.exp(stats.entropy(shares)), rel=1e-4)
+    train_ND, test_MD = (layers(pixels)[-1] for pixels in (images.images_NHW[halves.train_N], images.test_images_NHW))
+    mean_D, std_D = train_ND.mean(0), train_ND.std(0)
+    std_D[std_D == 0] = 1
+    probe = LogisticRegression(max_iter=10_000, tol=1e-8).fit(
+        (train_ND - mean_D) / std_D, images.labels_N[halves.train_N]
+    )
+    accuracy = probe.score((test_MD - mean_D) / std_D, images.test_labels_N)
+    assert found.metrics["probe_accuracy"] == pytest.approx(accuracy, abs=0.011), "one of 100 images at most"
+
+
+@pytest.mark.parametrize("variant", ["pretrain", "finetune", "scratch"])
+@pytest.mark.parametrize("network", ["fc", "conv"])
+def test_encoders_that_learn_are_diagnosed(images: Dataset, variant: str, network: str) -> None:
+    found = outcome(spec(variant, network, labels=20), images).metrics
+    assert 0 <= found["dead_units"] < 1
+    assert 1 <= found["effective_rank"] <= (128 if network == "fc" else 196)
+    assert 0.3 < found["probe_accuracy"] <= 1, "it learns from all training images, also where a classifier has few"
+
+
+@pytest.mark.parametrize("variant", ["frozen", "random", "pixels", "pca"])
+def test_encoders_that_do_not_learn_are_not_diagnosed(images: Dataset, variant: str) -> None:
+    assert not outcome(spec(variant), images).metrics.keys() & {"dead_units", "effective_rank", "probe_accuracy"}
+
+
+def test_options_of_an_arm_reach_its_training(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {
+        "ae_lr": 0.01,
+        "cls_lr": 0.02,
+        "encoder_lr": 0.003,
+        "head_first": 2,
+        "weight_decay": 0.1,
+        "schedule": "cosine",
+    }
+    tasks_by_variant = {name: tasks_of(spec(name, **given), images, monkeypatch)[0] for name in GRID_VARIANTS}
+    limits = {name: one.hyperparameters for name, one in tasks_by_variant.items()}
+    assert {name: one.lr for name, one in limits.items()} == {
+        "pretrain": 0.01,
+        "frozen": 0.02,
+        "finetune": 0.02,
+        "scratch": 0.02,
+    }
+    assert {(one.weight_decay, one.schedule) for one in limits.values()} == {(0.1, "cosine")}
+    assert limits["finetune"].rates == {"network.encoder.": Rate(0.003, 2 * 4)}, "500 images are four steps an epoch"
+    assert limits["frozen"].rates == limits["scratch"].rates == {}
+    steps, _ = tasks_of(spec("finetune", head_first=7, updates=30), images, monkeypatch)
+    assert steps.hyperparameters.rates == {"network.encoder.": Rate(0.001, 7)}

@@ -260,7 +260,8 @@ def _note(job: Job, outcome: training.Outcome, sources: Mapping[str, Record]) ->
         return f"{what}{spec.settings.dataset}: an evaluation of {looked_at}."
     epochs = f"best epoch {found['best_epoch']:.0f} of {found['num_epochs']:.0f}"
     if spec.variant == "pretrain":
-        result = f"{spec.settings.ae_loss} on clean test images {found['test_loss']:.5f}"
+        loss = f"loss on test images {found['test_loss']:.5f}, " if "test_loss" in found else ""
+        result = f"objective {spec.settings.objective}, {loss}accuracy of a linear probe {found['probe_accuracy']:.4f}"
     else:
         result = (
             f"test accuracy {found['test_accuracy']:.4f}, macro-F1 {found['test_macro_f1']:.4f} "

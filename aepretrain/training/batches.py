@@ -1,32 +1,45 @@
 """Batches of images for the engine: scaled to [0, 1], augmented, normalised, in this order.
 
-Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, H rows, W columns.
+Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, H rows, W columns. The
+objective of a pretraining may give inputs of any shape [P, …].
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from aepretrain.augment import AUGMENTATIONS, Augmentation, NoAugmentation
+from aepretrain.augment import AUGMENTATIONS, NoAugmentation
 from aepretrain.config import Settings, TrainingSpec, derive_seed
 from aepretrain.data import IMAGE_SIZE, PIXEL_SCALES
 from aepretrain.engine import Examples, Select
+from aepretrain.objectives import Objective
+
+
+class Drawing(Protocol):
+    """What an augmentation and an objective have in common: images changed by random numbers."""
+
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """The random numbers for `num` images, [N, …]."""
+
+    def apply(self, images_B1HW: Tensor, drawn_B: Tensor, /) -> Tensor:
+        """What is made of images, each with its row of the draw."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What an augmentation has drawn for every image of each seed, on the device."""
+    """What was drawn for every image of each seed, on the device."""
 
-    augmentation: Augmentation
+    drawing: Drawing
     drawn_SN: Tensor
     """A row for each image, [S, N, …]."""
 
     def apply(self, images_P1HW: Tensor, index_SB: Tensor) -> Tensor:
-        """New images from these, which are the seeds' batches that the index names, [P, 1, H, W]."""
+        """What is made of these images, which are the seeds' batches that the index names, [P, …]."""
         seed_S1 = torch.arange(len(index_SB), device=index_SB.device).unsqueeze(1)
-        return self.augmentation.apply(images_P1HW, self.drawn_SN[seed_S1, index_SB].flatten(0, 1))
+        return self.drawing.apply(images_P1HW, self.drawn_SN[seed_S1, index_SB].flatten(0, 1))
 
 
 DrawAt = Callable[[int, Sequence[int]], Draw]
@@ -58,38 +71,39 @@ class Images:
         """The images of one seed of the stack."""
         return replace(self, rows_SM=self.rows_SM[place : place + 1])
 
-    def examples(self, target: str, draw_at: DrawAt | None = None) -> Examples:
-        """Batches of images, augmented by what `draw_at` draws, with a target.
+    def examples(self, target: str, augment: DrawAt | None = None, corrupt: DrawAt | None = None) -> Examples:
+        """Batches of images with a target: augmented, and then changed by a pretraining's objective.
 
-        The target is their ``label``, the ``input`` itself, or the ``clean`` image.
+        The target is their ``label``, the augmented ``input`` before the objective changes it, or the ``clean`` image.
         """
 
         def at_epoch(epoch: int, members: Sequence[int]) -> Select:
-            draw = draw_at(epoch, members) if draw_at else None
+            draw = augment(epoch, members) if augment else None
+            corruption = corrupt(epoch, members) if corrupt else None
             rows_SM = self.rows_SM[list(members)]
 
             def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
                 rows_P = rows_SM.gather(1, index_SB).flatten()
                 clean_P1HW = self.images_N1HW.index_select(0, rows_P).float().div_(255)
-                seen_P1HW = clean_P1HW
-                if draw is not None:
-                    seen_P1HW = draw.apply(clean_P1HW, index_SB)
-                inputs_SB1HW = normalize(seen_P1HW, self.settings).unflatten(0, index_SB.shape)
+                augmented_P1HW = clean_P1HW if draw is None else draw.apply(clean_P1HW, index_SB)
+                given_P = augmented_P1HW if corruption is None else corruption.apply(augmented_P1HW, index_SB)
+                inputs_SB = normalize(given_P, self.settings).unflatten(0, index_SB.shape)
                 if target == "label":
-                    return inputs_SB1HW, self.labels_N.index_select(0, rows_P).view_as(index_SB)
-                if target == "input":
-                    return inputs_SB1HW, inputs_SB1HW
-                return inputs_SB1HW, normalize(clean_P1HW, self.settings).unflatten(0, index_SB.shape)
+                    return inputs_SB, self.labels_N.index_select(0, rows_P).view_as(index_SB)
+                if target == "input" and corruption is None:
+                    return inputs_SB, inputs_SB
+                wanted_P1HW = augmented_P1HW if target == "input" else clean_P1HW
+                return inputs_SB, normalize(wanted_P1HW, self.settings).unflatten(0, index_SB.shape)
 
             return select
 
         return Examples(self.rows_SM.shape[1], at_epoch, self.labels_N.device)
 
 
-def normalize(pixels_B1HW: Tensor, settings: Settings) -> Tensor:
-    """Pixels in [0, 1] on the scale that a network sees."""
+def normalize(pixels: Tensor, settings: Settings) -> Tensor:
+    """Pixels in [0, 1] on the scale that a network sees, in the same shape."""
     mean, std = PIXEL_SCALES[settings.normalize]
-    return pixels_B1HW if (mean, std) == (0.0, 1.0) else (pixels_B1HW - mean) / std
+    return pixels if (mean, std) == (0.0, 1.0) else (pixels - mean) / std
 
 
 def augmentation_draws(specs: Sequence[TrainingSpec], images: Images, purpose: str) -> DrawAt | None:
@@ -98,15 +112,28 @@ def augmentation_draws(specs: Sequence[TrainingSpec], images: Images, purpose: s
     `purpose` names the random stream.
     """
     augmentation = AUGMENTATIONS.look_up(specs[0].augmentation)(specs[0].settings)
-    if type(augmentation) is NoAugmentation:
-        return None
+    return None if type(augmentation) is NoAugmentation else _draws(augmentation, specs, images, purpose)
+
+
+def corruption_draws(
+    objective: Objective, specs: Sequence[TrainingSpec], images: Images, purpose: str = "AE corruption"
+) -> DrawAt | None:
+    """How the objective of a stack's pretrainings changes images in each epoch; None where it takes them as they are.
+
+    Validation has epoch 0, so its images are changed in the same way after every epoch.
+    """
+    changes = type(objective).apply is not Objective.apply
+    return _draws(objective, specs, images, purpose) if changes else None
+
+
+def _draws(drawing: Drawing, specs: Sequence[TrainingSpec], images: Images, purpose: str) -> DrawAt:
     num, device = images.rows_SM.shape[1], images.labels_N.device
 
     def draw_at(epoch: int, members: Sequence[int]) -> Draw:
         generators = [
             torch.Generator().manual_seed(derive_seed(specs[member].seed, purpose, epoch)) for member in members
         ]
-        drawn = [augmentation.draw(num, IMAGE_SIZE, generator) for generator in generators]
-        return Draw(augmentation, torch.stack(drawn).to(device))
+        drawn = [drawing.draw(num, IMAGE_SIZE, generator) for generator in generators]
+        return Draw(drawing, torch.stack(drawn).to(device))
 
     return draw_at

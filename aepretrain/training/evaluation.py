@@ -19,7 +19,7 @@ from aepretrain.engine import evaluate
 from aepretrain.networks import Classifier, Network
 from aepretrain.objectives import OBJECTIVES, Objective
 from aepretrain.records import Predictions, Reconstructions
-from aepretrain.training.batches import Images, augmentation_draws
+from aepretrain.training.batches import Images, augmentation_draws, corruption_draws
 from aepretrain.variants import VARIANTS
 
 
@@ -55,28 +55,34 @@ def _predictions(log_probs_NK: Tensor, labels_N: Tensor) -> Predictions:
 
 
 def evaluate_pretraining(
-    spec: TrainingSpec, network: Network, validation: Images, test: Images
+    spec: TrainingSpec, model: nn.Module, validation: Images, test: Images
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The loss on clean test images, and a few validation images with what the model makes of them."""
+    """The loss on test images that are not augmented, and a few validation images with what the model makes of them.
+
+    Neither where the outputs are not images: then a loss may compare the images of a batch with each other, and depends
+    on its size.
+    """
     objective = OBJECTIVES.look_up(spec.settings.objective)(spec.settings)
-    model = objective.model(network).eval()
-    outputs, targets_N1HW = evaluate(model, test.examples("clean"))
-    figures = {"test_loss": objective.loss(outputs, targets_N1HW).item()}
-    return figures, {"reconstructions": _reconstruct(spec, objective, model, validation)}
+    reconstructions = _reconstruct(spec, objective, model.eval(), validation)
+    if reconstructions is None:
+        return {}, {}
+    corrupt = corruption_draws(objective, [spec], test, "AE corruption of test images")
+    outputs, targets_N1HW = evaluate(model, test.examples("clean", corrupt=corrupt))
+    return {"test_loss": objective.loss(outputs, targets_N1HW).item()}, {"reconstructions": reconstructions}
 
 
 @torch.no_grad()
 def _reconstruct(
     spec: TrainingSpec, objective: Objective, model: nn.Module, validation: Images
 ) -> Reconstructions | None:
-    """The first validation image of each class, augmented where the training augments, and what comes back."""
+    """The first validation image of each class, what the model gets of it in training, and what comes back."""
     labels_M = validation.labels_N[validation.rows_SM[0]]
     firsts = [int(index_N[0]) for k in range(NUM_CLASSES) if len(index_N := (labels_M == k).nonzero())]
     chosen = replace(validation, rows_SM=validation.rows_SM[:, firsts])
     index_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
-    draws = augmentation_draws([spec], chosen, "figure erasing")
+    changes = augmentation_draws([spec], chosen, "figure erasing"), corruption_draws(objective, [spec], chosen)
     original_B1HW, seen_B1HW = (
-        chosen.examples("input", draw_at).at_epoch(0, [0])(index_1B)[0].squeeze(0) for draw_at in (None, draws)
+        chosen.examples("input", *draws).at_epoch(0, [0])(index_1B)[0].squeeze(0) for draws in ((), changes)
     )
     shown_B1HW = objective.pixels(model(seen_B1HW))
     if shown_B1HW is None:

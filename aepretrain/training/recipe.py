@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aepretrain.analysis import principal_components
 from aepretrain.augment import AUGMENTATIONS
 from aepretrain.config import TrainingSpec
-from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, labelled, split
+from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, Split, labelled, split
 from aepretrain.engine import Snapshots, Trained, set_weights, train
 from aepretrain.errors import Failure
 from aepretrain.networks import NETWORKS, Network, build, build_probe, load_part, part_weights
@@ -23,6 +23,7 @@ from aepretrain.objectives import OBJECTIVES
 from aepretrain.records import CodeMaps, EpochResult, Evidence
 from aepretrain.registry import Registry, definitions
 from aepretrain.training.batches import Images, normalize
+from aepretrain.training.diagnostics import diagnose
 from aepretrain.training.evaluation import class_counts, evaluate_classifier, evaluate_pretraining
 from aepretrain.training.robustness import measure_robustness
 from aepretrain.training.similarity import measure_similarity
@@ -41,6 +42,24 @@ class Outcome:
     evidence: Evidence
     weights: Mapping[str, Tensor]
     warning: str | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The images of a stack: those that it trains on and is validated on, the test images, and its whole split.
+
+    They differ from the whole split where a classifier has few labels.
+    """
+
+    training: Images
+    validation: Images
+    test: Images
+    all_training: Images
+    all_validation: Images
+
+    def of(self, place: int) -> "Parts":
+        """The images of one seed of the stack."""
+        return Parts(*(images.of(place) for images in vars(self).values()))
 
 
 Measure = Callable[
@@ -130,32 +149,30 @@ def _run(
     on_step: Callable[[], None],
 ) -> list[Outcome | Failure]:
     settings = specs[0].settings
-    halves = [split(dataset, settings.split, spec.seed) for spec in specs]
-    networks = [_network(spec, dataset.images_NHW[half.train_N]) for spec, half in zip(specs, halves, strict=True)]
+    wholes = [split(dataset, settings.split, spec.seed) for spec in specs]
+    networks = [_network(spec, dataset.images_NHW[whole.train_N]) for spec, whole in zip(specs, wholes, strict=True)]
     for network, weights in zip(networks, sources, strict=True):
         if "pretrain" in weights:
             load_part(network, "encoder", weights["pretrain"])
         network.to(device)
+    used = wholes
     if settings.labels and specs[0].stage == CLASSIFICATION:
-        halves = [labelled(dataset, half, settings.labels, spec.seed) for spec, half in zip(specs, halves, strict=True)]
-    training, validation = (
-        Images.on_device(dataset.images_NHW, dataset.labels_N, rows, settings, device)
-        for rows in ([half.train_N for half in halves], [half.validation_N for half in halves])
-    )
+        used = [labelled(dataset, whole, settings.labels, spec.seed) for spec, whole in zip(specs, wholes, strict=True)]
+
+    def images(splits: Sequence[Split], part: str) -> Images:
+        rows = [getattr(one, part) for one in splits]
+        return Images.on_device(dataset.images_NHW, dataset.labels_N, rows, settings, device)
+
+    training, validation = images(used, "train_N"), images(used, "validation_N")
     task = make_task(specs, networks, training, validation)
     results = train(task, on_epoch, snapshots(specs) if snapshots else None, on_step)
-    test_rows = torch.arange(len(dataset.test_labels_N))
-    test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [test_rows] * len(specs), settings, device)
+    rows = [torch.arange(len(dataset.test_labels_N))] * len(specs)
+    test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, rows, settings, device)
+    parts = Parts(training, validation, test, images(wholes, "train_N"), images(wholes, "validation_N"))
     return [
         result
         if isinstance(result, Failure)
-        else _conclude(
-            specs[place],
-            networks[place],
-            task.models[place],
-            result,
-            *(one.of(place) for one in (training, validation, test)),
-        )
+        else _conclude(specs[place], networks[place], task.models[place], result, parts.of(place))
         for place, result in enumerate(results)
     ]
 
@@ -185,32 +202,25 @@ def _onto_components(pixels_MD: Tensor, num: int) -> nn.Linear:
 
 
 def _conclude(
-    spec: TrainingSpec,
-    network: Network,
-    model: nn.Module,
-    trained: Trained,
-    training: Images,
-    validation: Images,
-    test: Images,
+    spec: TrainingSpec, network: Network, model: nn.Module, trained: Trained, parts: Parts
 ) -> Outcome | Failure:
     """The outcome of one training: figures and evidence at its best weights, and those weights.
 
-    A `Failure` where a figure is not finite, which may happen on test images alone. A classifier without patience has a
-    fixed length, so its figures at the last weights are recorded too.
+    A classifier's test figures are also taken at its most accurate and its last epoch. A `Failure` where a figure is
+    not finite, which may happen on test images alone.
     """
     if spec.stage == PRETRAINING:
-        figures, shown = evaluate_pretraining(spec, network, validation, test)
-        shown["class_counts"] = class_counts(training=training, validation=validation)
-        parts = ("encoder", "decoder")
+        figures, shown = evaluate_pretraining(spec, model, parts.validation, parts.test)
+        shown["class_counts"] = class_counts(training=parts.training, validation=parts.validation)
+        kept = ("encoder", "decoder")
     else:
-        figures, shown = evaluate_classifier(spec, network, validation, test)
-        parts = ("encoder", network.head_name(VARIANTS.look_up(spec.variant)))
-    weights = part_weights(network, *parts)
-    if spec.stage == CLASSIFICATION and patience_of(spec) == 0:
-        set_weights(model, trained.last_weights)
-        last, _ = evaluate_classifier(spec, network, validation, test)
-        figures |= {f"last_{name}": last[name] for name in ("test_accuracy", "test_macro_f1", "test_loss")}
-        figures["num_labels"] = training.rows_SM.shape[1]
+        figures, shown = evaluate_classifier(spec, network, parts.validation, parts.test)
+        kept = ("encoder", network.head_name(VARIANTS.look_up(spec.variant)))
+    weights = part_weights(network, *kept)
+    if any(weight.requires_grad for weight in network.encoder.parameters()):
+        figures |= diagnose(network, parts.all_training, parts.all_validation, parts.test)
+    if spec.stage == CLASSIFICATION:
+        figures |= _figures_at_other_checkpoints(spec, network, model, trained, parts)
     odd = ", ".join(name for name, value in figures.items() if not math.isfinite(value))
     if odd:
         return Failure(f"with the weights of epoch {trained.best_epoch}, these figures are not finite: {odd}")
@@ -220,6 +230,22 @@ def _conclude(
         weights=weights,
         warning=_warning(spec, trained),
     )
+
+
+def _figures_at_other_checkpoints(
+    spec: TrainingSpec, network: Network, model: nn.Module, trained: Trained, parts: Parts
+) -> dict[str, float]:
+    """A classifier's figures at its most accurate and its last epoch, by names that begin with the checkpoint's."""
+    figures = {"most_accurate_epoch": float(trained.most_accurate_epoch)}
+    checkpoints = {"most_accurate": trained.most_accurate_weights, "last": trained.last_weights}
+    for name, weights in checkpoints.items():
+        set_weights(model, weights)
+        found, _ = evaluate_classifier(spec, network, parts.validation, parts.test)
+        figures |= {f"{name}_{of_test}": found[of_test] for of_test in ("test_accuracy", "test_macro_f1", "test_loss")}
+        figures[f"{name}_val_accuracy"] = found["best_val_accuracy"]
+    if patience_of(spec) == 0:
+        figures["num_labels"] = parts.training.rows_SM.shape[1]
+    return figures
 
 
 def _history_figures(trained: Trained) -> dict[str, float]:

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aepretrain.config import TrainingSpec
-from aepretrain.engine import Examples, Hyperparameters, Select, Task, evaluate
-from aepretrain.networks import Classifier, Network
+from aepretrain.engine import Examples, Hyperparameters, Rate, Select, Task, evaluate
+from aepretrain.networks import Classifier, Network, drawing_from
 from aepretrain.objectives import OBJECTIVES
 from aepretrain.registry import require
-from aepretrain.training.batches import Images, augmentation_draws
-from aepretrain.variants import PRETRAINING, VARIANTS, Variant
+from aepretrain.training.batches import Images, augmentation_draws, corruption_draws
+from aepretrain.variants import FINETUNING, PRETRAINING, VARIANTS, Variant
+
+ENCODER = "network.encoder."
+"""How the names of an encoder's weights begin in a `Classifier`."""
 
 UPDATES_BETWEEN_VALIDATIONS = 100
 """With a fixed number of updates, validation comes after as many passes as fit into this many, at least one."""
@@ -37,14 +40,18 @@ def _pretraining_task(
 ) -> Task:
     settings = specs[0].settings
     objective = OBJECTIVES.look_up(settings.objective)(settings)
-    for network in networks:
+    models = []
+    for spec, network in zip(specs, networks, strict=True):
         set_learned(network, (network.encoder, network.decoder))
+        with drawing_from(spec.seed, "objective"):
+            models.append(objective.model(network).to(training.labels_N.device))
+    augment, corrupt = augmentation_draws(specs, training, "AE erasing"), corruption_draws(objective, specs, training)
     return Task(
-        models=[objective.model(network) for network in networks],
+        models=models,
         seeds=[spec.seed for spec in specs],
         loss=objective.loss,
-        train=training.examples(objective.target, augmentation_draws(specs, training, "AE erasing")),
-        validation=validation.examples("clean"),
+        train=training.examples(objective.target, augment, corrupt),
+        validation=validation.examples("clean", corrupt=corruption_draws(objective, specs, validation)),
         classifies=False,
         order="AE order",
         hyperparameters=_hyperparameters(specs[0], training),
@@ -110,14 +117,31 @@ def _hyperparameters(spec: TrainingSpec, training: Images) -> Hyperparameters:
     settings, num = spec.settings, training.rows_SM.shape[1]
     has_few_labels = spec.stage != PRETRAINING and settings.labels > 0
     batch_size = min(settings.batch_size, num) if has_few_labels else settings.batch_size
-    limits = Hyperparameters(epochs=spec.epochs, batch_size=batch_size, lr=settings.lr, patience=patience_of(spec))
+    steps = math.ceil(num / batch_size)
+    limits = Hyperparameters(
+        epochs=spec.epochs,
+        batch_size=batch_size,
+        lr=settings.learning_rate(spec.stage),
+        patience=patience_of(spec),
+        rates=_rates(spec, steps),
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+    )
     if not spec.trains_by_updates:
         return limits
-    steps = math.ceil(num / batch_size)
     passes = max(1, UPDATES_BETWEEN_VALIDATIONS // steps)
     return replace(
         limits, epochs=math.ceil(settings.updates / (steps * passes)), passes=passes, updates=settings.updates
     )
+
+
+def _rates(spec: TrainingSpec, steps: int) -> dict[str, Rate]:
+    """The rate of a pretrained encoder that learns, where it is not that of the head; an epoch has so many steps."""
+    settings = spec.settings
+    if FINETUNING not in spec.kind.parts or (settings.encoder_lr is None and settings.head_first == 0):
+        return {}
+    lr = settings.learning_rate(spec.stage) if settings.encoder_lr is None else settings.encoder_lr
+    return {ENCODER: Rate(lr, settings.head_first * (1 if spec.trains_by_updates else steps))}
 
 
 def patience_of(spec: TrainingSpec) -> int:
