@@ -22,7 +22,7 @@ from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Predictions, Record
 from aepretrain.runner import Event, GridResult, Pool, pool
 from aepretrain.runner.jobs import perform
-from aepretrain.runner.plan import Job, make_job
+from aepretrain.runner.work import Job, make_job
 from aepretrain.studies import STUDIES
 from aepretrain.tracking import Store
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS

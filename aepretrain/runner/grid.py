@@ -1,4 +1,4 @@
-"""A grid or a study: plan what is missing in the store, train it, and select what is shown."""
+"""A grid or a study: find what is missing in the store, train it, and select what is shown."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,10 +11,10 @@ from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key,
 from aepretrain.data import Dataset, load
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, Listener, present
-from aepretrain.runner.plan import Job, make_job, plan
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
+from aepretrain.runner.work import Job, find_work, make_job
 from aepretrain.variants import CLASSIFIERS
 
 Finished = Mapping[TrainingSpec, Record]
@@ -127,25 +127,25 @@ class _Trainer:
     ) -> dict[str, Record]:
         """Train what is not finished of the wanted jobs, and what they start from; gives the finished records."""
         all_jobs = {**sources, **wanted}
-        planned = plan(wanted, self._finished(all_jobs), sources)
-        for key, record in planned.done.items():
+        work = find_work(wanted, self._finished(all_jobs), sources)
+        for key, record in work.done.items():
             self.listen(Event("reused", wanted[key].spec, record=record))
-        for key, job in planned.jobs.items():
+        for key, job in work.jobs.items():
             if key not in wanted:
                 self.listen(Event("planned", job.spec))
-        jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in planned.jobs.items()}
+        jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in work.jobs.items()}
         schedule = Schedule(jobs, self.listen, stack_size(execution), failures=self.failures)
-        for record in planned.done.values():
+        for record in work.done.values():
             schedule.forecast.add(record)
         while schedule.waiting:
             stopping.check()  # the signal may have killed the pool
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
                 schedule.work_through(pool)
-        for key, record in planned.done.items():
+        for key, record in work.done.items():
             if wanted[key].study is None and record.study is not None:  # it belongs to the grid from now on
                 with tracking.where_allowed():
                     tracking.Run(self.store, record.run_id).tag(study="")
-        finished = {**planned.done, **schedule.finished}
+        finished = {**work.done, **schedule.finished}
         return {key: finished[key] for key in all_jobs if key in finished}
 
     def _finished(self, jobs: Mapping[str, Job]) -> dict[str, Record]:

@@ -15,8 +15,8 @@ from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
 from aepretrain.records import PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record
-from aepretrain.runner.plan import Job, all_sources, make_job, plan
 from aepretrain.runner.snapshots import SnapshotFiles
+from aepretrain.runner.work import Job, all_sources, find_work, make_job
 from aepretrain.variants import EVALUATIONS
 
 
@@ -73,15 +73,15 @@ def run_single(
     with stopping.deferred():
         tracking.recover(store)
         finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
-        planned = plan({job.key: job}, finished, {source.key: source for source in sources})
-        record = planned.done.get(job.key)
-        for one in planned.jobs.values():
+        work = find_work({job.key: job}, finished, {source.key: source for source in sources})
+        record = work.done.get(job.key)
+        for one in work.jobs.values():
             if one.key != job.key:
                 listen(Event("needed", one.spec))
             record = _perform_single(one, listen)
             stopping.check()
-        assert record is not None, "the job is done or planned"
-        reused = job.key in planned.done or run_id not in (None, record.run_id)  # the latter: by another process
+        assert record is not None, "the job is done or trained"
+        reused = job.key in work.done or run_id not in (None, record.run_id)  # the latter: by another process
         if not reused:
             present(job, record, dataset)
         elif run_id is not None:

@@ -13,8 +13,8 @@ from aepretrain.config import TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, Listener
-from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
+from aepretrain.runner.work import Job
 
 NEWS_INTERVAL_S = 0.2
 

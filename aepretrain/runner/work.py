@@ -26,7 +26,7 @@ class Job:
     study: str | None = None
     """The study that it is trained for; None if it belongs to a grid or was asked for alone."""
     weights_needed: bool = False
-    """Whether another training of the plan starts from its weights."""
+    """Whether another wanted training starts from its weights."""
 
     def is_done_by(self, record: Record | None) -> bool:
         """Whether a finished training makes this job unnecessary.
@@ -44,17 +44,17 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Work:
     """The finished records of what was wanted, and the jobs to train, by key; a job's sources come before it."""
 
     done: Mapping[str, Record]
     jobs: Mapping[str, Job]
 
 
-def plan(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources: Mapping[str, Job]) -> Plan:
+def find_work(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources: Mapping[str, Job]) -> Work:
     """Which of the `wanted` jobs are done, and what must be trained for the others.
 
-    Jobs of `sources` are trained only if a job of the plan starts from them and they are not finished with weights.
+    Jobs of `sources` are trained only if a job to be trained starts from them and they are not finished with weights.
     A study's job that a grid has finished before stays the grid's.
     """
     known = {**sources, **wanted}
@@ -73,7 +73,7 @@ def plan(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources: Map
             needed |= new
             to_check += new
     done = {key: finished[key] for key in wanted if key not in jobs}
-    return Plan(done, {key: jobs[key] for key in known if key in jobs})
+    return Work(done, {key: jobs[key] for key in known if key in jobs})
 
 
 def make_job(spec: TrainingSpec, dataset: Dataset, store: Store, execution: Execution) -> Job:
