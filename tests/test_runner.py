@@ -261,7 +261,7 @@ def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, 
 def test_a_worker_with_other_data_of_that_name_stores_nothing_under_the_key(
     specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset, images: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(specs[0], digits, store, EXECUTION)
+    job = make_job(specs[0], digits.digest, store, EXECUTION)
     monkeypatch.setattr("aepretrain.data._loaded", {("digits", None): images})  # another command's, on a cluster
     with pytest.raises(Failure, match="key mismatch"):
         perform([job], lambda _: None)

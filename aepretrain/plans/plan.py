@@ -116,6 +116,10 @@ class Plan:
         """SHA-256, in hexadecimal, of the content. Comments, formatting and the file's name do not change it."""
         return hashlib.sha256(canonical_json(self.content).encode()).hexdigest()
 
+    def key(self, dataset: str) -> str:
+        """SHA-256, in hexadecimal, that identifies the plan's trainings on one dataset, whichever part is trained."""
+        return hashlib.sha256(canonical_json({"plan": self.digest, "dataset": dataset}).encode()).hexdigest()
+
     @property
     def comparisons(self) -> tuple[PlannedComparison, ...]:
         """All tests at equal settings, in the order of the file's lists."""

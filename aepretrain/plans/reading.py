@@ -219,7 +219,7 @@ def _setting(option: Field[Any], value: Any) -> Any:
     try:
         if converted is None or not isinstance(converted, str | int | float | tuple):
             raise UsageError(f"it must be {option.metadata['allowed']}")
-        return getattr(Settings(**{option.name: converted}), option.name)
+        return _checked(option, converted)
     except UsageError:
         _refuse(value, option.metadata["allowed"])
 

@@ -53,7 +53,7 @@ def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
     Plugins have been loaded (`load_plugins`). Raises `UsageError`.
     """
     training.resolve_device(execution.device)
-    for spec in {(*spec.cell, spec.settings.dataset): spec for spec in specs}.values():
+    for spec in {(*spec.cell, spec.settings.dataset, spec.settings.objective): spec for spec in specs}.values():
         training.check(spec)
 
 
@@ -68,8 +68,8 @@ def run_single(
     check([spec], execution)
     training.prepare_process(execution.threads)
     dataset = load(spec.settings.dataset, execution.data_dir)
-    job = replace(make_job(spec, dataset, store, execution), run_id=run_id)
-    sources = [make_job(one, dataset, store, replace(execution, force=False)) for one in all_sources(spec)]
+    job = replace(make_job(spec, dataset.digest, store, execution), run_id=run_id)
+    sources = [make_job(one, dataset.digest, store, replace(execution, force=False)) for one in all_sources(spec)]
     with stopping.deferred():
         tracking.recover(store)
         finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
@@ -187,7 +187,8 @@ def _sources(job: Job) -> dict[str, Record]:
 def _open_run(
     job: Job, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
 ) -> tracking.Run:
-    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **training.describe_machine(device)}
+    machine = training.describe_machine(device)
+    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **machine, **job.tags}
     if job.study is not None:
         tags["study"] = job.study
     if job.spec.variant in EVALUATIONS:

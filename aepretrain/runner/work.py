@@ -1,10 +1,9 @@
 """What has to be trained, decided from the wanted trainings and the finished ones."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aepretrain.config import Execution, TrainingSpec
-from aepretrain.data import Dataset
 from aepretrain.records import Record
 from aepretrain.tracking import Store
 from aepretrain.training import training_key
@@ -25,6 +24,8 @@ class Job:
     """The run that ``mlflow run`` opened for this training."""
     study: str | None = None
     """The study that it is trained for; None if it belongs to a grid or was asked for alone."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags of its run."""
     weights_needed: bool = False
     """Whether another wanted training starts from its weights."""
 
@@ -76,12 +77,12 @@ def find_work(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources
     return Work(done, {key: jobs[key] for key in known if key in jobs})
 
 
-def make_job(spec: TrainingSpec, dataset: Dataset, store: Store, execution: Execution) -> Job:
+def make_job(spec: TrainingSpec, dataset_digest: str, store: Store, execution: Execution) -> Job:
     """The job of a training. Raises `UsageError` for a network that is not registered."""
     return Job(
         spec=spec,
-        key=training_key(spec, dataset.digest),
-        sources={name: training_key(one, dataset.digest) for name, one in spec.sources.items()},
+        key=training_key(spec, dataset_digest),
+        sources={name: training_key(one, dataset_digest) for name, one in spec.sources.items()},
         store=store,
         execution=execution,
     )
