@@ -209,17 +209,18 @@ def _setting(option: Field[Any], value: Any) -> Any:
     """The value of an option, as its type and its check allow."""
     is_pair = get_origin(option.type) is tuple
     types = get_args(option.type) or (option.type,)
-    converted = value
+    converted: Any = value
     if is_pair:
         converted = tuple(map(_as_float, value)) if isinstance(value, list) and len(value) == 2 else None
     elif float in types:
         converted = _as_float(value)
     elif int in types:
         converted = _integer(value)
+    if not isinstance(converted, str | int | float | tuple):
+        _refuse(value, option.metadata["allowed"])
+    given: dict[str, Any] = {option.name: converted}
     try:
-        if converted is None or not isinstance(converted, str | int | float | tuple):
-            raise UsageError(f"it must be {option.metadata['allowed']}")
-        return _checked(option, converted)
+        return getattr(Settings(**given), option.name)
     except UsageError:
         _refuse(value, option.metadata["allowed"])
 

@@ -127,11 +127,9 @@ def _about_grid(specs: Sequence[TrainingSpec], keys: tuple[str, ...], dataset: D
 
 def _about_plan(plan: Plan, dataset: Dataset) -> _About:
     """One parent run for all parts of a plan on one dataset."""
-    params = {name: one if isinstance(one, str | float) else canonical_json(one) for name, one in plan.content.items()}
-    tags = {"plan": plan.digest}
-    return _About(
-        "plan", f"{plan.name} {dataset.name}", plan.key(dataset.name), params | {"dataset": dataset.name}, tags
-    )
+    content = plan.content | {"dataset": dataset.name}
+    params = {name: one if isinstance(one, str | float) else canonical_json(one) for name, one in content.items()}
+    return _About("plan", f"{plan.name} {dataset.name}", plan.key(dataset.name), params, {"plan": plan.digest})
 
 
 def _under_plan(plan: Plan, jobs: Mapping[str, Job], parent: tracking.Run) -> dict[str, Job]:
