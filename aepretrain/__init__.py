@@ -12,7 +12,7 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 
 | names | what they do | module |
 | --- | --- | --- |
-| `run_grid`, `run_study`, `train` | train what is missing of a grid or a study, or one training | `aepretrain.api` |
+| `run_grid`, `run_study`, `run_plan`, `train` | train a grid, a study, a plan, or one training | `aepretrain.api` |
 | `Results`, `compare`, `make_report` | finished trainings as table, data frames, figures, page | `aepretrain.api` |
 | `predict`, `encode`, `export_onnx`, `promote` | use a finished network | `aepretrain.api` |
 | `export`, `import_`, `sync` | move finished trainings between stores | `aepretrain.api` |
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         predict,
         promote,
         run_grid,
+        run_plan,
         run_study,
         sync,
         train,
@@ -88,6 +89,7 @@ __all__ = [
     "register_objective",
     "register_variant",
     "run_grid",
+    "run_plan",
     "run_study",
     "sync",
     "train",

@@ -26,9 +26,9 @@ from aepretrain import tracking
 from aepretrain.config import Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.errors import Failure
 from aepretrain.records import EpochResult, Record
-from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.schedule import Schedule
+from aepretrain.runner.work import Job
 from benchmarks import measure
 from benchmarks.scale import read, shown
 

@@ -22,7 +22,7 @@ from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Predictions, Record
 from aepretrain.runner import Event, GridResult, Pool, pool
 from aepretrain.runner.jobs import perform
-from aepretrain.runner.plan import Job, make_job
+from aepretrain.runner.work import Job, make_job
 from aepretrain.studies import STUDIES
 from aepretrain.tracking import Store
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
@@ -261,7 +261,7 @@ def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, 
 def test_a_worker_with_other_data_of_that_name_stores_nothing_under_the_key(
     specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset, images: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(specs[0], digits, store, EXECUTION)
+    job = make_job(specs[0], digits.digest, store, EXECUTION)
     monkeypatch.setattr("aepretrain.data._loaded", {("digits", None): images})  # another command's, on a cluster
     with pytest.raises(Failure, match="key mismatch"):
         perform([job], lambda _: None)

@@ -11,9 +11,9 @@ from aepretrain.config import Execution, Settings, grid_specs
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event
-from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.schedule import Schedule
+from aepretrain.runner.work import Job
 from aepretrain.tracking import Store, Unavailable
 
 SECONDS = {"pretrain": 5.0, "frozen": 1.0, "finetune": 3.0, "scratch": 2.0}

@@ -11,6 +11,7 @@ Bad arguments raise `UsageError`; missing data, stores and results raise `Failur
 
 from aepretrain.api.bundles import Exported, Imported, export, import_
 from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
+from aepretrain.api.plans import run_plan
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.results import Results, compare
 from aepretrain.api.stores import sync, where
@@ -33,6 +34,7 @@ __all__ = [
     "predict",
     "promote",
     "run_grid",
+    "run_plan",
     "run_study",
     "sync",
     "train",

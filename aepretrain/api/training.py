@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ def run_grid(
     Workers are processes of their own: a script that calls this needs ``if __name__ == "__main__":``.
     """
     check_folder(out)
-    session = _Session(_with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
+    session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), variants)
     specs = session.with_available_dataset(specs, fallback_dataset)
     store = session.open_store(tracking_uri, run_id)
@@ -79,7 +79,7 @@ def run_study(
     """
     if name not in (*STUDIES, "all"):
         raise UsageError(f"study={name!r} is not known: it must be one of {', '.join(STUDIES)}, all")
-    session = _Session(_with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
+    session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings())
     session.with_available_dataset(specs, None)
     store = session.open_store(tracking_uri, run_id)
@@ -93,10 +93,8 @@ def run_study(
             hint = " (it compares neighbouring seeds: give two or more)" if study.name == "similarity" else ""
             say(session.console, f"study {study.name}: nothing to train{hint}")
     if name == "all" and run_id is not None:
-        _link_studies(tracking.Run(store, run_id), results)
-    records = {record.key: record for result in results.values() for record in result.records}
-    failures = {key: why for result in results.values() for key, why in result.failures.items()}
-    return Results(tuple(records.values()), failures, store.uri)
+        link_parts(tracking.Run(store, run_id), "studies", {f"study {name}": one for name, one in results.items()})
+    return together(list(results.values()), store)
 
 
 def train(
@@ -112,7 +110,7 @@ def train(
     show: bool = True,
 ) -> runner.SingleResult:
     """Train one variant in this process, and before it the pretraining it starts from, unless they are done."""
-    execution = _with_data_dir(execution)
+    execution = with_data_dir(execution)
     runner.load_plugins(execution)
     spec = TrainingSpec(
         variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings or Settings()
@@ -124,14 +122,14 @@ def train(
         return runner.run_single(spec, store, execution, display.handle, run_id=run_id)
 
 
-def _with_data_dir(execution: Execution | None) -> Execution:
+def with_data_dir(execution: Execution | None) -> Execution:
     """How to train, with the environment's folder of datasets where no other is named."""
     execution = execution or Execution()
     return replace(execution, data_dir=execution.data_dir or os.environ.get("AEPRETRAIN_DATA_DIR") or None)
 
 
 @dataclass(frozen=True)
-class _Session:
+class Session:
     """How one call trains, and where it shows progress."""
 
     execution: Execution
@@ -192,7 +190,7 @@ class _Session:
         self,
         specs: Sequence[TrainingSpec],
         store: tracking.Store,
-        conclude: Callable[[tracking.Run, Sequence[Record]], None],
+        conclude: runner.Conclude,
         **options: Any,
     ) -> runner.GridResult:
         """Train what is missing, with bars or lines meanwhile."""
@@ -230,8 +228,15 @@ def _log_table(parent: tracking.Run, records: Sequence[Record]) -> None:
         parent.describe_experiment(f"{report.markdown(table)}\nThese are the results of {link}, the last to end.")
 
 
-def _link_studies(run: tracking.Run, results: Mapping[str, runner.GridResult]) -> None:
-    """Link from the run that ``mlflow run`` has opened for all studies to the runs of each, and end it."""
-    run.tag(kind="studies")
-    run.describe("\n".join(f"- {tracking.run_link(f'study {name}', one.run_id)}" for name, one in results.items()))
+def together(results: Sequence[runner.GridResult], store: tracking.Store) -> Results:
+    """The trainings and failures of several parent runs."""
+    records = {record.key: record for result in results for record in result.records}
+    failures = {key: why for result in results for key, why in result.failures.items()}
+    return Results(tuple(records.values()), failures, store.uri)
+
+
+def link_parts(run: tracking.Run, kind: str, results: Mapping[str, runner.GridResult]) -> None:
+    """Link from the run that ``mlflow run`` has opened for several parent runs to each of them, and end it."""
+    run.tag(kind=kind)
+    run.describe("\n".join(f"- {tracking.run_link(name, one.run_id)}" for name, one in results.items()))
     run.end("FAILED" if any(result.failures for result in results.values()) else "FINISHED")

@@ -1,6 +1,7 @@
 """The commands that train: ``grid``, ``study``, and one for each variant; and the group of all commands."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,13 +15,15 @@ from aepretrain.cli.options import (
     execution_options,
     grid_from,
     grid_options,
+    part_from,
+    part_options,
     setting_options,
     settings_from,
     store_option,
     variants_option,
 )
 from aepretrain.cli.printing import adopted_run_id, out_option, print_tables
-from aepretrain.config import STUDIES
+from aepretrain.config import NETWORKS, STUDIES
 from aepretrain.errors import Failure
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
@@ -87,6 +90,25 @@ def study(name: str, **options: Any) -> None:
     _print_end(api.run_study(name, **request, run_id=adopted_run_id()))
 
 
+@cli.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@part_options
+@execution_options(with_jobs=True)
+@cluster_options
+@store_option
+def run(plan: Path, **options: Any) -> None:
+    """Train what is missing of the plan in the YAML file PLAN.
+
+    A plan fixes a question, the trainings that answer it and the comparisons to be judged, before the first training.
+    Three options choose the part that is trained now. Each training that is started has the plan's digest as a tag.
+    """
+    request = part_from(options)
+    _warm_up_workers({"networks": NETWORKS} | {name: one for name, one in request.items() if one is not None})
+    from aepretrain import api
+
+    _print_end(api.run_plan(plan, **request, run_id=adopted_run_id()))
+
+
 def _print_end(trained: "Results") -> None:
     """Print where runs are kept. Raises `Failure` where trainings have failed."""
     from aepretrain import api
@@ -100,7 +122,7 @@ def _print_end(trained: "Results") -> None:
 def _warm_up_workers(request: dict[str, Any]) -> None:
     """Start the process from which workers are forked: it imports what they need while this one imports it too."""
     networks: Sequence[str] = request["networks"]
-    if request["cluster"] is None:
+    if request.get("cluster") is None:
         fork_server.launch(["aepretrain.convolution.compiled"] * ("conv" in networks))
 
 

@@ -117,6 +117,14 @@ def grid_options(command: Command) -> Command:
     return network(augmentation(seeds(command)))
 
 
+def part_options(command: Command) -> Command:
+    """The part of a plan that is trained now."""
+    dataset = click.option("--dataset", "datasets", help="Only these datasets of the plan, separated by commas.")
+    network = click.option("--network", "networks", help="Only these networks of the plan, separated by commas.")
+    seeds = click.option("--seeds", help="Only these seeds of the plan, like 100-104.")
+    return dataset(network(seeds(command)))
+
+
 variants_option = click.option(
     "--variant",
     "variants",
@@ -212,9 +220,27 @@ def grid_from(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that `run_grid` and `run_study` share. Raises `UsageError`."""
     variants = {"variants": options["variants"]} if "variants" in options else {}
     return variants | {
-        **{name: [part.strip() for part in options[name].split(",")] for name in ("networks", "augmentations")},
+        **{name: _names(options[name]) for name in ("networks", "augmentations")},
         "seeds": parse_seeds(options["seeds"]),
         "settings": settings_from(options),
+        **_workplace_from(options),
+    }
+
+
+def part_from(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `run_plan` besides the plan. Raises `UsageError`."""
+    named = {name: None if options[name] is None else _names(options[name]) for name in ("datasets", "networks")}
+    seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
+    return {**named, "seeds": seeds, **_workplace_from(options)}
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _workplace_from(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How and where to train, and where runs are kept."""
+    return {
         "execution": execution_from(options),
         "cluster": options["cluster"],
         "resources": _resources(options["resources"]),

@@ -210,7 +210,13 @@ def grid_options(specs: Sequence[TrainingSpec]) -> dict[str, Any]:
         "augmentation": ",".join(dict.fromkeys(spec.augmentation for spec in specs)),
         "seeds": format_seeds(sorted({spec.seed for spec in specs})),
     }
-    return cells | {option.name: getattr(specs[0].settings, option.name) for option in fields(Settings)}
+    return cells | {option.name: _shared(specs, option.name) for option in fields(Settings)}
+
+
+def _shared(specs: Sequence[TrainingSpec], name: str) -> Any:
+    """The value of a setting; where it is not the same for all, its values as text."""
+    values = list(dict.fromkeys(getattr(spec.settings, name) for spec in specs))
+    return values[0] if len(values) == 1 else ",".join(map(str, values))
 
 
 def canonical_json(value: Any) -> str:

@@ -3,13 +3,14 @@
 `aepretrain.runner.dask`, which is not imported here, runs them on a Dask cluster.
 """
 
-from aepretrain.runner.grid import Finished, GridResult, MakePool, Study, run_grid, select
+from aepretrain.runner.grid import Conclude, Finished, GridResult, MakePool, Study, run_grid, select
 from aepretrain.runner.jobs import Event, Listener, SingleResult, check, run_single
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, num_workers
 from aepretrain.runner.schedule import Forecast
 
 __all__ = [
+    "Conclude",
     "Event",
     "Finished",
     "Forecast",

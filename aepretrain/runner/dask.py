@@ -26,9 +26,9 @@ from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.redaction import redact
 from aepretrain.runner.jobs import Event, perform
-from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool
+from aepretrain.runner.work import Job
 
 CONNECT_S = 10
 FIRST_WORKER_S = 60

@@ -1,20 +1,22 @@
-"""A grid or a study: plan what is missing in the store, train it, and select what is shown."""
+"""A grid, a study or a plan: find what is missing in the store, train it, and select what is shown."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from aepretrain import stopping, tracking
 from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key, grid_options
 from aepretrain.data import Dataset, load
+from aepretrain.plans import Plan
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, Listener, present
-from aepretrain.runner.plan import Job, make_job, plan
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
+from aepretrain.runner.work import Job, find_work, make_job
 from aepretrain.variants import CLASSIFIERS
 
 Finished = Mapping[TrainingSpec, Record]
@@ -23,6 +25,10 @@ Finished = Mapping[TrainingSpec, Record]
 
 MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
 """Makes a pool that trains on a dataset, for as long as a block lasts."""
+
+
+Conclude = Callable[[tracking.Run, Sequence[Record]], None]
+"""Writes what follows from finished trainings into their parent run, which is still open."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,17 @@ def run_grid(
     store: tracking.Store,
     execution: Execution,
     listen: Listener,
-    conclude: Callable[[tracking.Run, Sequence[Record]], None],
+    conclude: Conclude,
     *,
     study: Study | None = None,
+    plan: Plan | None = None,
     run_id: str | None = None,
     make_pool: MakePool = local_pool,
 ) -> GridResult:
-    """Train what is not finished of `specs`, all with the same settings, as children of one parent run.
+    """Train what is not finished of `specs`, all on the same dataset, as children of one parent run.
 
-    With a study, the parent run is the study's, its trainings follow, and ``force`` applies to those only. `listen`
+    With a study, the parent run is the study's, its trainings follow, and ``force`` applies to those only. With a plan,
+    of which `specs` are a part, the parent run is the plan's, and trainings begin in the order of `specs`. `listen`
     gets the news. `conclude` gets the parent run, still open, and all finished records. `run_id` is a run that
     ``mlflow run`` opened for the parent. If a training fails, those that start from it are not tried; the others go on.
     Raises `Failure` if the store fails.
@@ -69,21 +77,21 @@ def run_grid(
     dataset = load(specs[0].settings.dataset, execution.data_dir)
     of_grid = execution if study is None else replace(execution, force=False)
     jobs = _jobs(specs, dataset, store, of_grid)
-    key = grid_key(tuple(jobs), study.name if study else None)
-    kind = "study" if study else "grid"
-    name = f"{study.name if study else kind} {dataset.name}, seeds {grid_options(specs)['seeds']}"
+    about = _about_plan(plan, dataset) if plan else _about_grid(specs, tuple(jobs), dataset, study)
     on_wait = partial(listen, Event("waiting", specs[0]))
     with stopping.deferred():
         tracking.recover(store)
-    with stopping.deferred(), store.lock(f"grid-{key}", on_wait), tracking.ending() as open_runs:
-        parent = tracking.open_grid(store, name, key, kind=kind, run_id=run_id, again=execution.force)
+    with stopping.deferred(), store.lock(f"grid-{about.key}", on_wait), tracking.ending() as open_runs:
+        parent = about.open(store, run_id, again=execution.force)
         open_runs.append(parent)
-        parent.log_params(grid_options(specs))
-        trainer = _Trainer(store, dataset, listen, make_pool, parent)
+        parent.log_params(about.params)
+        if plan is not None:
+            jobs = _under_plan(plan, jobs, parent)
+        trainer = _Trainer(store, dataset, listen, make_pool, parent, in_order=plan is not None)
         finished = trainer.train(jobs, of_grid)
-        if study is None:
+        if study is None and plan is None:  # a plan has many cells, and is trained in parts
             _present_selected(dataset, jobs, finished)
-        else:
+        elif study is not None:
             own = study.plan({jobs[key].spec: record for key, record in finished.items()}, dataset)
             further = _jobs([spec for spec in own if spec not in specs], dataset, store, execution, study.name)
             for job in further.values():
@@ -97,6 +105,40 @@ def run_grid(
     return GridResult(parent.run_id, records, trainer.failures)
 
 
+@dataclass(frozen=True)
+class _About:
+    """What is known of a parent run before it is opened."""
+
+    kind: str
+    name: str
+    key: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def open(self, store: tracking.Store, run_id: str | None, *, again: bool) -> tracking.Run:
+        return tracking.open_grid(store, self.name, self.key, kind=self.kind, run_id=run_id, again=again, **self.tags)
+
+
+def _about_grid(specs: Sequence[TrainingSpec], keys: tuple[str, ...], dataset: Dataset, study: Study | None) -> _About:
+    options = grid_options(specs)
+    name = f"{study.name if study else 'grid'} {dataset.name}, seeds {options['seeds']}"
+    return _About("study" if study else "grid", name, grid_key(keys, study.name if study else None), options)
+
+
+def _about_plan(plan: Plan, dataset: Dataset) -> _About:
+    """One parent run for all parts of a plan on one dataset."""
+    content = plan.content | {"dataset": dataset.name}
+    params = {name: one if isinstance(one, str | float) else canonical_json(one) for name, one in content.items()}
+    return _About("plan", f"{plan.name} {dataset.name}", plan.key(dataset.name), params, {"plan": plan.digest})
+
+
+def _under_plan(plan: Plan, jobs: Mapping[str, Job], parent: tracking.Run) -> dict[str, Job]:
+    """The jobs with tags that say which plan starts them, and when the store first saw it; its file is kept, too."""
+    parent.log_bytes("plan.yaml", plan.source)
+    tags = {"plan": plan.digest, "plan_seen": tracking.plan_seen(parent.store, plan.digest)}
+    return {key: replace(job, tags=tags) for key, job in jobs.items()}
+
+
 def _jobs(
     specs: Iterable[TrainingSpec],
     dataset: Dataset,
@@ -104,7 +146,7 @@ def _jobs(
     execution: Execution,
     study: str | None = None,
 ) -> dict[str, Job]:
-    jobs = [make_job(spec, dataset, store, execution) for spec in specs]
+    jobs = [make_job(spec, dataset.digest, store, execution) for spec in specs]
     return {job.key: replace(job, study=study) for job in jobs}
 
 
@@ -120,6 +162,7 @@ class _Trainer:
     listen: Listener
     make_pool: MakePool
     parent: tracking.Run
+    in_order: bool = False
     failures: dict[str, str] = field(default_factory=dict)
 
     def train(
@@ -127,33 +170,37 @@ class _Trainer:
     ) -> dict[str, Record]:
         """Train what is not finished of the wanted jobs, and what they start from; gives the finished records."""
         all_jobs = {**sources, **wanted}
-        planned = plan(wanted, self._finished(all_jobs), sources)
-        for key, record in planned.done.items():
+        work = find_work(wanted, self._finished(all_jobs), sources)
+        for key, record in work.done.items():
             self.listen(Event("reused", wanted[key].spec, record=record))
-        for key, job in planned.jobs.items():
+        for key, job in work.jobs.items():
             if key not in wanted:
                 self.listen(Event("planned", job.spec))
-        jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in planned.jobs.items()}
-        schedule = Schedule(jobs, self.listen, stack_size(execution), failures=self.failures)
-        for record in planned.done.values():
+        jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in work.jobs.items()}
+        schedule = Schedule(jobs, self.listen, stack_size(execution), self.in_order, failures=self.failures)
+        for record in work.done.values():
             schedule.forecast.add(record)
         while schedule.waiting:
             stopping.check()  # the signal may have killed the pool
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
                 schedule.work_through(pool)
-        for key, record in planned.done.items():
-            if wanted[key].study is None and record.study is not None:  # it belongs to the grid from now on
+        for key, record in work.done.items():
+            job = wanted[key]
+            if job.study is None and record.study is not None and not job.tags:  # it belongs to the grid from now on
                 with tracking.where_allowed():
                     tracking.Run(self.store, record.run_id).tag(study="")
-        finished = {**planned.done, **schedule.finished}
+        finished = {**work.done, **schedule.finished}
         return {key: finished[key] for key in all_jobs if key in finished}
 
     def _finished(self, jobs: Mapping[str, Job]) -> dict[str, Record]:
-        """The finished records of jobs that agree in those settings that every training depends on."""
-        if not jobs:
-            return {}
-        settings = next(iter(jobs.values())).spec.settings
-        records = self.store.records(vars(settings), dataset_digest=self.dataset.digest)
+        """The finished records of jobs; the store is asked for those with the settings that the jobs share."""
+        settings = [job.spec.settings for job in jobs.values()]
+        shared = {
+            name: value
+            for name, value in (vars(settings[0]) if settings else {}).items()
+            if all(getattr(one, name) == value for one in settings)
+        }
+        records = self.store.records(shared, dataset_digest=self.dataset.digest) if jobs else {}
         return {key: records[key] for key in jobs if key in records}
 
 

@@ -15,8 +15,8 @@ from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
 from aepretrain.records import PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record
-from aepretrain.runner.plan import Job, all_sources, make_job, plan
 from aepretrain.runner.snapshots import SnapshotFiles
+from aepretrain.runner.work import Job, all_sources, find_work, make_job
 from aepretrain.variants import EVALUATIONS
 
 
@@ -53,7 +53,7 @@ def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
     Plugins have been loaded (`load_plugins`). Raises `UsageError`.
     """
     training.resolve_device(execution.device)
-    for spec in {(*spec.cell, spec.settings.dataset): spec for spec in specs}.values():
+    for spec in {(*spec.cell, spec.settings.dataset, spec.settings.objective): spec for spec in specs}.values():
         training.check(spec)
 
 
@@ -68,20 +68,20 @@ def run_single(
     check([spec], execution)
     training.prepare_process(execution.threads)
     dataset = load(spec.settings.dataset, execution.data_dir)
-    job = replace(make_job(spec, dataset, store, execution), run_id=run_id)
-    sources = [make_job(one, dataset, store, replace(execution, force=False)) for one in all_sources(spec)]
+    job = replace(make_job(spec, dataset.digest, store, execution), run_id=run_id)
+    sources = [make_job(one, dataset.digest, store, replace(execution, force=False)) for one in all_sources(spec)]
     with stopping.deferred():
         tracking.recover(store)
         finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
-        planned = plan({job.key: job}, finished, {source.key: source for source in sources})
-        record = planned.done.get(job.key)
-        for one in planned.jobs.values():
+        work = find_work({job.key: job}, finished, {source.key: source for source in sources})
+        record = work.done.get(job.key)
+        for one in work.jobs.values():
             if one.key != job.key:
                 listen(Event("needed", one.spec))
             record = _perform_single(one, listen)
             stopping.check()
-        assert record is not None, "the job is done or planned"
-        reused = job.key in planned.done or run_id not in (None, record.run_id)  # the latter: by another process
+        assert record is not None, "the job is done or trained"
+        reused = job.key in work.done or run_id not in (None, record.run_id)  # the latter: by another process
         if not reused:
             present(job, record, dataset)
         elif run_id is not None:
@@ -187,7 +187,8 @@ def _sources(job: Job) -> dict[str, Record]:
 def _open_run(
     job: Job, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
 ) -> tracking.Run:
-    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **training.describe_machine(device)}
+    machine = training.describe_machine(device)
+    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **machine, **job.tags}
     if job.study is not None:
         tags["study"] = job.study
     if job.spec.variant in EVALUATIONS:

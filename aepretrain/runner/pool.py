@@ -23,8 +23,8 @@ from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, perform
-from aepretrain.runner.plan import Job
 from aepretrain.runner.plugins import load_plugins
+from aepretrain.runner.work import Job
 
 MAX_STACK = 100
 """The largest default number of seeds in a stack on an accelerator."""

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import InitVar, dataclass, field
@@ -13,8 +13,8 @@ from aepretrain.config import TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.runner.jobs import Event, Listener
-from aepretrain.runner.plan import Job
 from aepretrain.runner.pool import Pool
+from aepretrain.runner.work import Job
 
 NEWS_INTERVAL_S = 0.2
 
@@ -23,24 +23,33 @@ class Forecast:
     """How long a training takes, estimated from the finished ones."""
 
     def __init__(self) -> None:
-        self._finished: dict[tuple[str, str, int], tuple[float, int]] = {}
-        """Total seconds and number of trainings, by network, variant and number of labels."""
+        self._finished: dict[tuple[str, str, int, int], tuple[float, int]] = {}
+        """Total seconds and number of trainings, by network, variant, and numbers of labels and updates."""
 
     def add(self, record: Record) -> None:
         """Take a finished training into account."""
         network, _, variant = record.cell
-        kind = network, variant, record.identity.get("labels", 0)
+        kind = network, variant, record.identity.get("labels", 0), record.identity.get("updates", 0)
         seconds, num = self._finished.get(kind, (0.0, 0))
         self._finished[kind] = seconds + record.metrics["training_s"], num + 1
 
+    def seconds_of_same(self, spec: TrainingSpec) -> float:
+        """The mean of the same network, variant, labels and updates; infinite if none is finished."""
+        identity = spec.identity()
+        same = spec.network, spec.variant, identity.get("labels", 0), identity.get("updates", 0)
+        return _mean([self._finished[same]] if same in self._finished else [])
+
     def seconds(self, spec: TrainingSpec) -> float:
-        """The mean of the same network, variant and labels, else of the network; infinite if none is finished."""
-        same = self._finished.get((spec.network, spec.variant, spec.settings.labels))
-        samples = (
-            [same] if same else [sums for (network, *_), sums in self._finished.items() if network == spec.network]
-        )
-        num = sum(num for _, num in samples)
-        return sum(seconds for seconds, _ in samples) / num if num else math.inf
+        """`seconds_of_same`, else the mean of the network; infinite if none is finished."""
+        mean_s = self.seconds_of_same(spec)
+        of_network = [sums for (network, *_), sums in self._finished.items() if network == spec.network]
+        return mean_s if math.isfinite(mean_s) else _mean(of_network)
+
+
+def _mean(sums: Sequence[tuple[float, int]]) -> float:
+    """The mean of several sums, each with the number of its terms; infinite if there is none."""
+    num = sum(num for _, num in sums)
+    return sum(total for total, _ in sums) / num if num else math.inf
 
 
 @dataclass
@@ -55,11 +64,15 @@ class Schedule:
     jobs: InitVar[Mapping[str, Job]]
     listen: Listener
     stack_size: int = 1
+    in_order: bool = False
+    """Whether jobs begin in their order, as far as they are ready; else pretraining first, then the longest."""
     forecast: Forecast = field(default_factory=Forecast)
     failures: dict[str, str] = field(default_factory=dict)
     """The message of each failure, by the name of its training."""
     finished: dict[str, Record] = field(init=False, default_factory=dict)
     waiting: dict[str, Job] = field(init=False)
+    place: dict[str, int] = field(init=False)
+    """The place of each job in their order."""
     running: dict[Future[list[Record | Failure]], list[Job]] = field(init=False, default_factory=dict)
     to_retry: list[list[Job]] = field(init=False, default_factory=list)
     retried: list[list[Job]] = field(init=False, default_factory=list)
@@ -78,6 +91,7 @@ class Schedule:
 
     def __post_init__(self, jobs: Mapping[str, Job]) -> None:
         self.waiting = dict(jobs)
+        self.place = {key: place for place, key in enumerate(jobs)}
         for key, job in jobs.items():
             missing = jobs.keys() & set(job.sources.values())
             for source in missing:
@@ -139,15 +153,24 @@ class Schedule:
                     self.listen(Event("retried", job.spec))
 
     def _next_stack(self) -> list[Job]:
-        """The seeds of one cell that begin next: pretraining first, as others wait for it, then what takes longest."""
+        """The seeds of one cell that begin next.
+
+        Unless `in_order`, pretraining is first, as others wait for it, and then what takes longest.
+        """
         if any(jobs in self.retried for jobs in self.running.values()):
             return []
         if self.to_retry:
             return [] if self.running else self.to_retry[-1]
         if not self.ready:
             return []
-        cell = min(self.ready, key=lambda spec: (spec.variant != "pretrain", -self.forecast.seconds(spec)))
+        cell = min(self.ready, key=self._rank)
         return list(islice(self.ready[cell], self.stack_size))
+
+    def _rank(self, cell: TrainingSpec) -> tuple[float, float]:
+        """The place of a cell among those that are ready."""
+        if self.in_order:
+            return self.place[self.ready[cell][0].key], 0
+        return cell.variant != "pretrain", -self.forecast.seconds(cell)
 
     def _note_begun(self, jobs: list[Job]) -> None:
         if jobs in self.to_retry:

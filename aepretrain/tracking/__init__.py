@@ -26,7 +26,7 @@ from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
 from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
-from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, point_to
+from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, plan_seen, point_to
 from aepretrain.tracking.run_writer import DatasetReference, Run, listing, run_link
 from aepretrain.tracking.store import Store
 from aepretrain.tracking.transfer import export, restore
@@ -54,6 +54,7 @@ __all__ = [
     "open_grid",
     "open_store",
     "open_training",
+    "plan_seen",
     "point_to",
     "promote",
     "read_bundle",

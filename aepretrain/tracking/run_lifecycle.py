@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 from mlflow.entities import Run as StoredRun
 from mlflow.entities import RunTag
@@ -59,8 +60,10 @@ def open_training(
     return run
 
 
-def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: bool, kind: str = "grid") -> Run:
-    """Begin the parent run of a grid or a study (its `kind`).
+def open_grid(
+    store: Store, name: str, key: str, *, run_id: str | None, again: bool, kind: str = "grid", **tags: object
+) -> Run:
+    """Begin the parent run of a grid, a study or a plan (its `kind`).
 
     It is `run_id`, which ``mlflow run`` opened, or the reopened run of an earlier start of the same, or, with `again`
     or if there is none, a new one. The caller holds the lock of its key.
@@ -68,7 +71,19 @@ def open_grid(store: Store, name: str, key: str, *, run_id: str | None, again: b
     earlier = [] if run_id or again else list(store.search({"grid": key, "kind": kind}))
     if earlier:
         return _reopen(store, earlier[-1])
-    return _open(store, name, None, run_id, {"kind": kind, "grid": key})
+    return _open(store, name, None, run_id, {"kind": kind, "grid": key, **tags})
+
+
+def plan_seen(store: Store, digest: str) -> str:
+    """When this store first saw a plan that has a run by now: ISO time in UTC, in seconds.
+
+    That is the start of the plan's first run. Where a bundle brought trainings of the plan, it is the earliest time
+    that they name.
+    """
+    return min(
+        run.data.tags.get(f"{TAG}plan_seen") or datetime.fromtimestamp(run.info.start_time // 1000, UTC).isoformat()
+        for run in store.search({"plan": digest})
+    )
 
 
 def open_import(store: Store, name: str, digest: str) -> Run:

@@ -1,10 +1,9 @@
 """What has to be trained, decided from the wanted trainings and the finished ones."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aepretrain.config import Execution, TrainingSpec
-from aepretrain.data import Dataset
 from aepretrain.records import Record
 from aepretrain.tracking import Store
 from aepretrain.training import training_key
@@ -25,8 +24,10 @@ class Job:
     """The run that ``mlflow run`` opened for this training."""
     study: str | None = None
     """The study that it is trained for; None if it belongs to a grid or was asked for alone."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags of its run."""
     weights_needed: bool = False
-    """Whether another training of the plan starts from its weights."""
+    """Whether another wanted training starts from its weights."""
 
     def is_done_by(self, record: Record | None) -> bool:
         """Whether a finished training makes this job unnecessary.
@@ -44,17 +45,17 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Work:
     """The finished records of what was wanted, and the jobs to train, by key; a job's sources come before it."""
 
     done: Mapping[str, Record]
     jobs: Mapping[str, Job]
 
 
-def plan(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources: Mapping[str, Job]) -> Plan:
+def find_work(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources: Mapping[str, Job]) -> Work:
     """Which of the `wanted` jobs are done, and what must be trained for the others.
 
-    Jobs of `sources` are trained only if a job of the plan starts from them and they are not finished with weights.
+    Jobs of `sources` are trained only if a job to be trained starts from them and they are not finished with weights.
     A study's job that a grid has finished before stays the grid's.
     """
     known = {**sources, **wanted}
@@ -73,15 +74,15 @@ def plan(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources: Map
             needed |= new
             to_check += new
     done = {key: finished[key] for key in wanted if key not in jobs}
-    return Plan(done, {key: jobs[key] for key in known if key in jobs})
+    return Work(done, {key: jobs[key] for key in known if key in jobs})
 
 
-def make_job(spec: TrainingSpec, dataset: Dataset, store: Store, execution: Execution) -> Job:
+def make_job(spec: TrainingSpec, dataset_digest: str, store: Store, execution: Execution) -> Job:
     """The job of a training. Raises `UsageError` for a network that is not registered."""
     return Job(
         spec=spec,
-        key=training_key(spec, dataset.digest),
-        sources={name: training_key(one, dataset.digest) for name, one in spec.sources.items()},
+        key=training_key(spec, dataset_digest),
+        sources={name: training_key(one, dataset_digest) for name, one in spec.sources.items()},
         store=store,
         execution=execution,
     )

@@ -1,4 +1,4 @@
-"""What has to be trained: each rule of the plan, by a small table of finished records."""
+"""What has to be trained: each rule, by a small table of finished records."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 
 from aepretrain.config import Execution, TrainingSpec
 from aepretrain.records import Record
-from aepretrain.runner.plan import Job, all_sources, plan
+from aepretrain.runner.work import Job, all_sources, find_work
 from aepretrain.tracking import Store
 
 CHAIN = {"pretrain": [], "frozen": ["pretrain"], "finetune": ["pretrain"], "scratch": [], "robustness": ["finetune"]}
@@ -55,7 +55,7 @@ GRID = ("pretrain", "frozen", "finetune", "scratch")
 def test_a_grid_trains_what_is_missing_and_weights_that_are_needed_but_were_not_kept(
     finished: Mapping[str, Mapping[str, str]], expected: Iterable[str], needed: set[str]
 ) -> None:
-    found = plan(jobs(*GRID), records(finished), {})
+    found = find_work(jobs(*GRID), records(finished), {})
     assert tuple(found.jobs) == tuple(expected), "in the order of the grid"
     assert found.done == {key: record for key, record in records(finished).items() if key not in expected}
     assert {key for key, job in found.jobs.items() if job.weights_needed} == needed
@@ -75,7 +75,7 @@ def test_a_grid_trains_what_is_missing_and_weights_that_are_needed_but_were_not_
 def test_sources_are_trained_only_where_something_starts_from_them(
     finished: Mapping[str, Mapping[str, str]], expected: Iterable[str]
 ) -> None:
-    found = plan(jobs("robustness"), records(finished), jobs("pretrain", "finetune", "frozen"))
+    found = find_work(jobs("robustness"), records(finished), jobs("pretrain", "finetune", "frozen"))
     assert tuple(found.jobs) == tuple(expected), "sources come first"
     assert {key for key, job in found.jobs.items() if job.weights_needed} == set(expected) - {"robustness"}
     assert found.done.keys() == {"robustness"} - set(expected), "a source that is finished is not a result"
@@ -83,12 +83,12 @@ def test_sources_are_trained_only_where_something_starts_from_them(
 
 def test_force_trains_what_is_wanted_again_but_not_what_it_starts_from() -> None:
     finished = records(dict.fromkeys(("pretrain", "finetune"), WEIGHTS))
-    found = plan(jobs("finetune", force=True), finished, jobs("pretrain"))
+    found = find_work(jobs("finetune", force=True), finished, jobs("pretrain"))
     assert list(found.jobs) == ["finetune"]
     assert not found.done
-    found = plan(jobs("pretrain", "finetune", force=True), finished, {})
+    found = find_work(jobs("pretrain", "finetune", force=True), finished, {})
     assert list(found.jobs) == ["pretrain", "finetune"]
-    found = plan(jobs("finetune", force=True), records({"pretrain": NO_WEIGHTS}), jobs("pretrain"))
+    found = find_work(jobs("finetune", force=True), records({"pretrain": NO_WEIGHTS}), jobs("pretrain"))
     assert list(found.jobs) == ["pretrain", "finetune"]
 
 
@@ -105,13 +105,13 @@ def test_what_a_bundle_has_left_of_a_studys_training_is_not_done_for_a_grid(
     tags: Mapping[str, str], done_for_grid: bool, done_for_study: bool
 ) -> None:
     finished = records({"scratch": tags})
-    assert bool(plan(jobs("scratch"), finished, {}).done) == done_for_grid
-    assert bool(plan(jobs("scratch", study="controls"), finished, {}).done) == done_for_study
+    assert bool(find_work(jobs("scratch"), finished, {}).done) == done_for_grid
+    assert bool(find_work(jobs("scratch", study="controls"), finished, {}).done) == done_for_study
 
 
 def test_what_a_grid_has_finished_stays_the_grids_when_a_study_trains_it_again() -> None:
     wanted = jobs("scratch", "finetune", "frozen", study="controls", force=True)
-    found = plan(wanted, records({"scratch": WEIGHTS, "frozen": WEIGHTS | OF_STUDY}), {})
+    found = find_work(wanted, records({"scratch": WEIGHTS, "frozen": WEIGHTS | OF_STUDY}), {})
     assert {key: job.study for key, job in found.jobs.items()} == {
         "scratch": None,
         "finetune": "controls",
