@@ -529,6 +529,9 @@ def test_diagnostics_of_an_encoder_equal_those_computed_by_hand(images: Dataset)
     shares = np.linalg.svd(of_validation[-1], compute_uv=False) ** 2
     shares = shares[shares > 0] / shares.sum()
     assert found.metrics["effective_rank"] == pytest.approx(np.exp(stats.entropy(shares)), rel=1e-4)
+    variances = np.linalg.eigvalsh(np.cov(of_validation[-1].T, bias=True)).clip(min=0)
+    centred = np.exp(stats.entropy(variances))
+    assert found.metrics["effective_rank_centred"] == pytest.approx(centred, rel=1e-3)
     train_ND, test_MD = (layers(pixels)[-1] for pixels in (images.images_NHW[halves.train_N], images.test_images_NHW))
     mean_D, std_D = train_ND.mean(0), train_ND.std(0)
     std_D[std_D == 0] = 1

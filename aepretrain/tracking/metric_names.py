@@ -15,6 +15,7 @@ NAMES = {
     "most_accurate_test_accuracy": "accuracy/test_at_most_accurate_epoch",
     "dead_units": "encoder/dead_units",
     "effective_rank": "encoder/effective_rank",
+    "effective_rank_centred": "encoder/effective_rank_centred",
     "probe_accuracy": "encoder/probe_accuracy",
     "train_loss": "loss/train",
     "val_loss": "loss/validation",

@@ -17,10 +17,14 @@ def diagnose(network: Network, training: Images, validation: Images, test: Image
 
     ``dead_units`` is the share of units, of all layers with a ReLU, that are 0 for every validation image (a feature
     map is one unit); it is missing where the encoder has no ReLU. ``effective_rank`` is that of the codes of validation
-    images. ``probe_accuracy`` is the accuracy on test images of a linear probe that learns from the training images.
+    images, and ``effective_rank_centred`` that of their differences from the mean code, which otherwise dominates.
+    ``probe_accuracy`` is the accuracy on test images of a linear probe that learns from the training images.
     """
     codes_ND, active_U = _encode(network, validation)
-    figures = {"effective_rank": effective_rank(codes_ND.numpy())}
+    figures = {
+        "effective_rank": effective_rank(codes_ND.numpy()),
+        "effective_rank_centred": effective_rank((codes_ND - codes_ND.mean(0)).numpy()),
+    }
     if len(active_U):
         figures["dead_units"] = 1 - active_U.double().mean().item()
     codes = []
