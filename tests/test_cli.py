@@ -329,7 +329,7 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 def test_mlproject_has_every_command() -> None:
     reading = {"compare", "report", "encode", "onnx", "promote"}
-    assert set(entry_points()) == {"main", *GRID_VARIANTS, *STUDIES, "studies", *reading}
+    assert set(entry_points()) == {"main", *GRID_VARIANTS, *STUDIES, "studies", "run", *reading}
 
 
 @pytest.mark.parametrize("names", [("pretrain", "frozen", "finetune"), (*STUDIES, "studies")])
@@ -340,7 +340,7 @@ def test_entry_points_that_differ_in_a_word(names: tuple[str, ...]) -> None:
     assert len(commands) == 1
 
 
-@pytest.mark.parametrize("name", ["main", *GRID_VARIANTS, *STUDIES, "studies", "report", "encode", "onnx"])
+@pytest.mark.parametrize("name", ["main", *GRID_VARIANTS, *STUDIES, "studies", "run", "report", "encode", "onnx"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
     commands = {"main": "grid", "studies": "study", **dict.fromkeys(STUDIES, "study")}
@@ -366,6 +366,7 @@ def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
 
 CALLS: dict[str, Callable[..., object]] = {
     "grid": api.run_grid,
+    "run": api.run_plan,
     "study": api.run_study,
     **dict.fromkeys(GRID_VARIANTS, api.train),
     "compare": api.compare,
@@ -409,7 +410,7 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
         }.get(name, set())
     else:
         assert missing == set()
-    assert options.keys() - arguments.keys() <= {"epochs"}
+    assert options.keys() - arguments.keys() <= ({"dry_run"} if name == "run" else {"epochs"})
     for argument in arguments.keys() & options.keys() - {"out"}:
         option, default = options[argument], arguments[argument]
         if option.required:
@@ -417,11 +418,11 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
             continue
         shown = option.to_info_dict()["default"]
         given = {"networks": NETWORKS, "augmentations": AUGMENTATIONS}.get(argument, default)
-        if argument == "seeds":
+        if argument == "seeds" and name != "run":
             assert parse_seeds(shown) == default
         elif argument.endswith("_epochs") and name not in ("compare", "report", "export"):
             assert (shown, options["epochs"].to_info_dict()["default"]) == (None, default)
-        elif argument in ("networks", "augmentations"):
+        elif argument in ("networks", "augmentations") and name != "run":
             assert tuple(shown.split(",")) == given == default
         else:
             assert shown == (default or None) or shown == default, argument

@@ -11,7 +11,7 @@ Bad arguments raise `UsageError`; missing data, stores and results raise `Failur
 
 from aepretrain.api.bundles import Exported, Imported, export, import_
 from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
-from aepretrain.api.plans import run_plan
+from aepretrain.api.plans import PlanPreview, preview_plan, run_plan
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.results import Results, compare
 from aepretrain.api.stores import sync, where
@@ -22,6 +22,7 @@ __all__ = [
     "Exported",
     "Imported",
     "OnnxExport",
+    "PlanPreview",
     "Predictions",
     "Report",
     "Results",
@@ -32,6 +33,7 @@ __all__ = [
     "import_",
     "make_report",
     "predict",
+    "preview_plan",
     "promote",
     "run_grid",
     "run_plan",

@@ -19,6 +19,11 @@ def open_store(
     return tracking.open_store(_uri(tracking_uri), os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id, outage_s)
 
 
+def find_store(tracking_uri: str | None, outage_s: float) -> tracking.Store | None:
+    """The same store for reading only; None where it is not there yet."""
+    return tracking.find_store(_uri(tracking_uri), outage_s)
+
+
 def _uri(tracking_uri: str | None) -> str:
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path.cwd())
 

@@ -22,7 +22,7 @@ from aepretrain.cli.options import (
     store_option,
     variants_option,
 )
-from aepretrain.cli.printing import adopted_run_id, out_option, print_tables
+from aepretrain.cli.printing import adopted_run_id, out_option, print_preview, print_tables
 from aepretrain.config import NETWORKS, STUDIES
 from aepretrain.errors import Failure
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
@@ -96,13 +96,25 @@ def study(name: str, **options: Any) -> None:
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
-def run(plan: Path, **options: Any) -> None:
+@click.option(
+    "--dry-run",
+    type=bool,
+    is_flag=False,
+    flag_value="true",
+    default=False,
+    show_default=True,
+    help="Train nothing and write nothing: print what is missing, and about how much time and disk it will take.",
+)
+def run(plan: Path, dry_run: bool, **options: Any) -> None:
     """Train what is missing of the plan in the YAML file PLAN.
 
     A plan fixes a question, the trainings that answer it and the comparisons to be judged, before the first training.
     Three options choose the part that is trained now. Each training that is started has the plan's digest as a tag.
     """
     request = part_from(options)
+    if dry_run:
+        print_preview(plan, request)
+        return
     _warm_up_workers({"networks": NETWORKS} | {name: one for name, one in request.items() if one is not None})
     from aepretrain import api
 

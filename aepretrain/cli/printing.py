@@ -1,7 +1,9 @@
 """Options and printing that several commands share."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +28,25 @@ def wide_console() -> "Console":
 
     console = Console(markup=False, emoji=False)  # names of files are text
     return console if console.is_terminal else Console(width=160, markup=False, emoji=False)
+
+
+def print_preview(plan: Path, request: Mapping[str, Any]) -> None:
+    """Print what is missing of a part of a plan, which is chosen by the arguments of `run_plan`."""
+    from rich.table import Table
+
+    from aepretrain import api
+
+    preview = api.preview_plan(plan, **{name: request[name] for name in request if name not in ELSEWHERE})
+    (heading, *rows), console = preview.table, wide_console()
+    table = Table(*heading)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(preview.summary, highlight=False, soft_wrap=True)
+
+
+ELSEWHERE = ("cluster", "resources")
+"""Options of a run that change nothing about what is missing."""
 
 
 def print_tables(results: "Results", out: str) -> None:

@@ -91,7 +91,7 @@ def _root(text: str) -> yaml.Node | None:
         return node
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise SyntaxProblem(f"the character U+{ord(error.character):04X} is not allowed", line) from None
+        raise SyntaxProblem(f"the character U+{error.character:04X} is not allowed", line) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(f"{error.problem or error.context}".split())

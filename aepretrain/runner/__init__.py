@@ -5,6 +5,7 @@
 
 from aepretrain.runner.grid import Conclude, Finished, GridResult, MakePool, Study, run_grid, select
 from aepretrain.runner.jobs import Event, Listener, SingleResult, check, run_single
+from aepretrain.runner.outlook import bytes_on_disk, find_missing
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, num_workers
 from aepretrain.runner.schedule import Forecast
@@ -20,7 +21,9 @@ __all__ = [
     "Pool",
     "SingleResult",
     "Study",
+    "bytes_on_disk",
     "check",
+    "find_missing",
     "load_plugins",
     "local_pool",
     "num_workers",

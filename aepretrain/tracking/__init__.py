@@ -20,7 +20,7 @@ for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
 from aepretrain.tracking.bundle import Bundle, read_bundle
-from aepretrain.tracking.connect import absolute_uri, default_uri, open_store, ui_hint
+from aepretrain.tracking.connect import absolute_uri, default_uri, find_store, open_store, ui_hint
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import log_model
@@ -46,6 +46,7 @@ __all__ = [
     "default_uri",
     "ending",
     "export",
+    "find_store",
     "full_disk_in_a_line",
     "journals_folder",
     "listing",

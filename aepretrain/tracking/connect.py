@@ -61,6 +61,27 @@ def open_store(
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
 
+def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
+    """The store of a URI, for reading only; None where an SQLite store is not there yet. Nothing is created.
+
+    Raises `StoreError` where the store cannot be opened.
+    """
+    uri = absolute_uri(uri)
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return None
+    _check_reachable(uri)
+    try:
+        _check_tables(uri)
+        if uri.startswith(SQLITE) and not _table_names(uri) >= FIRST_TABLES:
+            return None
+        client_of(uri).search_experiments(max_results=1)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001  # every database has errors of its own
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+    return Store(uri, "", outage_s)
+
+
 def ui_hint(uri: str) -> str:
     """The command that shows the runs of a store, or its address, without passwords."""
     shown = redact(uri)
@@ -111,11 +132,15 @@ def _check_tables(uri: str) -> None:
     """
     if not uri.startswith(SQLITE):
         return
-    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    there = _table_names(uri)
     if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
         lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
         raise StoreError(f"{redact(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed")
+
+
+def _table_names(uri: str) -> set[str]:
+    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
