@@ -46,8 +46,8 @@ TEXT = (
     "The p-values of finetune − scratch are adjusted by Holm's method over the planned numbers of labels of one "
     "experiment. The rule is that of the primary comparison, and it too holds only for a number of seeds that was "
     "fixed before the results were seen. In the project's first campaign it was not: earlier reports called its 20 "
-    "seeds of fc planned, but that number was written down after their results had been seen. Differences are in "
-    "percentage points. Beside a mean is its standard deviation over seeds (±)."
+    "seeds of fc planned, but that number was written down after results with few labels had been seen. Differences "
+    "are in percentage points. Beside a mean is its standard deviation over seeds (±)."
 )
 CAPTION = f"Above: test accuracy at the best validation loss, by the number of labels. {CURVES_CAPTION}"
 
