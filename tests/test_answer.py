@@ -90,6 +90,30 @@ def test_sentences_say_what_the_rule_gave_and_its_scope(ten: Archive) -> None:
     )
 
 
+@pytest.mark.parametrize(("num", "which"), [(1, "one of these"), (2, "both")])
+def test_sizes_that_are_unsettled_are_counted(ten: Archive, num: int, which: str) -> None:
+    answer = answer_of(ten)
+    assert "unsettled" not in report.sentences(answer)
+    found = [("fc", "erasing"), ("conv", "none")][:num]
+    doubtful = {one: replace(answer.verdicts[one], size_settled=False) for one in found}
+    text = report.sentences(replace(answer, verdicts={**answer.verdicts, **doubtful}))
+    assert f"and worse in one. Whether the difference is large enough to count is unsettled in {which}." in text
+    assert "(better, size unsettled, 10 seeds)" in text
+
+
+def test_the_effects_have_a_sentence_in_plain_words(ten: Archive) -> None:
+    rows = dict(answer_tables(answer_of(ten)))["What that means"]
+    said = {row[0]: row[rows[0].index("in plain words")] for row in rows[1:]}
+    assert said["fc, erasing"] == (
+        "Of 1,000 digits, about 20 more are read correctly; luck alone moves a single run by about 1."
+    )
+    assert "it is not known whether more or fewer" in said["fc, none"]
+    answer = report.build_answer(grid_of(ten), ten.outcomes_of, Plan(0.001, {"fc": 40}))
+    assert [row[-1].partition(" ")[0] for row in answer_tables(answer)[1][1][1:]] == ["interim:"] * 4
+    shares = {row[0]: row[rows[0].index("probability of improvement")] for row in rows[1:]}
+    assert shares["fc, erasing"].startswith("1.00 (0.")
+
+
 def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     grid = grid_of(ten)
     texts = {}

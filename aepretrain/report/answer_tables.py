@@ -83,7 +83,6 @@ def _seeds(answer: Answer, experiment: Experiment) -> str:
 def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) -> Row:
     images, verdict = answer.num_images, answer.verdicts.get(experiment)
     reduction, correlation = comparison.relative_error_reduction, comparison.correlation
-    noun = "digit" if answer.grid.dataset in OF_DIGITS else "image"
     return {
         "experiment": title(experiment),
         "test images": f"{signed(comparison.difference.value * images, 1)} of {images:,}" if images else "unknown",
@@ -91,8 +90,14 @@ def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) 
         "probability of improvement": _probability_text(comparison.probability_of_improvement),
         "the same within a seed": _probability_text(comparison.paired_probability_of_improvement),
         "pairing correlation": "undefined" if np.isnan(correlation) else signed(correlation, 2),
-        "in plain words": plain_words(verdict, images, comparison.second_std, noun) if verdict and images else "",
+        "in plain words": _plain_words(answer, verdict, comparison) if verdict and images else "",
     }
+
+
+def _plain_words(answer: Answer, verdict: Verdict, comparison: Comparison) -> str:
+    noun = "digit" if answer.grid.dataset in OF_DIGITS else "image"
+    said = plain_words(verdict, answer.num_images, comparison.second_std, noun)
+    return f"interim: {said}" if answer.is_interim else said
 
 
 def _probability_text(probability: Estimate) -> str:

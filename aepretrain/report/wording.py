@@ -40,7 +40,7 @@ def _unsettled(answer: Answer) -> str:
     """In how many of the experiments with "better" or "worse" the size is unsettled; empty for none."""
     found = [one for one in answer.verdicts.values() if one.kind in (Kind.BETTER, Kind.WORSE)]
     num = sum(not one.size_settled for one in found)
-    which = "this one" if len(found) == 1 else f"{COUNTS[num]} of these {COUNTS[len(found)]}"
+    which = f"{COUNTS[num]} of these" if num < len(found) else {1: "this one", 2: "both"}.get(num, "all of these")
     return f"Whether the difference is large enough to count is unsettled in {which}." if num else ""
 
 
@@ -150,9 +150,11 @@ def plain_words(verdict: Verdict, num_images: int, run_std: float, noun: str = "
 
     ``Of 10,000 digits, about 7 fewer are read correctly; luck alone moves a single run by about 17.``
     """
-    of_images = f"Of {num_images:,} {noun}{'' if num_images == 1 else 's'}"
-    luck = "" if math.isnan(run_std) else f"; luck alone moves a single run by {_about(run_std * num_images)}"
-    return f"{of_images}, {_change(verdict, num_images)}{luck}."
+    said = f"Of {num_images:,} {noun}{'' if num_images == 1 else 's'}, {_change(verdict, num_images)}"
+    if math.isnan(run_std):
+        return f"{said}."
+    moved = _whole(run_std * num_images)
+    return f"{said}; luck alone moves a single run by {f'about {moved:,}' if moved else 'less than 1'}."
 
 
 def _change(verdict: Verdict, num_images: int) -> str:
@@ -164,14 +166,15 @@ def _change(verdict: Verdict, num_images: int) -> str:
             return "it is not known whether more or fewer are read correctly"
         case Kind.EQUIVALENT:
             return "about as many are read correctly"
-    num, which = abs(verdict.difference.value) * num_images, "more" if verdict.direction > 0 else "fewer"
-    counted = f"{_about(num)} {which} {'is' if round(num) == 1 else 'are'}" if round(num) else f"slightly {which} are"
+    num, which = _whole(abs(verdict.difference.value) * num_images), "more" if verdict.direction > 0 else "fewer"
+    counted = f"about {num:,} {which} {'is' if num == 1 else 'are'}" if num else f"slightly {which} are"
     doubt = "" if verdict.size_settled else ", perhaps too few to matter"
     return f"{counted} read correctly{', too few to matter' if verdict.kind is Kind.NEGLIGIBLE else doubt}"
 
 
-def _about(num: float) -> str:
-    return f"about {round(num):,}" if round(num) else "less than 1"
+def _whole(num: float) -> int:
+    """Rounded twice, as in `numbers.signed`: a half comes out alike from two computations."""
+    return round(round(num, 6))
 
 
 def reproduction_sentence(answer: Answer) -> str:

@@ -18,8 +18,8 @@ EDGE = 1e-9
 def probability_of_improvement(first_F: Floats, second_S: Floats, level: float) -> Estimate:
     """The probability P(X > Y) that a run of the first is better than one of the second, over all pairs of runs.
 
-    Ties count half, so it is the Mann-Whitney U divided by the number of pairs (Agarwal et al. 2021, section 4.2). The
-    interval is Newcombe's score interval (2006, method 5) for independent runs. Runs that share a seed are positively
+    Ties count half, so it is the Mann-Whitney U divided by the number of pairs (Agarwal et al. 2021). The interval
+    is Newcombe's score interval (2006, method 5) for independent runs. Runs that share a seed are positively
     correlated as a rule; the interval is then wider than necessary. 0 to 1 where a side has no run.
     """
     if len(first_F) == 0 or len(second_S) == 0:
