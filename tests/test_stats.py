@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
 from statsmodels.stats.weightstats import DescrStatsW  # type: ignore[import-untyped]
 
 from aepretrain import stats
-from aepretrain.stats import Verdict
-from benchmarks import coverage
+from aepretrain.stats import Kind
+from benchmarks import coverage, error_rates, simulations
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -82,11 +83,35 @@ def test_random_flips_come_near_the_exact_p_value_and_depend_on_the_generator(mo
     assert drawn == pytest.approx([exact] * 3, abs=4 * math.sqrt(exact / 100_000))
 
 
-def test_probability_of_improvement_is_scipys_wilson_interval_and_counts_ties_half() -> None:
-    found = stats.probability_of_improvement(np.array([1.0, 2.0, -1.0, 3.0, 1.0]), 0.95)
+def test_paired_probability_of_improvement_is_scipys_wilson_interval_and_counts_ties_half() -> None:
+    found = stats.paired_probability_of_improvement(np.array([1.0, 2.0, -1.0, 3.0, 1.0]), 0.95)
     expected = scipy_stats.binomtest(4, 5).proportion_ci(0.95, method="wilson")
     assert (found.value, found.low, found.high) == pytest.approx((0.8, expected.low, expected.high), abs=1e-12)
-    assert stats.probability_of_improvement(np.array([1.0, -1.0, 0.0, 0.0]), 0.95).value == 0.5
+    assert stats.paired_probability_of_improvement(np.array([1.0, -1.0, 0.0, 0.0]), 0.95).value == 0.5
+
+
+def test_probability_of_improvement_is_mann_whitneys_u_by_the_number_of_pairs() -> None:
+    first_F, second_S = generator(7).integers(0, 8, 15) / 10, generator(8).integers(0, 8, 9) / 10
+    found = stats.probability_of_improvement(first_F, second_S, 0.95)
+    assert found.value == pytest.approx(scipy_stats.mannwhitneyu(first_F, second_S).statistic / (15 * 9), abs=1e-12)
+    turned = stats.probability_of_improvement(second_S, first_F, 0.95)
+    assert (turned.value, turned.low, turned.high) == pytest.approx((1 - found.value, 1 - found.high, 1 - found.low))
+
+
+def test_interval_of_the_probability_of_improvement_by_hand() -> None:
+    """One run each: the share of pairs is one trial, and the interval Wilson's."""
+    found = stats.probability_of_improvement(np.array([1.0]), np.array([0.0]), 0.95)
+    expected = scipy_stats.binomtest(1, 1).proportion_ci(0.95, method="wilson")
+    assert (found.value, found.low, found.high) == pytest.approx((1, expected.low, 1), abs=1e-9)
+    # At the ends of the interval, the share is z standard errors away; Hanley and McNeil's error for 6 runs each.
+    found = stats.probability_of_improvement(
+        np.array([1.0, 2, 3, 4, 5, 7]), np.array([0.5, 1.5, 2.5, 3.5, 4.5, 6]), 0.9
+    )
+    for end in (found.low, found.high):
+        first, second = end / (2 - end) - end**2, 2 * end**2 / (1 + end) - end**2
+        variance = (end * (1 - end) + 5 * first + 5 * second) / 36
+        assert abs(found.value - end) == pytest.approx(1.6448536 * math.sqrt(variance), abs=1e-6)
+    assert math.isnan(stats.probability_of_improvement(np.array([]), np.array([1.0]), 0.95).value)
 
 
 def test_effect_sizes_by_hand() -> None:
@@ -109,25 +134,46 @@ def test_required_seeds_is_the_textbooks() -> None:
 
 def test_a_comparison_by_hand() -> None:
     first_S, second_S = np.array([0.98, 0.97, 0.99, 0.98]), np.array([0.97, 0.98, 0.96, 0.96])
-    found = stats.compare(first_S, second_S, generator(), 0.02)
+    found = stats.compare(first_S, second_S, generator())
     # Differences: 0.01, 0.03 and 0.02 up, 0.01 down; mean 0.0125, squares about it 0.000875.
     assert found.num_seeds == 4
     assert found.difference.value == pytest.approx(0.0125)
     assert found.std == pytest.approx(math.sqrt(0.000875 / 3))
-    assert found.probability_of_improvement.value == 3 / 4
+    assert found.paired_probability_of_improvement.value == 3 / 4
+    assert found.probability_of_improvement.value == (3.5 + 2.5 + 4 + 3.5) / 16
+    assert found.second_std == pytest.approx(np.std(second_S, ddof=1))
     assert found.relative_error_reduction == pytest.approx(1 - 0.02 / 0.0325)
     assert found.p_value == 6 / 16, "as far from 0 are ±0.05, in two ways each, and ±0.07"
 
 
+def judged(differences_S: NDArray[np.float64], effect: float = 0.001, num_tests: int = 4) -> stats.Verdict:
+    """The verdict of one member of a family."""
+    return stats.family_verdicts({"": differences_S}, lambda _: generator(), effect, num_tests=num_tests)[""]
+
+
 @pytest.mark.parametrize(("num_tests", "expected"), [(4, 15), (8, 17)])
 def test_seeds_needed_are_those_of_the_family(num_tests: int, expected: int) -> None:
-    found = stats.compare(*differences(0.0, 0.001, 20), generator(), 0.001)
-    assert stats.judge({"one": found}, num_tests)["one"].num_seeds_needed == expected
+    assert judged(differences(0.0, 0.001, 20), num_tests=num_tests).num_seeds_needed == expected
     fewer, enough = (TTestPower().power(1.0, num, 0.05 / num_tests) for num in (expected - 1, expected))
     assert fewer < 0.8 <= enough
-    narrow = stats.compare(*differences(0.0, 0.0001, 20), generator(), 0.001)
-    assert stats.judge({"one": narrow}, num_tests)["one"].num_seeds_needed == {4: 8, 8: 9}[num_tests], "else no verdict"
-    assert stats.compare(np.ones(1), np.ones(1), generator(), 0.001).num_seeds_needed is None
+    narrow = judged(differences(0.0, 0.0001, 20), num_tests=num_tests)
+    assert narrow.num_seeds_needed == {4: 8, 8: 9}[num_tests], "else no verdict"
+    assert judged(np.zeros(1)).num_seeds_needed is None
+
+
+@pytest.mark.parametrize(("num_tests", "fewest"), [(1, 6), (2, 7), (4, 8), (8, 9), (18, 10), (26, 11)])
+def test_fewest_seeds_are_those_at_which_one_sign_is_enough(num_tests: int, fewest: int) -> None:
+    assert stats.fewest_seeds(num_tests) == fewest
+    one_sign = [judged(np.full(num, 0.01), num_tests=num_tests) for num in (fewest - 1, fewest)]
+    assert [one.kind for one in one_sign] == [Kind.NONE, Kind.BETTER]
+    assert one_sign[0].min_seeds == fewest
+    assert one_sign[0].adjusted_p >= 0.05 > one_sign[1].adjusted_p, "no sooner than the test allows"
+
+
+def test_a_family_too_large_for_the_random_flips_is_refused() -> None:
+    assert stats.fewest_seeds(5_000) < 20
+    with pytest.raises(ValueError, match="6000 tests is too large"):
+        stats.fewest_seeds(6_000)
 
 
 def test_holm_by_hand() -> None:
@@ -137,42 +183,65 @@ def test_holm_by_hand() -> None:
     assert stats.holm([], 4) == []
 
 
-def differences(mean: float, deviation: float, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs whose differences have exactly this mean and deviation."""
-    unit = np.resize([1.0, -1.0], num) / math.sqrt(num / (num - 1))
-    return 0.98 + mean + deviation * unit, np.full(num, 0.98)
+def differences(mean: float, deviation: float, num: int) -> NDArray[np.float64]:
+    """Differences with exactly this mean and deviation."""
+    return mean + deviation * np.resize([1.0, -1.0], num) / math.sqrt(num / (num - 1))
 
 
 @pytest.mark.parametrize(
-    ("mean", "deviation", "num", "verdict"),
+    ("mean", "deviation", "num", "kind", "direction", "is_settled"),
     [
-        (0.003, 0.001, 20, Verdict.GAIN),
-        (-0.003, 0.001, 20, Verdict.LOSS),
-        (0.0004, 0.0002, 20, Verdict.NEGLIGIBLE),
-        (0.0, 0.0005, 20, Verdict.EQUIVALENT),
-        (0.0005, 0.003, 20, Verdict.INCONCLUSIVE),
-        (0.003, 0.0001, 7, Verdict.NONE),
-        (0.003, 0.0001, 8, Verdict.GAIN),
+        (0.003, 0.001, 20, Kind.BETTER, 1, True),
+        (-0.003, 0.001, 20, Kind.WORSE, -1, True),
+        (0.0012, 0.001, 20, Kind.BETTER, 1, False),
+        (-0.0009, 0.001, 20, Kind.WORSE, -1, False),
+        (0.0004, 0.0002, 20, Kind.NEGLIGIBLE, 1, True),
+        (-0.0004, 0.0002, 20, Kind.NEGLIGIBLE, -1, True),
+        (0.0, 0.0005, 20, Kind.EQUIVALENT, 0, True),
+        (0.0005, 0.003, 20, Kind.UNDECIDED, 0, False),
+        (0.003, 0.0001, 7, Kind.NONE, 0, False),
+        (0.003, 0.0001, 8, Kind.BETTER, 1, True),
     ],
 )
-def test_verdict_rule(mean: float, deviation: float, num: int, verdict: Verdict) -> None:
-    judged = stats.judge({"one": stats.compare(*differences(mean, deviation, num), generator(), 0.001)})
-    assert judged["one"].verdict is verdict
+def test_verdict_rule(mean: float, deviation: float, num: int, kind: Kind, direction: int, is_settled: bool) -> None:
+    found = judged(differences(mean, deviation, num))
+    assert (found.kind, found.direction, found.size_settled) == (kind, direction, is_settled)
+    assert found.difference.value == pytest.approx(mean, abs=deviation / 7), "with 7 seeds one is left over"
+    assert (found.num_seeds, found.min_seeds) == (num, 8)
+    assert found.words == f"{kind}{', size unsettled' if direction and not is_settled else ''}"
 
 
-def test_what_is_not_judged_has_no_verdict_and_the_margin_is_an_option() -> None:
-    pair = differences(0.0008, 0.0002, 20)
-    one = stats.compare(*pair, generator(), 0.001)
-    assert one.verdict is Verdict.NONE
-    assert stats.judge({"": one})[""].verdict is Verdict.NEGLIGIBLE
-    assert stats.judge({"": stats.compare(*pair, generator(), 0.0005)})[""].verdict is Verdict.GAIN
+def test_what_the_test_does_not_find_is_undecided_even_where_the_interval_lies_beyond() -> None:
+    """Of 18 tests, 10 seeds with one of the other sign cannot pass Holm's first step."""
+    one_other_S = np.array([0.005] * 9 + [-0.0001])
+    found = judged(one_other_S, num_tests=18)
+    assert found.narrow.beyond(0.001)
+    assert (found.kind, found.size_settled, found.words) == (Kind.UNDECIDED, False, "undecided")
+    assert judged(one_other_S, num_tests=4).words == "better"
+
+
+def test_the_smallest_effect_and_the_level_are_options() -> None:
+    differences_S = differences(0.0008, 0.0002, 20)
+    assert judged(differences_S).kind is Kind.NEGLIGIBLE
+    assert judged(differences_S, 0.0005).kind is Kind.BETTER
+    strict = stats.family_verdicts({"": differences_S}, lambda _: generator(), 0.001, alpha=1e-4)[""]
+    assert (strict.kind, strict.min_seeds) == (Kind.NEGLIGIBLE, 15)
+
+
+def test_a_member_without_seeds_has_no_verdict_and_counts() -> None:
+    found = stats.family_verdicts(
+        {"none": np.array([]), "some": differences(0.003, 0.001, 20)}, lambda _: generator(), 0.001
+    )
+    assert (found["none"].kind, found["none"].p_value) == (Kind.NONE, 1)
+    assert found["some"].adjusted_p == pytest.approx(2 * found["some"].p_value)
+    assert stats.family_verdicts({}, lambda _: generator(), 0.001) == {}
 
 
 def test_pairs_must_match() -> None:
     with pytest.raises(ValueError, match="pairs"):
-        stats.compare(np.array([]), np.array([]), generator(), 0.001)
+        stats.compare(np.array([]), np.array([]), generator())
     with pytest.raises(ValueError, match="pairs"):
-        stats.compare(np.array([1.0]), np.array([1.0, 2.0]), generator(), 0.001)
+        stats.compare(np.array([1.0]), np.array([1.0, 2.0]), generator())
 
 
 def test_two_way_interval_by_hand() -> None:
@@ -221,23 +290,52 @@ def test_two_way_interval_stays_on_the_safe_side_where_the_rest_outweighs_a_side
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_the_family_has_four_members() -> None:
-    pair = differences(0.003, 0.001, 20)
-    with pytest.raises(ValueError, match="4 comparisons"):
-        stats.judge({place: stats.compare(*pair, generator(), 0.001) for place in range(5)})
+def test_a_family_has_no_more_members_than_tests() -> None:
+    members = {place: stats.paired_difference(differences(0.003, 0.001, 20), generator()) for place in range(5)}
+    with pytest.raises(ValueError, match="4 tests, not 5"):
+        stats.judge(members, 0.001, num_tests=4)
 
 
+@pytest.mark.parametrize(("num_seeds", "num"), [([8] * 4, 500), ([20, 20, 10, 10], 500), ([10] * 18, 150)])
+def test_false_differences_are_as_rare_as_promised(num_seeds: list[int], num: int) -> None:
+    share = error_rates.false_difference(num_seeds, 0.004, num)
+    assert share.value <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / num)
+
+
+@pytest.mark.parametrize("wrong", [error_rates.false_equivalence, error_rates.false_size])
 @pytest.mark.parametrize("num_seeds", [8, 20])
-def test_false_claims_are_as_rare_as_promised(num_seeds: int) -> None:
-    share = coverage.any_claim(num_seeds, 250)
-    assert share.value <= 0.065 + 2 * share.error
+def test_false_sizes_are_as_rare_as_promised(wrong: Callable[[int, int], error_rates.Share], num_seeds: int) -> None:
+    assert wrong(num_seeds, 2000).value <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
-def test_true_effects_are_found_and_intervals_hold_the_truth() -> None:
-    assert coverage.gains(20, 0.003, 0.001, 25).value >= 0.95
+def test_power_is_that_of_the_paired_t_test_but_for_the_family_and_few_seeds() -> None:
+    """The sign-flip test has nearly the power of the t-test, of which statsmodels knows the power."""
+    (found, settled) = error_rates.power(20, 4, 0.0015, 0.0018, 400)
+    expected = TTestPower().power(0.0015 / 0.0018, 20, 0.05 / 4)
+    assert abs(found.value - expected) < 0.03 + 3 * found.error
+    assert settled.times < found.times
+    assert error_rates.power(20, 18, 0.005, 0.0018, 50)[1].value == 1
+
+
+def test_intervals_hold_the_truth() -> None:
     for share in (coverage.mean_coverage(8, 2000), coverage.prediction_coverage(8, 2000)):
         assert abs(share.value - 0.95) <= 3 * share.error
     assert coverage.crossed_coverage(coverage.two_way, 8, 200, 150).value >= 0.9
+
+
+def test_the_page_of_statistics_has_the_tables_of_the_script() -> None:
+    _, begin, rest = simulations.PAGE.read_text().partition(simulations.BEGIN)
+    table, end, _ = rest.partition(simulations.END)
+    assert begin
+    assert end
+    written = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    rows = [*simulations.verdict_rows(), *simulations.coverage_rows()]
+    names = [(f"| {what}", wanted, f"{num:,} |") for what, wanted, num, _ in rows]
+    assert names == [(row[0], row[1], row[3]) for row in written if len(row) == 4 and "%" in row[2]]
+    cases = [
+        (f"| {size}", f"{tests}", f"{std:g}", f"{effect:g}") for size, tests, std, effect, _ in simulations.power_rows()
+    ]
+    assert cases == [tuple(row[:4]) for row in written if len(row) == 7 and "%" in row[4]]
 
 
 def test_mcnemar_by_hand() -> None:
@@ -297,9 +395,13 @@ def test_further_simulations_hold() -> None:
     assert abs(coverage.narrow_coverage(20, 2000).value - 0.9) < 3 * 0.0067
     # The Wilson interval of a share k of 20 holds 0.7 for k = 10 … 18: by the binomial distribution in 97.5 %.
     holding = scipy_stats.binom.cdf(18, 20, 0.7) - scipy_stats.binom.cdf(9, 20, 0.7)
-    assert abs(coverage.probability_of_improvement_coverage(20, 0.7, 2000).value - holding) < 3 * 0.0035
-    assert coverage.false_equivalence(20, 1000).value < 0.05 + 3 * 0.0069
-    once, often = coverage.any_claim(16, 100), coverage.claim_at_any_look((8, 12, 16), 100)
+    assert abs(coverage.paired_probability_coverage(20, 0.7, 2000).value - holding) < 3 * 0.0035
+    for probability in (0.5, 0.95):
+        assert coverage.probability_coverage(20, probability, 0.0, 1000).value > 0.95 - 3 * 0.0069
+    once, often = (
+        error_rates.false_difference([16] * 4, 0.004, 200),
+        error_rates.false_difference_at_any_look((8, 12, 16), 200),
+    )
     assert often.value > once.value, "who looks often claims more often"
 
 
@@ -308,8 +410,11 @@ def test_a_pooled_effect_by_hand() -> None:
     found = stats.pooled_effect(np.array([1.0, 3.0]), np.array([1.0, 1.0]), 0.95)
     half = 12.7062047 * math.sqrt(1 / (1 / 2 + 1 / 2))  # t(0.975; 1)
     assert (found.value, found.high, found.low) == pytest.approx((2, 2 + half, 2 - half), abs=1e-6)
-    one_sided = stats.pooled_effect(np.array([1.0, 1.5]), np.array([1.0, 0.5]), 0.95)
-    assert one_sided.value == pytest.approx((1 * 1 + 4 * 1.5) / 5), "Q below 1: no variance between experiments"
+    assert found.num_groups == 2
+    assert (found.between_variance, found.heterogeneity) == pytest.approx((1, 1 / 2))
+    alike = stats.pooled_effect(np.array([1.0, 1.5]), np.array([1.0, 0.5]), 0.95)
+    assert alike.value == pytest.approx((1 * 1 + 4 * 1.5) / 5), "Q below 1: no variance between experiments"
+    assert (alike.between_variance, alike.heterogeneity) == (0, 0)
 
 
 @pytest.mark.parametrize(("spread", "interval"), [(3.0, 3), (1.2, 2)], ids=["different", "alike"])
@@ -321,18 +426,81 @@ def test_a_pooled_effect_is_statsmodels(spread: float, interval: int) -> None:
     expected = combine_effects(effects_K, errors_K**2, method_re="dl", use_t=True)
     assert (expected.tau2 > 0) == (spread == 3)
     found = stats.pooled_effect(effects_K, errors_K, 0.95)
+    assert found.between_variance == pytest.approx(max(expected.tau2, 0), rel=1e-9)
+    assert found.heterogeneity == pytest.approx(max(1 - 4 / expected.q, 0), rel=1e-9)
     assert (found.low, found.high) == pytest.approx(tuple(expected.conf_int()[interval]), abs=1e-9)
     narrow = stats.pooled_effect(effects_K, errors_K, 0.9)
     assert (narrow.low, narrow.high) == pytest.approx(tuple(expected.conf_int(alpha=0.1)[interval]), abs=1e-9)
 
 
-def test_pooling_needs_two_experiments_and_bears_one_without_spread() -> None:
-    with pytest.raises(ValueError, match="two experiments"):
-        stats.pooled_effect(np.array([1.0]), np.array([1.0]), 0.95)
-    found = stats.pooled_effect(np.array([0.0, 2.0]), np.array([0.0, 0.0]), 0.95)
-    assert found.value == pytest.approx(1)
+def test_one_group_says_nothing_of_other_groups() -> None:
+    found = stats.pooled_effect(np.array([1.0]), np.array([0.5]), 0.95)
+    assert (found.value, found.low, found.high, found.num_groups) == (1, -math.inf, math.inf, 1)
+    assert math.isnan(found.between_variance)
+    assert math.isnan(found.heterogeneity)
 
 
-def test_the_pooled_interval_holds_the_truth() -> None:
-    for between in (0.0, 0.0005):
-        assert abs(coverage.pooled_coverage(4, 20, between, 2000).value - 0.95) < 0.02
+def test_groups_count_alike_where_one_has_no_spread() -> None:
+    effects_G = np.array([0.0, 2.0, 2.5])
+    expected = stats.mean_interval(effects_G, 0.95)
+    for errors_G in (np.zeros(3), np.array([0.0, 1.0, 0.1])):
+        found = stats.pooled_effect(effects_G, errors_G, 0.95)
+        assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+        spread = np.var(effects_G, ddof=1) - np.mean(errors_G**2)
+        assert found.between_variance == pytest.approx(spread), "the method of moments with equal weights"
+    same = stats.pooled_effect(np.ones(2), np.zeros(2), 0.95)
+    assert (same.low, same.high, same.between_variance, same.heterogeneity) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("effects", "errors"), [([], []), ([1.0], [1.0, 2.0]), ([1.0, math.nan], [1.0, 1.0]), ([1.0, 2.0], [1.0, -1.0])]
+)
+def test_what_cannot_be_pooled_is_refused(effects: list[float], errors: list[float]) -> None:
+    with pytest.raises(ValueError, match="standard errors"):
+        stats.pooled_effect(np.array(effects), np.array(errors), 0.95)
+
+
+@pytest.mark.parametrize("num_groups", [2, 4, 8])
+def test_the_pooled_interval_holds_the_truth(num_groups: int) -> None:
+    for between in (0.0, 0.002):
+        share = coverage.pooled_coverage(num_groups, between, 1000)
+        assert abs(share.value - 0.95) < 0.02 + 3 * 0.0069, "the method is approximate"
+
+
+def test_a_family_recomputed_with_scipy_and_statsmodels() -> None:
+    """Everything in the verdicts of four experiments by other code: p-values, Holm, intervals, kinds, pooled."""
+    draw = generator(11)
+    cases = {"a": (0.003, 20), "b": (0.0, 20), "c": (-0.0012, 10), "d": (0.0003, 10)}
+    family = {name: np.round(draw.normal(mean, 0.0012, num), 4) for name, (mean, num) in cases.items()}
+    found = stats.family_verdicts(family, lambda _: generator(), 0.001)
+    p_values = [_sign_flip_of_scipy(one_S) for one_S in family.values()]
+    assert [one.p_value for one in found.values()] == pytest.approx(p_values, abs=2e-3)
+    is_found, adjusted, *_ = multipletests([one.p_value for one in found.values()], 0.05, method="holm")
+    assert [one.adjusted_p for one in found.values()] == pytest.approx(list(adjusted), rel=1e-12)
+    for one_S, verdict, detected in zip(family.values(), found.values(), is_found, strict=True):
+        described = DescrStatsW(one_S)
+        assert (verdict.difference.low, verdict.difference.high) == pytest.approx(described.tconfint_mean(0.05))
+        low, high = described.tconfint_mean(0.10)
+        assert (verdict.narrow.low, verdict.narrow.high) == pytest.approx((low, high))
+        inside, outside = low > -0.001 and high < 0.001, low > 0.001 or high < -0.001
+        side = "better" if one_S.mean() > 0 else "worse"
+        of_found = "different, but negligibly" if inside else side if outside else f"{side}, size unsettled"
+        assert verdict.words == (of_found if detected else "equivalent" if inside else "undecided")
+    means_G, errors_G = (np.array([f(one) for one in family.values()]) for f in (np.mean, scipy_stats.sem))
+    expected = combine_effects(means_G, errors_G**2, method_re="dl", use_t=True)
+    pooled = stats.pooled_effect(means_G, errors_G, 0.95)
+    assert expected.tau2 > 0
+    assert (pooled.low, pooled.high) == pytest.approx(tuple(expected.conf_int()[3]), rel=1e-9)
+
+
+def _sign_flip_of_scipy(differences_S: NDArray[np.float64]) -> float:
+    whole_S = np.round(differences_S * 10_000)  # whole test images: sums are exact
+    done = scipy_stats.permutation_test(
+        (whole_S, np.zeros_like(whole_S)),
+        lambda first, second, axis: np.sum(first - second, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=1 << 16,
+        rng=generator(12),
+    )
+    return float(done.pvalue)

@@ -140,7 +140,7 @@ def test_each_number_of_labels_has_its_verdict() -> None:
     panel = panels(*labels())[1]
     found = rows(panel, "fc, none: finetune − scratch by")
     assert list(found) == ["10", "all"]
-    assert (found["10"][VERDICT], found["all"][VERDICT]) == ("gain", "equivalent")
+    assert (found["10"][VERDICT], found["all"][VERDICT]) == ("better", "equivalent")
     assert found["10"]["best validation loss (95 % interval)"].startswith("+4.9")
     assert found["10"]["seeds"] == "9"
     assert found["10"]["best after, finetune / scratch"] == "2 % / 50 %"
@@ -155,7 +155,7 @@ def test_each_number_of_labels_has_its_verdict() -> None:
 
 
 def test_fewer_seeds_with_few_labels_than_planned_have_interim_verdicts() -> None:
-    for planned, verdict, seeds in ((20, "interim: gain", "9 of 20 planned"), (9, "gain", "9 of 9 planned")):
+    for planned, verdict, seeds in ((20, "interim: better", "9 of 20 planned"), (9, "better", "9 of 9 planned")):
         panel = panels(*labels(), plan=report.Plan(0.001, {"fc": 40}, {"fc": planned}))[1]
         found = rows(panel, "fc, none: finetune − scratch by")["10"]
         assert (found[VERDICT], found["seeds"]) == (verdict, seeds)

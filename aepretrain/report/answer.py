@@ -14,7 +14,7 @@ from aepretrain.config import derive_seed
 from aepretrain.records import Outcomes
 from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Cell, Experiment, Grid
 from aepretrain.report.pairs import BySeed, paired, paired_keys, values_of
-from aepretrain.stats import Comparison, CrossedInterval, Estimate, Verdict
+from aepretrain.stats import Comparison, CrossedInterval, Estimate, Kind, PooledEffect, Verdict
 
 RANDOM_STATE = 20_240_229
 """The state of all random flips and resamples of a report; fixed, so that a report can be made again."""
@@ -25,7 +25,7 @@ ReadOutcomes = Callable[[str], Outcomes]
 
 @dataclass(frozen=True)
 class Plan:
-    """What was fixed before any result was seen."""
+    """What was fixed before the results were seen, as the caller of the report states it."""
 
     smallest_effect: float
     """The smallest difference of accuracies that matters."""
@@ -72,11 +72,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Answer:
-    """All comparisons of a grid. Only the primary ones have verdicts."""
+    """All comparisons of a grid. Only the primary ones of the source's four experiments have verdicts."""
 
     grid: Grid
     primary: Mapping[Experiment, Comparison]
     """Finetune minus scratch, test accuracy."""
+    verdicts: Mapping[Experiment, Verdict]
+    """Those of the four experiments that have pairs."""
     secondary: Mapping[tuple[str, Experiment], Comparison]
     """The comparisons of `SECONDARY`, by their name and the experiment."""
     new_images: Mapping[Experiment, NewImages]
@@ -89,11 +91,11 @@ class Answer:
     @property
     def pooled_experiments(self) -> list[Experiment]:
         """Those of the four experiments that have seeds enough for a verdict."""
-        return [one for one in EXPERIMENTS if one in self.primary and self.primary[one].verdict is not Verdict.NONE]
+        return [one for one in EXPERIMENTS if one in self.verdicts and self.verdicts[one].kind is not Kind.NONE]
 
-    def pooled(self, level: float) -> Estimate | None:
+    def pooled(self, level: float) -> PooledEffect | None:
         """Finetune minus scratch over experiments, in test accuracy; None for fewer than two experiments."""
-        judged = [self.primary[one] for one in self.pooled_experiments]
+        judged = [self.verdicts[one] for one in self.pooled_experiments]
         if len(judged) < 2:
             return None
         errors_K = np.array([one.std / np.sqrt(one.num_seeds) for one in judged])
@@ -134,16 +136,18 @@ def build_answer(grid: Grid, outcomes: ReadOutcomes | None, plan: Plan) -> Answe
     The four experiments of the source get verdicts, those of other networks none. Without `outcomes`, as for a frame
     from a CSV file, there is nothing about new images and calibration.
     """
-    primary = dict(_comparisons(grid, "primary", ("finetune", "scratch", "test_accuracy"), plan))
+    primary = dict(_comparisons(grid, "primary", ("finetune", "scratch", "test_accuracy")))
+    judged = {experiment: one for experiment, one in primary.items() if experiment in EXPERIMENTS}
     of_keys = {key: outcomes(key) for key in grid.trainings["key"]} if outcomes else {}
     right = {experiment: _right(grid, experiment, of_keys) for experiment in primary if of_keys}
     return Answer(
         grid=grid,
-        primary=primary | stats.judge({name: one for name, one in primary.items() if name in EXPERIMENTS}),
+        primary=primary,
+        verdicts=stats.judge(judged, plan.smallest_effect, num_tests=len(EXPERIMENTS)),
         secondary={
             (name, experiment): comparison
             for name, compared in SECONDARY.items()
-            for experiment, comparison in _comparisons(grid, name, compared, plan)
+            for experiment, comparison in _comparisons(grid, name, compared)
         },
         new_images={
             experiment: _new_images(*both, draw_for("images", experiment)) for experiment, both in right.items()
@@ -159,15 +163,13 @@ def build_answer(grid: Grid, outcomes: ReadOutcomes | None, plan: Plan) -> Answe
     )
 
 
-def _comparisons(
-    grid: Grid, purpose: str, compared: tuple[str, str, str], plan: Plan
-) -> Iterator[tuple[Experiment, Comparison]]:
+def _comparisons(grid: Grid, purpose: str, compared: tuple[str, str, str]) -> Iterator[tuple[Experiment, Comparison]]:
     """By experiment, two variants in a metric, where some seeds have both."""
     first, second, metric = compared
     for experiment in grid.experiments:
         first_S, second_S = paired(*sides(grid, experiment, first, second), (metric, metric))
         if len(first_S):
-            yield experiment, stats.compare(first_S, second_S, draw_for(purpose, experiment), plan.smallest_effect)
+            yield experiment, stats.compare(first_S, second_S, draw_for(purpose, experiment))
 
 
 def draw_for(purpose: str, experiment: Experiment) -> np.random.Generator:

@@ -11,8 +11,11 @@ from aepretrain.report.grid import METRIC_NAMES, Cell, Experiment, Score, title
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed, spread_text
 from aepretrain.report.pairs import values_of
 from aepretrain.report.table import MISSING, Row, Table, table_of
-from aepretrain.report.wording import pooled_text, verdict_words
-from aepretrain.stats import Comparison
+from aepretrain.report.wording import plain_words, pooled_text, verdict_words
+from aepretrain.stats import Comparison, Estimate, Verdict
+
+OF_DIGITS = ("mnist", "digits")
+"""Datasets whose images are digits."""
 
 
 def answer_tables(answer: Answer) -> list[Table]:
@@ -39,6 +42,7 @@ def answer_tables(answer: Answer) -> list[Table]:
 
 def _primary_rows(answer: Answer) -> Iterator[Row]:
     for experiment, one in answer.primary.items():
+        verdict = answer.verdicts.get(experiment)
         yield {
             "experiment": title(experiment),
             "seeds": _seeds(answer, experiment),
@@ -46,9 +50,9 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
             "90 % interval": ends_text(one.narrow),
             "standard deviation over seeds": spread_text(one.std),
             "p": p_text(one.p_value),
-            "p, Holm": p_text(one.adjusted_p),
-            "verdict": verdict_words(one, is_interim=answer.is_interim),
-            f"seeds to find ±{100 * answer.plan.smallest_effect:g} points": _needed(one),
+            "p, Holm": p_text(verdict.adjusted_p if verdict else None),
+            "verdict": verdict_words(verdict, is_interim=answer.is_interim),
+            f"seeds to find ±{100 * answer.plan.smallest_effect:g} points": _needed(verdict),
         }
     mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
     if mean and narrow:
@@ -60,10 +64,12 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
         }
 
 
-def _needed(comparison: Comparison) -> str:
-    if comparison.num_seeds < 2:
+def _needed(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    if verdict.num_seeds < 2:
         return "unknown"
-    return "more than a million" if comparison.num_seeds_needed is None else f"{comparison.num_seeds_needed:,}"
+    return "more than a million" if verdict.num_seeds_needed is None else f"{verdict.num_seeds_needed:,}"
 
 
 def _seeds(answer: Answer, experiment: Experiment) -> str:
@@ -75,15 +81,27 @@ def _seeds(answer: Answer, experiment: Experiment) -> str:
 
 
 def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) -> Row:
-    images, better = answer.num_images, comparison.probability_of_improvement
+    images, verdict = answer.num_images, answer.verdicts.get(experiment)
     reduction, correlation = comparison.relative_error_reduction, comparison.correlation
     return {
         "experiment": title(experiment),
         "test images": f"{signed(comparison.difference.value * images, 1)} of {images:,}" if images else "unknown",
         "relative error reduction": "undefined" if np.isnan(reduction) else f"{signed(100 * reduction, 1)} %",
-        "P(finetune > scratch), ties half": f"{better.value:.2f} ({better.low:.2f} to {better.high:.2f})",
+        "probability of improvement": _probability_text(comparison.probability_of_improvement),
+        "the same within a seed": _probability_text(comparison.paired_probability_of_improvement),
         "pairing correlation": "undefined" if np.isnan(correlation) else signed(correlation, 2),
+        "in plain words": _plain_words(answer, verdict, comparison) if verdict and images else "",
     }
+
+
+def _plain_words(answer: Answer, verdict: Verdict, comparison: Comparison) -> str:
+    noun = "digit" if answer.grid.dataset in OF_DIGITS else "image"
+    said = plain_words(verdict, answer.num_images, comparison.second_std, noun)
+    return f"interim: {said}" if answer.is_interim else said
+
+
+def _probability_text(probability: Estimate) -> str:
+    return f"{probability.value:.2f} ({probability.low:.2f} to {probability.high:.2f})"
 
 
 def _new_images_row(answer: Answer, experiment: Experiment) -> Row:

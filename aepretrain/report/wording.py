@@ -1,5 +1,6 @@
-"""The answer in words. No sentence here says more than the rule of `stats.verdict` gives."""
+"""The answer in words. No sentence here says more than the rule of `stats.judge` gives."""
 
+import math
 from collections.abc import Mapping
 
 from aepretrain import stats
@@ -8,7 +9,7 @@ from aepretrain.report.answer import Answer, Plan, Reproduced
 from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Experiment
 from aepretrain.report.numbers import in_points, signed
 from aepretrain.report.table import MISSING
-from aepretrain.stats import Comparison, Verdict
+from aepretrain.stats import Kind, Verdict
 
 COUNTS = ("none", "one", "two", "three", "four")
 
@@ -22,21 +23,30 @@ def sentences(answer: Answer) -> str:
 
 
 def _findings(answer: Answer) -> str:
-    """How many gains and losses, and how large the differences are."""
-    verdicts = [one.verdict for one in answer.primary.values()]
-    if all(verdict is Verdict.NONE for verdict in verdicts):
+    """How many differences were found, whether they are large enough to count, and how large the means are."""
+    kinds = [one.kind for one in answer.verdicts.values()]
+    if all(kind is Kind.NONE for kind in kinds):
         return f"So far there is no verdict on {answer.grid.dataset_title}."
-    gains, losses = (COUNTS[verdicts.count(one)] for one in (Verdict.GAIN, Verdict.LOSS))
+    better, worse = (COUNTS[kinds.count(one)] for one in (Kind.BETTER, Kind.WORSE))
     start = "So far, on" if answer.is_interim else "On"
-    return (
+    found = (
         f"{start} {answer.grid.dataset_title}, fine-tuning a pretrained encoder was found better than training from "
-        f"scratch in {gains} of the four experiments, and worse in {losses}. {_sizes(answer)}"
+        f"scratch in {better} of the four experiments, and worse in {worse}."
     )
+    return " ".join(filter(None, (found, _unsettled(answer), _sizes(answer))))
+
+
+def _unsettled(answer: Answer) -> str:
+    """In how many of the experiments with "better" or "worse" the size is unsettled; empty for none."""
+    found = [one for one in answer.verdicts.values() if one.kind in (Kind.BETTER, Kind.WORSE)]
+    num = sum(not one.size_settled for one in found)
+    which = f"{COUNTS[num]} of these" if num < len(found) else {1: "this one", 2: "both"}.get(num, "all of these")
+    return f"Whether the difference is large enough to count is unsettled in {which}." if num else ""
 
 
 def _sizes(answer: Answer) -> str:
     """How many mean differences are smaller than the smallest relevant one, and the pooled difference."""
-    effect, judged = answer.plan.smallest_effect, [answer.primary[one] for one in answer.pooled_experiments]
+    effect, judged = answer.plan.smallest_effect, [answer.verdicts[one] for one in answer.pooled_experiments]
     small = COUNTS[sum(abs(one.difference.value) < effect for one in judged)]
     judged_text = "the four" if len(judged) == len(EXPERIMENTS) else "the experiments with a verdict"
     images = f" ({round(effect * answer.num_images, 1):g} of {answer.num_images:,} images)" if answer.num_images else ""
@@ -71,11 +81,9 @@ def _finding(answer: Answer, experiment: Experiment) -> str:
     """The difference with its verdict and the number of seeds."""
     if experiment not in answer.primary:
         return MISSING
-    comparison = answer.primary[experiment]
-    seeds = "" if comparison.num_seeds < comparison.min_seeds else f", {comparison.num_seeds} seeds"
-    return (
-        f"{in_points(comparison.difference.value)} ({verdict_words(comparison, is_interim=answer.is_interim)}{seeds})"
-    )
+    comparison, verdict = answer.primary[experiment], answer.verdicts.get(experiment)
+    seeds = "" if verdict and verdict.kind is Kind.NONE else f", {comparison.num_seeds} seeds"
+    return f"{in_points(comparison.difference.value)} ({verdict_words(verdict, is_interim=answer.is_interim)}{seeds})"
 
 
 def _limits(answer: Answer) -> str:
@@ -85,9 +93,11 @@ def _limits(answer: Answer) -> str:
         f"The answer is limited to {what_was_run(answer)}. It is about {images}, and about new trainings on the same "
         "training images."
     )
-    if all(one.verdict is Verdict.NONE for one in answer.primary.values()):
+    if all(one.kind is Kind.NONE for one in answer.verdicts.values()):
         return about
-    chance = f"the chance of any false gain or loss among the four experiments is at most {100 * stats.ALPHA:.0f} %"
+    chance = (
+        f'the chance of any false "better" or "worse" among the four experiments is at most {100 * stats.ALPHA:.0f} %'
+    )
     if answer.is_interim:
         return (
             f"{about} This is an interim look, at fewer seeds than the planned {planned_text(answer.unreached)}: "
@@ -125,14 +135,46 @@ def whole_plan_text(plan: Plan) -> str:
     return "; ".join(filter(None, parts)) or "not stated"
 
 
-def verdict_words(comparison: Comparison, *, is_interim: bool) -> str:
+def verdict_words(verdict: Verdict | None, *, is_interim: bool) -> str:
     """The verdict, or why there is none."""
-    if comparison.num_seeds < comparison.min_seeds:
-        unit = "seed" if comparison.num_seeds == 1 else "seeds"
-        return f"no verdict: {comparison.num_seeds} {unit}, at least {comparison.min_seeds} needed"
-    if comparison.adjusted_p is None:
+    if verdict is None:
         return "not judged: not among the four"
-    return f"{'interim: ' if is_interim else ''}{comparison.verdict}"
+    if verdict.kind is Kind.NONE:
+        unit = "seed" if verdict.num_seeds == 1 else "seeds"
+        return f"no verdict: {verdict.num_seeds} {unit}, at least {verdict.min_seeds} needed"
+    return f"{'interim: ' if is_interim else ''}{verdict.words}"
+
+
+def plain_words(verdict: Verdict, num_images: int, run_std: float, noun: str = "image") -> str:
+    """A verdict without terms of statistics; `run_std` is the standard deviation of accuracy over single runs.
+
+    ``Of 10,000 digits, about 7 fewer are read correctly; luck alone moves a single run by about 17.``
+    """
+    said = f"Of {num_images:,} {noun}{'' if num_images == 1 else 's'}, {_change(verdict, num_images)}"
+    if math.isnan(run_std):
+        return f"{said}."
+    moved = _whole(run_std * num_images)
+    return f"{said}; luck alone moves a single run by {f'about {moved:,}' if moved else 'less than 1'}."
+
+
+def _change(verdict: Verdict, num_images: int) -> str:
+    """``about 7 fewer are read correctly``, as far as the verdict says so."""
+    match verdict.kind:
+        case Kind.NONE:
+            return "it is not known whether more or fewer are read correctly, because there are too few runs"
+        case Kind.UNDECIDED:
+            return "it is not known whether more or fewer are read correctly"
+        case Kind.EQUIVALENT:
+            return "about as many are read correctly"
+    num, which = _whole(abs(verdict.difference.value) * num_images), "more" if verdict.direction > 0 else "fewer"
+    counted = f"about {num:,} {which} {'is' if num == 1 else 'are'}" if num else f"slightly {which} are"
+    doubt = "" if verdict.size_settled else ", perhaps too few to matter"
+    return f"{counted} read correctly{', too few to matter' if verdict.kind is Kind.NEGLIGIBLE else doubt}"
+
+
+def _whole(num: float) -> int:
+    """Rounded twice, as in `numbers.signed`: a half comes out alike from two computations."""
+    return round(round(num, 6))
 
 
 def reproduction_sentence(answer: Answer) -> str:

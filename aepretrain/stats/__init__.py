@@ -3,46 +3,55 @@
 Random numbers come from a generator that the caller gives.
 """
 
+from aepretrain.stats.comparison import Comparison, compare
 from aepretrain.stats.crossed import (
     CrossedInterval,
     crossed_bootstrap,
     mcnemar,
     two_way_interval,
 )
+from aepretrain.stats.improvement import paired_probability_of_improvement, probability_of_improvement
 from aepretrain.stats.paired import (
     Estimate,
     mean_interval,
     pairing_correlation,
     prediction_interval,
-    probability_of_improvement,
     relative_error_reduction,
     required_seeds,
     sign_flip_test,
 )
-from aepretrain.stats.pooled import pooled_effect
+from aepretrain.stats.pooled import PooledEffect, pooled_effect
 from aepretrain.stats.verdict import (
     ALPHA,
-    MIN_SEEDS,
-    Comparison,
+    Kind,
+    PairedDifference,
     Verdict,
-    compare,
+    family_verdicts,
+    fewest_seeds,
     holm,
     judge,
+    paired_difference,
 )
 
 __all__ = [
     "ALPHA",
-    "MIN_SEEDS",
     "Comparison",
     "CrossedInterval",
     "Estimate",
+    "Kind",
+    "PairedDifference",
+    "PooledEffect",
     "Verdict",
     "compare",
     "crossed_bootstrap",
+    "family_verdicts",
+    "fewest_seeds",
     "holm",
     "judge",
     "mcnemar",
     "mean_interval",
+    "paired_difference",
+    "paired_probability_of_improvement",
     "pairing_correlation",
     "pooled_effect",
     "prediction_interval",

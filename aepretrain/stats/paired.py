@@ -38,6 +38,10 @@ class Estimate:
         """Whether the whole interval lies between minus and plus the margin."""
         return -margin < self.low and self.high < margin
 
+    def beyond(self, margin: float) -> bool:
+        """Whether the whole interval lies above the margin, or below minus the margin."""
+        return self.low > margin or self.high < -margin
+
 
 def mean_interval(values_S: Floats, level: float) -> Estimate:
     """The mean and its Student-t interval; infinite for fewer than two values."""
@@ -93,18 +97,6 @@ def _all_sums(differences_S: Floats) -> Floats:
     for difference in differences_S:
         sums = np.concatenate((sums + difference, sums - difference))
     return sums
-
-
-def probability_of_improvement(differences_S: Floats, level: float) -> Estimate:
-    """The probability that the first of a pair is larger, ties counting half, with its Wilson interval (1927)."""
-    num = len(differences_S)
-    if num == 0:
-        return Estimate(math.nan, 0.0, 1.0)
-    share = (np.count_nonzero(differences_S > 0) + np.count_nonzero(differences_S == 0) / 2) / num
-    z = float(stats.norm.ppf((1 + level) / 2))
-    middle = (share + z**2 / (2 * num)) / (1 + z**2 / num)
-    half = z / (1 + z**2 / num) * math.sqrt(share * (1 - share) / num + z**2 / (4 * num**2))
-    return Estimate(float(share), max(float(middle - half), 0.0), min(float(middle + half), 1.0))
 
 
 def relative_error_reduction(first_S: Floats, second_S: Floats) -> float:
