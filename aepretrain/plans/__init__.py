@@ -3,12 +3,11 @@
 `read_plan` reads a file. `Plan.specs` are its trainings, and `Plan.comparisons` what a report will judge.
 """
 
-from aepretrain.plans.plan import COMPARED, CORRUPTIONS, FAMILIES, FIRST_TUNING_SEED, Plan, PlannedComparison, Tuned
+from aepretrain.plans.plan import COMPARED, FAMILIES, FIRST_TUNING_SEED, Plan, PlannedComparison, Tuned
 from aepretrain.plans.reading import read_plan
 
 __all__ = [
     "COMPARED",
-    "CORRUPTIONS",
     "FAMILIES",
     "FIRST_TUNING_SEED",
     "Plan",

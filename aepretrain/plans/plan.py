@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aepretrain.config import Settings, TrainingSpec, canonical_json, format_seeds
+from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, format_seeds
 from aepretrain.variants import CLASSIFIERS, PRETRAINING, find
 
-CORRUPTIONS = ("pixel-mask", "patch-mask", "gaussian-noise")
-"""Objectives that corrupt the autoencoder's input. Augmentations of the same names do the same for classifiers."""
 
 SAME_CORRUPTION = "scratch with the same corruption"
 """Scratch whose training images are corrupted as those of the pretraining were: it exists for `CORRUPTIONS` only, and
