@@ -422,6 +422,8 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
             assert parse_seeds(shown) == default
         elif argument.endswith("_epochs") and name not in ("compare", "report", "export"):
             assert (shown, options["epochs"].to_info_dict()["default"]) == (None, default)
+        elif argument == "objectives":
+            assert (shown, default) == (Settings.objective, None), "that of the settings"
         elif argument in ("networks", "augmentations") and name != "run":
             assert tuple(shown.split(",")) == given == default
         else:

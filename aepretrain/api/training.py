@@ -28,6 +28,7 @@ def run_grid(
     *,
     networks: Sequence[str] = NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
+    objectives: Sequence[str] | None = None,
     variants: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     settings: Settings | None = None,
@@ -42,7 +43,8 @@ def run_grid(
 ) -> Results:
     """Train what is missing of a grid, and give all of its trainings.
 
-    `variants` are further ones, of plugins. `cluster` is the address of a Dask scheduler, on whose workers a training
+    `objectives` are those of pretraining; None stands for that of the settings. Trainings without pretraining are
+    shared by them. `variants` are further ones, of plugins. `cluster` is the address of a Dask scheduler, on whose workers a training
     takes these `resources`. `fallback_dataset` is trained on where the dataset's files cannot be had. The table is
     written into the folder `out`. A training that fails leaves the others running.
 
@@ -50,7 +52,7 @@ def run_grid(
     """
     check_folder(out)
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
-    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), variants)
+    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives, variants)
     specs = session.with_available_dataset(specs, fallback_dataset)
     store = session.open_store(tracking_uri, run_id)
     result = session.train(specs, store, _log_table, run_id=run_id)
@@ -64,6 +66,7 @@ def run_study(
     *,
     networks: Sequence[str] = NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
+    objectives: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     settings: Settings | None = None,
     execution: Execution | None = None,
@@ -80,7 +83,7 @@ def run_study(
     if name not in (*STUDIES, "all"):
         raise UsageError(f"study={name!r} is not known: it must be one of {', '.join(STUDIES)}, all")
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
-    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings())
+    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives)
     session.with_available_dataset(specs, None)
     store = session.open_store(tracking_uri, run_id)
     results = {}
@@ -154,12 +157,14 @@ class Session:
         augmentations: Sequence[str],
         seeds: Sequence[int],
         settings: Settings,
+        objectives: Sequence[str] | None,
         variants: Sequence[str] = (),
     ) -> Sequence[TrainingSpec]:
         """The grid's trainings. Raises `UsageError` for a name that is not known."""
         runner.load_plugins(self.execution)
         cells = tuple(dict.fromkeys(networks)), tuple(dict.fromkeys(augmentations)), tuple(dict.fromkeys(seeds))
-        specs = grid_specs(*cells, settings, tuple(dict.fromkeys(variants)))
+        chosen = None if objectives is None else tuple(dict.fromkeys(objectives))
+        specs = grid_specs(*cells, settings, tuple(dict.fromkeys(variants)), chosen)
         if not specs:
             raise UsageError("there is nothing to train: name at least one network, one augmentation and one seed")
         runner.check(specs, self.execution)

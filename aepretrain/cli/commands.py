@@ -40,7 +40,6 @@ def cli() -> None:
 @cli.command()
 @grid_options
 @variants_option
-@setting_options(None)
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
@@ -65,7 +64,6 @@ def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
 @cli.command()
 @click.argument("name", type=click.Choice((*STUDIES, "all")))
 @grid_options
-@setting_options(None)
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, parse_seeds
+from aepretrain.config import AUGMENTATIONS, NETWORKS, OBJECTIVES, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING, find
 
@@ -31,13 +31,16 @@ class _Pair(click.ParamType[tuple[float, float]]):
         return first, second
 
 
-def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable[[Command], Command]:
+def setting_options(
+    variant: str | None, *, as_filter: bool = False, without: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
     """The options of `Settings` that the result of a variant depends on; all of them for None.
 
-    A filter has no defaults: without an option, every value is accepted.
+    A filter has no defaults: without an option, every value is accepted. `without` names fields that get no option.
     """
     stages = find(variant).parts if variant else ALL_PARTS
-    chosen = [one for one in fields(Settings) if not one.metadata["parts"] <= ALL_PARTS - stages]
+    excluded = ALL_PARTS - stages
+    chosen = [one for one in fields(Settings) if one.name not in without and not one.metadata["parts"] <= excluded]
 
     def add(command: Command) -> Command:
         for one in reversed(chosen):
@@ -102,7 +105,7 @@ def cell_options(command: Command) -> Command:
 
 
 def grid_options(command: Command) -> Command:
-    """Networks, augmentations and seeds of a grid."""
+    """Networks, augmentations, objectives, seeds and settings of a grid."""
     network = click.option(
         "--network", "networks", default=",".join(NETWORKS), show_default=True, help="Networks, separated by commas."
     )
@@ -113,8 +116,15 @@ def grid_options(command: Command) -> Command:
         show_default=True,
         help="Augmentations, separated by commas.",
     )
+    objective = click.option(
+        "--objective",
+        "objectives",
+        default=Settings.objective,
+        show_default=True,
+        help=f"Objectives of pretraining, separated by commas: {', '.join(OBJECTIVES)} or registered names.",
+    )
     seeds = click.option("--seeds", default="0", show_default=True, help="Seeds, like 0-19 or 0,3,7.")
-    return network(augmentation(seeds(command)))
+    return network(augmentation(objective(seeds(setting_options(None, without=("objective",))(command)))))
 
 
 def part_options(command: Command) -> Command:
@@ -220,7 +230,7 @@ def grid_from(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that `run_grid` and `run_study` share. Raises `UsageError`."""
     variants = {"variants": options["variants"]} if "variants" in options else {}
     return variants | {
-        **{name: _names(options[name]) for name in ("networks", "augmentations")},
+        **{name: _names(options[name]) for name in ("networks", "augmentations", "objectives")},
         "seeds": parse_seeds(options["seeds"]),
         "settings": settings_from(options),
         **_workplace_from(options),
