@@ -44,9 +44,9 @@ def run_grid(
     """Train what is missing of a grid, and give all of its trainings.
 
     `objectives` are those of pretraining; None stands for that of the settings. Trainings without pretraining are
-    shared by them. `variants` are further ones, of plugins. `cluster` is the address of a Dask scheduler, on whose workers a training
-    takes these `resources`. `fallback_dataset` is trained on where the dataset's files cannot be had. The table is
-    written into the folder `out`. A training that fails leaves the others running.
+    shared by them. `variants` are further ones, of plugins. `cluster` is the address of a Dask scheduler, on whose
+    workers a training takes these `resources`. `fallback_dataset` is trained on where the dataset's files cannot be
+    had. The table is written into the folder `out`. A training that fails leaves the others running.
 
     Workers are processes of their own: a script that calls this needs ``if __name__ == "__main__":``.
     """

@@ -8,7 +8,6 @@ from typing import Any
 from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, format_seeds
 from aepretrain.variants import CLASSIFIERS, PRETRAINING, find
 
-
 SAME_CORRUPTION = "scratch with the same corruption"
 """Scratch whose training images are corrupted as those of the pretraining were: it exists for `CORRUPTIONS` only, and
 only where the plan's augmentation is ``none``."""
