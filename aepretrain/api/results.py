@@ -32,9 +32,10 @@ class Results:
     def table(self) -> Grid:
         """Test accuracy and macro-F1 by experiment and variant, over seeds, without the trainings of studies.
 
+        Of several numbers of labels, objectives and steps, it has those of the source's grid, if they are there.
         Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
         """
-        return report.build_grid(report.choose(self.frame(), {}))
+        return report.build_grid(report.narrow(report.choose(self.frame(), {})))
 
     @property
     def tables(self) -> list[tuple[str, list[list[str]]]]:

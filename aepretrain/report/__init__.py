@@ -1,7 +1,7 @@
 """From a frame of finished trainings to tables, the answer and its page, as values; nothing is written."""
 
-from aepretrain.report.answer import Answer, Plan, build_answer
-from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose
+from aepretrain.report.answer import Answer, Terms, build_answer
+from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, narrow
 from aepretrain.report.page import MakePanel, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import Query
@@ -16,9 +16,9 @@ __all__ = [
     "MakePanel",
     "Panel",
     "Picture",
-    "Plan",
     "Query",
     "Score",
+    "Terms",
     "belongs",
     "build_answer",
     "build_grid",
@@ -27,6 +27,7 @@ __all__ = [
     "figure",
     "files",
     "markdown",
+    "narrow",
     "page_files",
     "sentences",
     "tables",

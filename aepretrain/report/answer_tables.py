@@ -52,7 +52,7 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
             "p": p_text(one.p_value),
             "p, Holm": p_text(verdict.adjusted_p if verdict else None),
             "verdict": verdict_words(verdict, is_interim=answer.is_interim),
-            f"seeds to find ±{100 * answer.plan.smallest_effect:g} points": _needed(verdict),
+            f"seeds to find ±{100 * answer.terms.smallest_effect:g} points": _needed(verdict),
         }
     mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
     if mean and narrow:
@@ -76,7 +76,7 @@ def _seeds(answer: Answer, experiment: Experiment) -> str:
     """``13 of 40 planned (0-12)``."""
     finetune, scratch = sides(answer.grid, experiment)
     seeds = sorted(finetune.index.intersection(scratch.index).tolist())
-    planned = answer.plan.num_seeds.get(experiment[0])
+    planned = answer.terms.num_seeds.get(experiment[0])
     return f"{len(seeds)}{f' of {planned} planned' if planned else ''} ({format_seeds(seeds)})"
 
 

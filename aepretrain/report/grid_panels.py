@@ -114,7 +114,7 @@ def _paired_pictures(answer: Answer) -> list[Picture]:
         "Finetune − scratch, test accuracy",
         {title(experiment): np.subtract(*paired(*sides(answer.grid, experiment))) for experiment in answer.primary},
         {title(experiment): one.difference for experiment, one in answer.primary.items()},
-        answer.plan.smallest_effect,
+        answer.terms.smallest_effect,
         {
             title(experiment): source
             for experiment in answer.primary

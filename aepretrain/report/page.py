@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jinja2
 
 from aepretrain.records import Archive, Record
-from aepretrain.report.answer import Answer, Plan
+from aepretrain.report.answer import Answer, Terms
 from aepretrain.report.answer_tables import answer_tables, grid_tables
 from aepretrain.report.grid import Grid, title
 from aepretrain.report.grid_panels import grid_panels
@@ -37,7 +37,7 @@ OWN_PICTURES = {
 }
 """The run figures on the page, by variant, with their captions; a plugin's variant is a classifier."""
 
-MakePanel = Callable[[Query, Plan], Panel]
+MakePanel = Callable[[Query, Terms], Panel]
 """Makes the panel of a study; where the study was not run, the panel says how to run it."""
 
 
@@ -55,7 +55,7 @@ def build_page(
     query = Query(answer.grid, records)
     return [
         *grid_panels(answer, query, archive),
-        *(make_panel(query, answer.plan) for make_panel in studies),
+        *(make_panel(query, answer.terms) for make_panel in studies),
         *_shown_panels(answer.grid, shown, archive),
         provenance_panel(answer, query, archive),
     ]

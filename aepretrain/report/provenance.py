@@ -13,7 +13,7 @@ from aepretrain.report.pairs import paired_keys
 from aepretrain.report.panel import Panel
 from aepretrain.report.query import Query
 from aepretrain.report.table import Table
-from aepretrain.report.wording import whole_plan_text
+from aepretrain.report.wording import planned_text
 
 TEXT = (
     "aepretrain report on the same runs, with the same options, makes this page again. Another processor or other "
@@ -53,8 +53,8 @@ def _runs(answer: Answer, query: Query, of_grid: pd.DataFrame, pretrainings: pd.
         rows.append([name, "; ".join([*values, *silent])])
     unlike = "pairs of finetune and scratch on processors that differ or are not recorded"
     rows.append([unlike, _unlike_pairs(answer, query)])
-    rows.append(["smallest effect of interest", f"{answer.plan.smallest_effect:g}"])
-    rows.append(["planned seeds", whole_plan_text(answer.plan)])
+    rows.append(["smallest effect of interest", f"{answer.terms.smallest_effect:g}"])
+    rows.append(["planned seeds", planned_text(answer.terms.num_seeds) or "not stated"])
     rows.append(["level of the family of tests", f"{stats.ALPHA:g}"])
     return "Runs", [["what", "value"], *rows]
 
