@@ -65,8 +65,9 @@ class Results:
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     def report(self, **options: Any) -> Report:
-        """The report about the store's trainings with these settings, studies included (see `make_report`)."""
-        return make_report(tracking_uri=self.store_uri, **self.table.settings, **options)
+        """The report about the store's trainings with these settings, or of plans (see `make_report`)."""
+        settings = {} if options.get("plans") else self.table.settings
+        return make_report(tracking_uri=self.store_uri, **settings, **options)
 
     def write(self, out: str | Path) -> "Results":
         """The same results, with the table written into a folder as Markdown, CSV, JSON and figure."""

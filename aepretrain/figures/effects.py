@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from aepretrain.figures.style import DIFFERENCE, INK, PALE, colour_of
+from aepretrain.figures.style import INK, PALE, colour_of
 
 if TYPE_CHECKING:  # see `figures.seeds`
     from aepretrain.stats import Estimate
@@ -104,18 +104,19 @@ def forest(
     num_rows = max(map(len, panels.values()))
     height_in = 1.0 + num_rows * (0.22 + 0.09 * len(series))
     figure, all_axes = _grid_of_panels(list(panels), height_in)
-    for axes, (title, rows) in zip(all_axes, panels.items(), strict=True):
+    are_alike = len({tuple(rows) for rows in panels.values()}) == 1
+    for index, (axes, rows) in enumerate(zip(all_axes, panels.values(), strict=True)):
         axes.axvspan(-100 * negligible, 100 * negligible, color=BAND, lw=0, zorder=0)
         axes.axvline(0, color=PALE, lw=0.8, zorder=1)
         for place, points in enumerate(rows.values()):
             if place % 2:
                 axes.axhspan(place - 0.5, place + 0.5, color="#f7f7f7", lw=0, zorder=-1)
-            for index, name in enumerate(series):
+            for number, name in enumerate(series):
                 if name in points:
-                    height = place + (index - (len(series) - 1) / 2) * 0.8 / max(len(series), 2)
-                    _draw_bar(axes, height, points[name], *SERIES[index % len(SERIES)])
-        is_first = title == next(iter(panels)) or all_axes.index(axes) % 2 == 0 or list(rows) != _rows_before(panels, title)
-        axes.set_yticks(range(len(rows)), list(rows) if is_first else [""] * len(rows), parse_math=False)
+                    height = place + (number - (len(series) - 1) / 2) * 0.8 / max(len(series), 2)
+                    _draw_bar(axes, height, points[name], *SERIES[number])
+        labels = [""] * len(rows) if index % 2 and are_alike else list(rows)
+        axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(num_rows - 0.5, -0.5)
         axes.set_xlabel(x_label)
     if len(series) > 1:
@@ -125,12 +126,6 @@ def forest(
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
-
-
-def _rows_before(panels: Mapping[str, Mapping[str, object]], title: str) -> list[str]:
-    """The rows of the panel on the left of another one."""
-    titles = list(panels)
-    return list(panels[titles[titles.index(title) - 1]])
 
 
 def _draw_bar(axes: Axes, height: float, point: Point, colour: str, marker: str) -> None:
@@ -173,9 +168,9 @@ def objective_encoders(
     return Encoders(title, objective_style(objective)[0], is_filled, figures)
 
 
-def scratch_encoders(title: str, figures: Mapping[str, Sequence[float]], *, is_filled: bool) -> Encoders:
+def scratch_encoders(title: str, figures: Mapping[str, Sequence[float]]) -> Encoders:
     """Encoders from random weights, in scratch's colour."""
-    return Encoders(title, colour_of("scratch"), is_filled, figures)
+    return Encoders(title, colour_of("scratch"), False, figures)
 
 
 def encoder_diagnostics(panels: Mapping[str, Sequence[Encoders]], names: Mapping[str, str]) -> Figure:
@@ -196,7 +191,9 @@ def encoder_diagnostics(panels: Mapping[str, Sequence[Encoders]], names: Mapping
                 face = kind.colour if kind.is_filled else "none"
                 axes.plot(values, place + spread, "o", ms=3.5, alpha=0.7, color=kind.colour, mfc=face, mew=0.9)
                 axes.plot([float(np.mean(values))] * 2, [place - 0.38, place + 0.38], color=kind.colour, lw=2)
-            axes.set_yticks(range(len(kinds)), [kind.title for kind in kinds] if axes is row[0] else [], parse_math=False)
+            axes.set_yticks(
+                range(len(kinds)), [kind.title for kind in kinds] if axes is row[0] else [], parse_math=False
+            )
             axes.set_ylim(len(kinds) - 0.5, -0.5)
             axes.grid(axis="x", color="#dddddd", lw=0.6)
             axes.set_axisbelow(True)

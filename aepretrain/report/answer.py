@@ -31,6 +31,8 @@ class Terms:
     """The smallest difference of accuracies that matters."""
     num_seeds: Mapping[str, int] = field(default_factory=dict)
     """The planned number of seeds of each network; empty without a plan."""
+    plan: str = ""
+    """The name of the plan; empty without one."""
     standing: str = ""
     """A sentence on how many trainings were started under the plan; empty without one."""
     is_exploratory: bool = True

@@ -87,8 +87,8 @@ def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) 
         "experiment": title(experiment),
         "test images": f"{signed(comparison.difference.value * images, 1)} of {images:,}" if images else "unknown",
         "relative error reduction": "undefined" if np.isnan(reduction) else f"{signed(100 * reduction, 1)} %",
-        "probability of improvement": _probability_text(comparison.probability_of_improvement),
-        "the same within a seed": _probability_text(comparison.paired_probability_of_improvement),
+        "probability of improvement": probability_text(comparison.probability_of_improvement),
+        "the same within a seed": probability_text(comparison.paired_probability_of_improvement),
         "pairing correlation": "undefined" if np.isnan(correlation) else signed(correlation, 2),
         "in plain words": _plain_words(answer, verdict, comparison) if verdict and images else "",
     }
@@ -100,7 +100,8 @@ def _plain_words(answer: Answer, verdict: Verdict, comparison: Comparison) -> st
     return f"interim: {said}" if answer.is_interim else said
 
 
-def _probability_text(probability: Estimate) -> str:
+def probability_text(probability: Estimate) -> str:
+    """``0.62 (0.49 to 0.73)``."""
     return f"{probability.value:.2f} ({probability.low:.2f} to {probability.high:.2f})"
 
 

@@ -203,5 +203,7 @@ def is_started_under(record: Record, plan: Plan) -> bool:
 
 
 def _first_seen(plan: Plan, records: Mapping[str, Record]) -> str | None:
-    times = [one.tags["plan_seen"] for one in records.values() if is_started_under(one, plan) and "plan_seen" in one.tags]
+    times = [
+        one.tags["plan_seen"] for one in records.values() if is_started_under(one, plan) and "plan_seen" in one.tags
+    ]
     return min(times, default=None)
