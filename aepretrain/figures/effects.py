@@ -191,9 +191,8 @@ def encoder_diagnostics(panels: Mapping[str, Sequence[Encoders]], names: Mapping
                 face = kind.colour if kind.is_filled else "none"
                 axes.plot(values, place + spread, "o", ms=3.5, alpha=0.7, color=kind.colour, mfc=face, mew=0.9)
                 axes.plot([float(np.mean(values))] * 2, [place - 0.38, place + 0.38], color=kind.colour, lw=2)
-            axes.set_yticks(
-                range(len(kinds)), [kind.title for kind in kinds] if axes is row[0] else [], parse_math=False
-            )
+            labels = [kind.title if axes is row[0] else "" for kind in kinds]
+            axes.set_yticks(range(len(kinds)), labels, parse_math=False)
             axes.set_ylim(len(kinds) - 0.5, -0.5)
             axes.grid(axis="x", color="#dddddd", lw=0.6)
             axes.set_axisbelow(True)
