@@ -90,9 +90,9 @@ def report(
     """Write the report: verdicts, statistics, figures, and how they were made.
 
     Each PLAN is a YAML file (see `run`). Its comparisons are judged by the rule that it fixed, and the report says how
-    many trainings were started under it. The table of the grid is that of the first plan that is the source's grid. Without
-    a plan it is that of all finished trainings. It never mixes runs of different settings: if the store has several,
-    options choose one; of numbers of labels and objectives, it takes all labels and reconstruct.
+    many trainings were started under it. The table of the grid is that of the first plan that is the source's grid.
+    Without a plan it is that of all finished trainings. It never mixes runs of different settings: if the store has
+    several, options choose one; of numbers of labels and objectives, it takes all labels and reconstruct.
     """
     from aepretrain import api
 

@@ -44,24 +44,24 @@ def objective_style(objective: str) -> tuple[str, str]:
 
 
 def effect_map(
+    title: str,
     panels: Mapping[str, Mapping[str, Mapping[float, Point]]],
     ticks: Mapping[float, str],
     negligible: float,
-    y_label: str,
 ) -> Figure:
     """Differences in percentage points against the number of labels, a panel for each title, a line for each objective.
 
     `panels` maps a panel's title, an objective and a place on the logarithmic axis to a point; `ticks` names places.
     Points are moved sideways. A marker is filled where the verdict is better or worse.
     """
-    figure, all_axes = _grid_of_panels(list(panels), 3.1)
+    figure, all_axes = _grid_of_panels(title, list(panels), 3.1)
     objectives = list(dict.fromkeys(name for of_panel in panels.values() for name in of_panel))
     for axes, of_panel in zip(all_axes, panels.values(), strict=True):
         axes.axhspan(-100 * negligible, 100 * negligible, color=BAND, lw=0, zorder=0)
         axes.axhline(0, color=PALE, lw=0.8, zorder=1)
         for name, points in of_panel.items():
             shift = objectives.index(name) - (len(objectives) - 1) / 2
-            _draw_line(axes, {place * 1.13**shift: point for place, point in points.items()}, *objective_style(name))
+            _draw_line(axes, {place * 1.2**shift: point for place, point in points.items()}, *objective_style(name))
         if not any(of_panel.values()):
             axes.annotate("missing", (0.5, 0.6), xycoords="axes fraction", color=PALE, ha="center")
         axes.set_xscale("log")
@@ -70,7 +70,7 @@ def effect_map(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("labels")
     for axes in all_axes[::2]:
-        axes.set_ylabel(y_label)
+        axes.set_ylabel("percentage points")
     handles = [
         all_axes[0].plot([], [], "-", marker=marker, color=colour, label=name)[0]
         for name in objectives
@@ -95,15 +95,15 @@ def _draw_line(axes: Axes, points: Mapping[float, Point], colour: str, marker: s
 
 
 def forest(
-    panels: Mapping[str, Mapping[str, Mapping[str, Point]]], series: Sequence[str], negligible: float, x_label: str
+    title: str, panels: Mapping[str, Mapping[str, Mapping[str, Point]]], series: Sequence[str], negligible: float
 ) -> Figure:
     """Differences in percentage points as rows, a panel for each title: a row for each condition, a marker each series.
 
-    `panels` maps a panel's title, a row and a series to a point; what is missing is left out.
+    `panels` maps a panel's title, a row and a series to a point; a series that is missing is left out.
     """
     num_rows = max(map(len, panels.values()))
     height_in = 1.0 + num_rows * (0.22 + 0.09 * len(series))
-    figure, all_axes = _grid_of_panels(list(panels), height_in)
+    figure, all_axes = _grid_of_panels(title, list(panels), height_in)
     are_alike = len({tuple(rows) for rows in panels.values()}) == 1
     for index, (axes, rows) in enumerate(zip(all_axes, panels.values(), strict=True)):
         axes.axvspan(-100 * negligible, 100 * negligible, color=BAND, lw=0, zorder=0)
@@ -111,6 +111,8 @@ def forest(
         for place, points in enumerate(rows.values()):
             if place % 2:
                 axes.axhspan(place - 0.5, place + 0.5, color="#f7f7f7", lw=0, zorder=-1)
+            if not points:
+                _call_missing(axes, place)
             for number, name in enumerate(series):
                 if name in points:
                     height = place + (number - (len(series) - 1) / 2) * 0.8 / max(len(series), 2)
@@ -118,7 +120,7 @@ def forest(
         labels = [""] * len(rows) if index % 2 and are_alike else list(rows)
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(num_rows - 0.5, -0.5)
-        axes.set_xlabel(x_label)
+        axes.set_xlabel("percentage points")
     if len(series) > 1:
         handles = [
             all_axes[0].plot([], [], marker, ms=5, color=colour, label=name)[0]
@@ -126,6 +128,12 @@ def forest(
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
+
+
+def _call_missing(axes: Axes, place: float) -> None:
+    axes.annotate(
+        "missing", (0.98, place), xycoords=("axes fraction", "data"), color=PALE, ha="right", va="center", fontsize=9
+    )
 
 
 def _draw_bar(axes: Axes, height: float, point: Point, colour: str, marker: str) -> None:
@@ -136,14 +144,15 @@ def _draw_bar(axes: Axes, height: float, point: Point, colour: str, marker: str)
     axes.plot(100 * point.estimate.value, height, marker, ms=5, color=colour, mfc=face, mew=1.2, zorder=3)
 
 
-def _grid_of_panels(titles: Sequence[str], height_in: float) -> tuple[Figure, list[Axes]]:
-    """Panels of this height with these titles, two in a row where there are several."""
+def _grid_of_panels(title: str, titles: Sequence[str], height_in: float) -> tuple[Figure, list[Axes]]:
+    """A figure with a title, and panels of this height with theirs, two in a row where there are several."""
     num_columns = min(2, len(titles))
     num_rows = -(-len(titles) // 2)
-    figure = Figure(figsize=(9.2 if num_columns == 2 else 6.2, height_in * num_rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(9.2 if num_columns == 2 else 6.2, height_in * num_rows + 0.7), layout="constrained")
+    figure.suptitle(title, color=INK, parse_math=False)
     panels = list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
-    for axes, title in zip(panels, titles, strict=False):
-        axes.set_title(title, color=INK, parse_math=False)
+    for axes, name in zip(panels, titles, strict=False):
+        axes.set_title(name, color=INK, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(titles) :]:
         axes.set_visible(False)
@@ -186,6 +195,7 @@ def encoder_diagnostics(panels: Mapping[str, Sequence[Encoders]], names: Mapping
             for place, kind in enumerate(kinds):
                 values = kind.figures.get(name, ())
                 if not len(values):
+                    _call_missing(axes, place)
                     continue
                 spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
                 face = kind.colour if kind.is_filled else "none"

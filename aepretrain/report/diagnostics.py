@@ -35,7 +35,9 @@ TEXT = (
     "multinomial logistic regression on the codes of all training images; its accuracy is that on test images. "
     "Trainings from before these figures were recorded have none."
 )
-CAPTION = "Dots: one seed each. Bars: their means. Filled: before classification. Hollow: after it. Rows share axes."
+CAPTION = (
+    "Dots: one seed each. Bars: their means. Filled: before classification. Hollow: after it. Each column has one axis."
+)
 
 
 def diagnostics_panel(of: PlanResults) -> Panel:

@@ -105,14 +105,13 @@ def _maps(of: PlanResults) -> Iterator[tuple[Figure, str]]:
         results = [one for one in of.of(name) if one.comparison]
         if not results:
             continue
-        title = f"{name_text(name)} (percentage points)"
         if len(of.plan.labels) > 1:
-            yield _curves(of, name, title), MAP_CAPTION.format(name=name_text(name))
+            yield _curves(of, name), MAP_CAPTION.format(name=name_text(name))
         else:
-            yield _rows(of, name, title), ROWS_CAPTION.format(name=name_text(name))
+            yield _rows(of, name), ROWS_CAPTION.format(name=name_text(name))
 
 
-def _curves(of: PlanResults, name: str, title: str) -> Figure:
+def _curves(of: PlanResults, name: str) -> Figure:
     places = _label_places(of)
     panels: dict[str, dict[str, dict[float, Point]]] = {}
     for one in sorted(of.of(name), key=lambda one: places[one.planned.labels]):
@@ -120,7 +119,7 @@ def _curves(of: PlanResults, name: str, title: str) -> Figure:
         if one.comparison:
             of_objective[places[one.planned.labels]] = _point(one)
     ticks = {place: labels_text(labels) for labels, place in places.items()}
-    return figures.effect_map(panels, ticks, of.plan.smallest_effect, title.replace(" (", "\n("))
+    return figures.effect_map(name_text(name), panels, ticks, of.plan.smallest_effect)
 
 
 def _label_places(of: PlanResults) -> dict[int, float]:
@@ -131,12 +130,12 @@ def _label_places(of: PlanResults) -> dict[int, float]:
     return {num: float(num) or known for num in of.plan.labels}
 
 
-def _rows(of: PlanResults, name: str, title: str) -> Figure:
+def _rows(of: PlanResults, name: str) -> Figure:
     panels = {
-        title_: {row: {name: _point(one)} if one.comparison else {} for row, one in rows.items()}
-        for title_, rows in _by_place(of, name).items()
+        title: {row: {name: _point(one)} if one.comparison else {} for row, one in rows.items()}
+        for title, rows in _by_place(of, name).items()
     }
-    return figures.forest(panels, [name], of.plan.smallest_effect, title)
+    return figures.forest(name_text(name), panels, [name], of.plan.smallest_effect)
 
 
 def _by_place(of: PlanResults, name: str) -> Mapping[str, Mapping[str, Result]]:
@@ -159,12 +158,7 @@ def _checkpoints_panel(of: PlanResults) -> Panel:
     pictures = [
         Picture.of(
             f"checkpoints-{of.plan.name}-{number}",
-            figures.forest(
-                _checkpoint_points(of, name),
-                list(CHECKPOINTS),
-                of.plan.smallest_effect,
-                f"{name_text(name)} (percentage points)",
-            ),
+            figures.forest(name_text(name), _checkpoint_points(of, name), list(CHECKPOINTS), of.plan.smallest_effect),
             CHECKPOINTS_CAPTION.format(name=name_text(name)),
         )
         for number, name in enumerate(of.plan.compared, start=1)
