@@ -12,7 +12,7 @@ from aepretrain.report.grid_panels import COMPARED, grid_panels, training_panels
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults
 from aepretrain.report.planned_panels import plan_panels
-from aepretrain.report.planned_tables import main_tables, pooled_table
+from aepretrain.report.planned_tables import main_tables, pooled_tables
 from aepretrain.report.planned_wording import answer_paragraphs
 from aepretrain.report.provenance import provenance_panel
 from aepretrain.report.query import Query
@@ -126,7 +126,7 @@ def _short(answer: Answer | None, plans: Sequence[PlanResults]) -> str:
         texts += [*said, *map(markdown_table, shown), markdown_text(reproduction_sentence(answer))]
     for of in _further(answer, plans):
         question, *said = map(markdown_text, answer_paragraphs(of))
-        pooled = [pooled_table(of)] if of.groups else []
+        pooled = pooled_tables(of, of.plan.compared[0])
         texts += [f"**{question}**", *said, *map(markdown_table, [*main_tables(of), *pooled])]
     return "\n\n".join(filter(None, texts)) + "\n"
 

@@ -12,7 +12,7 @@ from aepretrain.report.diagnostics import diagnostics_panel
 from aepretrain.report.pairs import values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
-from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_table, words_table
+from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_tables, words_table
 from aepretrain.report.planned_wording import (
     condition_text,
     dataset_text,
@@ -71,7 +71,7 @@ def plan_panels(of: PlanResults, archive: Archive) -> list[Panel]:
 
 def _verdicts_panel(of: PlanResults, archive: Archive) -> Panel:
     rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=100 * of.plan.smallest_effect)
-    pooled = [pooled_table(of)] if of.groups else []
+    pooled = pooled_tables(of)
     texts = [summary(of), standing(of), OBJECTIVES_TEXT, rule, POOLED_TEXT if pooled else ""]
     words = words_table(of, _num_images(of, archive))
     tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else [])]

@@ -88,14 +88,20 @@ def _plain_words(result: Result, num_images: int) -> str:
     return f"interim: {said}" if result.is_interim else said
 
 
-def pooled_table(of: PlanResults) -> Table:
-    """The mean difference of each comparison, objective and number of labels over all else."""
-    return table_of("Pooled over datasets, networks and augmentations", _pooled_rows(of))
+def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
+    """The mean difference of each comparison, objective and number of labels over all else; no table for none.
+
+    Only the comparisons of these names, if there are any.
+    """
+    rows = list(_pooled_rows(of, names or of.plan.compared))
+    return [table_of("Pooled over datasets, networks and augmentations", rows)] if rows else []
 
 
-def _pooled_rows(of: PlanResults) -> Iterator[Row]:
+def _pooled_rows(of: PlanResults, names: Sequence[str]) -> Iterator[Row]:
     for key, group in of.groups.items():
         (name, objective, labels), mean = key, of.pooled(key, 0.95)
+        if name not in names:
+            continue
         yield {
             "comparison": name_text(name),
             "objective": objective,

@@ -42,10 +42,8 @@ def standing(of: PlanResults) -> str:
     """How many of the trainings that count were started under the plan, and what is exploratory."""
     if not of.records:
         return f"No pair of trainings of the plan {of.plan.name} is finished."
-    start = (
-        f"{of.num_started:,} of {len(of.records):,} counted trainings were started under the plan {of.plan.name}, "
-        f"which {_seen_text(of)}"
-    )
+    start = f"{of.num_started:,} of {len(of.records):,} counted trainings were started under the plan {of.plan.name}, "
+    start += f"which was first seen on {time_text(of.seen)}" if of.seen else "and none says when it was first seen"
     if not of.is_exploratory:
         return f"{start}."
     elsewhere = sum(one.tags.get("plan", of.plan.digest) != of.plan.digest for one in of.records.values())
@@ -53,13 +51,8 @@ def standing(of: PlanResults) -> str:
     if not of.num_started:
         return f"{start}; its results are exploratory.{others}"
     num = sum(one.is_exploratory for one in of.results)
-    return f"{start}; its {num} results that count other trainings are exploratory.{others}"
-
-
-def _seen_text(of: PlanResults) -> str:
-    if of.seen is None:
-        return "was not run before"
-    return f"was first seen on {time_text(of.seen)}"
+    which = "its 1 result that counts" if num == 1 else f"its {num} results that count"
+    return f"{start}; {which} other trainings {'is' if num == 1 else 'are'} exploratory.{others}"
 
 
 def time_text(iso: str) -> str:
@@ -71,14 +64,12 @@ def time_text(iso: str) -> str:
 
 
 def summary(of: PlanResults) -> str:
-    """How often each verdict was given in the plan's first comparison, and how often the rule errs."""
-    name = of.plan.compared[0]
-    results = of.of(name)
-    if not any(one.comparison for one in results):
-        return f"There is no verdict on {name_text(name)}: no seed has both sides."
-    so_far = "So far, " if any(one.is_interim for one in results) else ""
-    found = f"{name_text(name)} at equal settings: {_counts(results)}."
-    return f"{so_far}{found if so_far else found[0].upper() + found[1:]} {_promise(of, results)}".rstrip()
+    """How often each verdict was given, comparison by comparison, and how often the rule errs."""
+    if not any(one.comparison for one in of.results):
+        return "So far there is no verdict: no seed has both sides of a comparison."
+    start = "So far, at" if any(one.is_interim for one in of.results) else "At"
+    counts = "; ".join(f"{name_text(name)} {_counts(of.of(name))}" for name in of.plan.compared)
+    return f"{start} equal settings: {counts}. {_promise(of)}".rstrip()
 
 
 def _counts(results: Sequence[Result]) -> str:
@@ -89,14 +80,14 @@ def _counts(results: Sequence[Result]) -> str:
     return ", ".join(counts)
 
 
-def _promise(of: PlanResults, results: Sequence[Result]) -> str:
+def _promise(of: PlanResults) -> str:
     """The chance of a false finding; empty where nothing was judged."""
-    if all(one.verdict.kind is Kind.NONE for one in results):
+    if all(one.verdict.kind is Kind.NONE for one in of.results):
         return ""
     chance = f'The chance of any false "better" or "worse" in a family of tests is at most {100 * of.plan.alpha:g} %'
-    if any(one.is_interim for one in results):
+    if any(one.is_interim for one in of.results):
         return f"This is an interim look, at fewer seeds than planned. {chance} only at the planned seeds."
-    if any(one.is_exploratory for one in results):
+    if any(one.is_exploratory for one in of.results):
         return f"{chance}, provided that the number of seeds was fixed before looking."
     return f"{chance}."
 
