@@ -1,7 +1,6 @@
 """The report of plans, from records made by hand."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +124,7 @@ def test_exactly_the_trainings_of_the_plan_are_taken(plan: Plan) -> None:
     wrong = {
         one.key: replace(one, metrics={**one.metrics, "test_accuracy": 0.1})
         for spec in plan.specs("mnist")
+        if spec.seed < 103
         for other in (
             replace(spec, seed=spec.seed + 10),
             replace(spec, network="conv"),
@@ -148,7 +148,7 @@ def test_exactly_the_trainings_of_the_plan_are_taken(plan: Plan) -> None:
         if json.dumps(other.identity()) not in {json.dumps(one.identity()) for one in plan.specs("mnist")}
         for one in [training(other, GAINS)]
     }
-    assert len(wrong) > len(right)
+    assert len(wrong) > 200
     mixed = judged(plan, {**wrong, **right})
     assert mixed.records.keys() == alone.records.keys()
     assert family_tables(mixed) == family_tables(alone)
@@ -272,13 +272,21 @@ def test_primary_tables_are_those_of_scipy_and_statsmodels(plan: Plan) -> None:
     pooled = table_rows(pooled_tables(results, "finetune - scratch")[0][1])
     for number, row in enumerate(pooled):
         pair = [differences[number], differences[number + 4]]
-        means, errors = np.array([one.mean() for one in pair]), np.array([scipy_stats.sem(one) for one in pair])
-        expected = combine_effects(means, errors**2, method_re="dl", use_t=True)
-        interval = 3 if expected.tau2 > 0 else 2  # Hartung-Knapp, of random or of equal effects
-        mean = expected.mean_effect_re if expected.tau2 > 0 else expected.mean_effect_fe
-        assert row["difference in points (95 % interval)"] == f"{_text(mean)} ({_text(expected.conf_int()[interval])})"
-        assert row["τ, in points"] == f"{100 * max(expected.tau2, 0) ** 0.5:.3f}"
+        mean, ends, tau2 = _pooled_of_statsmodels(pair)
+        assert row["difference in points (95 % interval)"] == f"{_text(mean)} ({_text(ends)})"
+        assert row["τ, in points"] == f"{100 * tau2**0.5:.3f}"
     assert len(pooled) == 4
+
+
+def _pooled_of_statsmodels(groups: list[NDArray[np.float64]]) -> tuple[float, Any, float]:
+    """Mean, Hartung-Knapp interval and τ²; where that is below zero, all effects are taken to be equal."""
+    means, errors = np.array([one.mean() for one in groups]), np.array([scipy_stats.sem(one) for one in groups])
+    with np.errstate(invalid="ignore"):  # of a τ² below zero
+        found = combine_effects(means, errors**2, method_re="dl", use_t=True)
+        of_equal, of_random = found.conf_int()[2:]
+    if found.tau2 <= 0:
+        return float(found.mean_effect_fe), of_equal, 0.0
+    return float(found.mean_effect_re), of_random, float(found.tau2)
 
 
 def _differences(table: pd.DataFrame, dataset: str, objective: str, labels: int) -> NDArray[np.float64]:
@@ -366,7 +374,10 @@ def test_the_plain_words_are_of_the_datasets_images(plan: Plan) -> None:
     results = judged(plan, archive_of(plan, under(plan)).found)
     rows = table_rows(words_table(results, {"mnist": 10_000, "fashion-mnist": 10_000})[1])
     (said,) = [row["in plain words"] for row in rows if row["objective"] == "pixel-mask" and row["labels"] == "100"][:1]
-    assert re.fullmatch(r"Of 10,000 digits, about 3\d\d more are read correctly; luck .* by about \d+\.", said)
+    mean = result_of(results, "finetune - scratch", "mnist", "pixel-mask", 100).verdict.difference.value
+    assert said.startswith(
+        f"Of 10,000 digits, about {10_000 * mean:.0f} more are read correctly; luck alone moves a sin"
+    )
     assert sum(row["in plain words"].startswith("Of 10,000 images,") for row in rows) == 4
     assert len(table_rows(words_table(results, {"mnist": 10_000})[1])) == 4, "of the others the images are unknown"
 
