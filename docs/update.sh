@@ -3,9 +3,9 @@
 # The pictures need Chromium (Debian's package).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-planned=(--planned-seeds fc=40,conv=20) # few labels have no plan: statistics.md
+plans=("$PWD"/plans/source-grid.yaml "$PWD"/plans/when.yaml)
 rm -rf docs/report
-.venv/bin/python -m aepretrain report --bundle evidence "${planned[@]}" --out docs
+.venv/bin/python -m aepretrain report "${plans[@]}" --bundle evidence --out docs
 .venv/bin/python - <<'SPLICE'
 from pathlib import Path
 readme, answer = Path("README.md"), Path("docs/answer.md").read_text()
@@ -13,4 +13,4 @@ before, begin, rest = readme.read_text().partition("<!-- answer: made by docs/up
 _, end, after = rest.partition("<!-- end of answer -->\n")
 readme.write_text(f"{before}{begin}\n{answer}\n{end}{after}")
 SPLICE
-.venv/bin/python -m docs.screenshots "${planned[@]}"
+.venv/bin/python -m docs.screenshots "${plans[@]}"

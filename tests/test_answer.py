@@ -14,7 +14,7 @@ import pytest
 from aepretrain import report, stats
 from aepretrain.frame import frame
 from aepretrain.records import Predictions, Record
-from aepretrain.report import Plan
+from aepretrain.report import Terms
 from aepretrain.report.answer_tables import answer_tables
 from aepretrain.report.grid_panels import _speed_text
 from aepretrain.report.numbers import in_points, interval_text
@@ -25,7 +25,7 @@ from tests.answers import NUM_IMAGES, Archive, archive
 
 
 def answer_of(source: Archive) -> report.Answer:
-    return report.build_answer(grid_of(source), source.outcomes_of, Plan(0.001))
+    return report.build_answer(grid_of(source), source.outcomes_of, Terms(0.001))
 
 
 def grid_of(source: Archive) -> report.Grid:
@@ -108,7 +108,7 @@ def test_the_effects_have_a_sentence_in_plain_words(ten: Archive) -> None:
         "Of 1,000 digits, about 20 more are read correctly; luck alone moves a single run by about 1."
     )
     assert "it is not known whether more or fewer" in said["fc, none"]
-    answer = report.build_answer(grid_of(ten), ten.outcomes_of, Plan(0.001, {"fc": 40}))
+    answer = report.build_answer(grid_of(ten), ten.outcomes_of, Terms(0.001, {"fc": 40}))
     assert [row[-1].partition(" ")[0] for row in answer_tables(answer)[1][1][1:]] == ["interim:"] * 4
     shares = {row[0]: row[rows[0].index("probability of improvement")] for row in rows[1:]}
     assert shares["fc, erasing"].startswith("1.00 (0.")
@@ -118,11 +118,16 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     grid = grid_of(ten)
     texts = {}
     for planned in ({}, {"fc": 10, "conv": 10}, {"fc": 10, "conv": 20}):
-        answer = report.build_answer(grid, ten.outcomes_of, Plan(0.001, planned))
+        answer = report.build_answer(grid, ten.outcomes_of, Terms(0.001, planned, is_exploratory=False))
         words, rows = report.sentences(answer), dict(answer_tables(answer)[:1])[answer_tables(answer)[0][0]]
         texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
     assert "is at most 5 %, provided that the number of seeds was fixed before looking." in texts[0][0]
     assert texts[10][0].endswith("is at most 5 %.")
+    exploratory = Terms(0.001, {"fc": 10, "conv": 10}, "source-grid", "0 of 80 were started under it.")
+    said = report.sentences(report.build_answer(grid, ten.outcomes_of, exploratory))
+    assert said.endswith(
+        "provided that the number of seeds was fixed before looking.\n\n0 of 80 were started under it."
+    )
     assert "interim look, at fewer seeds than the planned 20 (conv): " in texts[20][0]
     assert "only at the planned seeds" in texts[20][0]
     assert [texts[num][0].startswith("So far, on ") for num in (0, 10, 20)] == [False, False, True]
@@ -139,12 +144,14 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
 )
 def test_what_is_not_just_as_planned_is_promised_under_a_condition(ten: Archive, planned: dict[str, int]) -> None:
     grid = grid_of(ten)
-    assert "provided that" in report.sentences(report.build_answer(grid, ten.outcomes_of, Plan(0.001, planned)))
+    assert "provided that" in report.sentences(
+        report.build_answer(grid, ten.outcomes_of, Terms(0.001, planned, is_exploratory=False))
+    )
 
 
 def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None:
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
-    plan = Plan(0.001, {"fc": 10, "conv": 20})
+    plan = Terms(0.001, {"fc": 10, "conv": 20})
     answer = report.build_answer(grid_of(alone), alone.outcomes_of, plan)
     assert "interim look" in report.sentences(answer)
     assert [row[-2].partition(" ")[0] for row in answer_tables(answer)[0][1][1:]] == ["interim:", "interim:", "not"]
@@ -219,7 +226,7 @@ def test_the_comparisons_of_a_csv_file_are_the_same(ten: Archive) -> None:
     ours = answer_of(ten)
     columns = frame(ten.found.values()).drop(columns=["key", "run_id", "parent_run_id", "attempt"])
     read = pd.read_csv(io.StringIO(columns.to_csv(index=False)))
-    theirs = report.build_answer(report.build_grid(read), None, Plan(0.001))
+    theirs = report.build_answer(report.build_grid(read), None, Terms(0.001))
     for experiment, one in ours.primary.items():
         found = theirs.primary[experiment]
         assert (found.num_seeds, found.p_value) == (one.num_seeds, one.p_value)

@@ -152,14 +152,12 @@ def test_no_trainings_are_empty_frames(uri: str) -> None:
 def test_a_report_is_made_of_results_a_store_and_a_bundle(
     finished: str, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = make_report(tracking_uri=finished, out=tmp_path / "page", planned_seeds={"fc": 3, "labels:fc": 2})
+    made = make_report(tracking_uri=finished, out=tmp_path / "page")
     assert "no verdict" in repr(made)
-    assert made.answer.plan.num_seeds == {"fc": 3}
-    assert made.answer.plan.num_label_seeds == {"fc": 2}
     assert (tmp_path / "page/report.html").read_bytes() == made.files["report.html"]
     assert made._repr_markdown_() == made.files["answer.md"].decode()
     results = compare(tracking_uri=finished)
-    assert results.report(planned_seeds={"fc": 3, "labels:fc": 2}).files["report.md"] == made.files["report.md"]
+    assert results.report().files["report.md"] == made.files["report.md"]
     export(tmp_path / "bundle", tracking_uri=finished)
     of_bundle = make_report(bundle=tmp_path / "bundle")
     assert of_bundle.files["answer.md"] == results.report().files["answer.md"]
@@ -293,8 +291,13 @@ def test_what_cannot_be_asked_for_is_refused_before_there_is_a_store(tmp_path: P
         run_grid(cluster="nonsense", tracking_uri=uri)
     with pytest.raises(UsageError, match="resources='GPU=1' is not allowed without a cluster"):
         run_study("labels", resources={"GPU": 1}, tracking_uri=uri)
-    with pytest.raises(UsageError, match="planned_seeds has 0 for fc: it must be 1 or more"):
-        make_report(planned_seeds={"fc": 0}, tracking_uri=uri)
+    with pytest.raises(UsageError, match="nowhere: there is no such file"):
+        make_report(plans=["nowhere"], tracking_uri=uri)
+    shipped = ROOT / "plans" / "source-grid.yaml"
+    with pytest.raises(UsageError, match="lr: a report of plans has the settings of the plans"):
+        make_report(plans=[shipped], lr=0.1, tracking_uri=uri)
+    with pytest.raises(UsageError, match="several have the same name"):
+        make_report(plans=[shipped, shipped], tracking_uri=uri)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     for call in (run_grid, compare, make_report):

@@ -95,9 +95,8 @@ BAD = [
     (["grid", "--erase-scale", "0.2"], 2, "two numbers"),
     (["scratch"], 2, "--network"),
     (["report", "--smallest-effect", "0"], 2, "smallest_effect=0.0"),
-    (["report", "--planned-seeds", "fc=0"], 2, "planned_seeds='fc=0'"),
-    (["report", "--planned-seeds", "fc=9,fc=8"], 2, "planned_seeds="),
-    (["report", "--planned-seeds", "few:fc=9"], 2, "planned_seeds='few:fc=9'"),
+    (["report", "nowhere.yaml"], 2, "nowhere.yaml: there is no such file"),
+    (["report", "--lr", "0.1", str(ROOT / "plans" / "when.yaml")], 2, "lr: a report of plans has the settings of"),
     (["report", "--bundle", "nowhere"], 2, "bundle='nowhere' is not a folder"),
     (["report", "--bundle", "."], 1, "no readable bundle in ."),
     (["report"], 1, "no finished classifier"),
@@ -444,9 +443,16 @@ def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
 
 @pytest.mark.project
 def test_the_committed_report_is_that_of_the_committed_evidence(tmp_path: Path) -> None:
-    planned = re.search("--planned-seeds [^ )]+", (ROOT / "docs" / "update.sh").read_text())
-    assert planned
-    given = ["report", "--bundle", str(ROOT / "evidence"), *planned[0].split(), "--out", str(tmp_path)]
+    plans = re.findall(r"plans/[\w-]+\.yaml", (ROOT / "docs" / "update.sh").read_text())
+    assert plans
+    given = [
+        "report",
+        *(str(ROOT / plan) for plan in plans),
+        "--bundle",
+        str(ROOT / "evidence"),
+        "--out",
+        str(tmp_path),
+    ]
     done = CliRunner().invoke(cli, given)
     assert done.exit_code == 0, done.output
     for name in ("answer.md", "report.md"):

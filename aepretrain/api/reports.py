@@ -9,10 +9,11 @@ from typing import Any
 
 from aepretrain import report, runner, tracking
 from aepretrain.api.stores import check_settings, log_result, open_store
-from aepretrain.config import NETWORKS, SMALLEST_EFFECT
+from aepretrain.config import SMALLEST_EFFECT
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
 from aepretrain.frame import frame
+from aepretrain.plans import Plan, read_plan
 from aepretrain.records import Archive, Record
 from aepretrain.studies import PANELS
 
@@ -21,12 +22,14 @@ from aepretrain.studies import PANELS
 class Report:
     """The answer, and its page as files. A notebook shows the answer."""
 
-    answer: report.Answer
+    answer: report.Answer | None
+    """The grid's; None where the report is of plans, and none of them is the source's grid or nothing is finished."""
+    plans: Sequence[report.PlanResults]
     files: Mapping[str, bytes]
     """``report.html``, ``report.md``, ``answer.md`` and pictures, by path."""
 
     def __repr__(self) -> str:
-        return report.sentences(self.answer)
+        return report.answer_text(self.answer, self.plans)
 
     def _repr_markdown_(self) -> str:
         return self.files["answer.md"].decode()
@@ -34,9 +37,9 @@ class Report:
 
 def make_report(
     *,
+    plans: Sequence[str | Path] = (),
     bundle: str | Path | None = None,
     smallest_effect: float = SMALLEST_EFFECT,
-    planned_seeds: Mapping[str, int] | None = None,
     tracking_uri: str | None = None,
     out: str | Path | None = None,
     run_id: str | None = None,
@@ -44,20 +47,25 @@ def make_report(
 ) -> Report:
     """The report about the finished trainings of a store, or of the bundle in a folder, studies included.
 
-    Differences below `smallest_effect` count as equivalent. `planned_seeds` are the numbers of seeds that were fixed
-    before looking, by network, for few labels as ``labels:NETWORK``: until all are finished, verdicts are interim.
-    `settings` are fields of `Settings` that the grid has. The page of a store is logged there too: to `run_id`, else
-    to the run of the grid.
+    `plans` are YAML files: their comparisons are judged by their own rules, and the grid is that of the first plan that
+    is the source's grid. Without plans, the grid is that of the trainings with these `settings` (fields of `Settings`),
+    and differences below `smallest_effect` count as negligible. The page of a store is logged there too: to `run_id`,
+    else to the run of most trainings.
     """
     check_folder(out)
-    wanted, plan = check_settings(settings), _plan(smallest_effect, planned_seeds or {})
+    wanted, read = check_settings(settings), [read_plan(plan) for plan in plans]
+    if read and wanted:
+        raise UsageError(f"{', '.join(wanted)}: a report of plans has the settings of the plans")
+    terms = _terms(smallest_effect)
+    if len({plan.name for plan in read}) < len(read):
+        raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
     if bundle is not None:
         if not os.path.isdir(bundle):
             raise UsageError(f"bundle={str(bundle)!r} is not a folder")
         kept = tracking.read_bundle(Path(bundle))
-        return _written(_report(kept.records(), kept, wanted, plan), out)
+        return _written(_report(kept.records(), kept, wanted, terms, read), out)
     store = open_store(tracking_uri, run_id)
-    made = _written(_report(store.records(wanted), store, wanted, plan), out)
+    made = _written(_report(_records(store, wanted, read), store, wanted, terms, read), out)
     if run_id is not None:
         log_result(store, run_id, "report", repr(made), made.files)
     else:
@@ -71,27 +79,46 @@ def _written(made: Report, out: str | Path | None) -> Report:
     return made
 
 
-def _plan(smallest_effect: float, planned_seeds: Mapping[str, int]) -> report.Plan:
+def _terms(smallest_effect: float) -> report.Terms:
     if not 0 < smallest_effect < 1:
         raise UsageError(f"smallest_effect={smallest_effect!r} is not allowed: it must be a number between 0 and 1")
-    for name, num in planned_seeds.items():
-        if num < 1:
-            raise UsageError(f"planned_seeds has {num} for {name}: it must be 1 or more")
-    few_labels = {name: num for name, num in planned_seeds.items() if name.startswith("labels:")}
-    grid = {name: num for name, num in planned_seeds.items() if name not in few_labels}
-    return report.Plan(smallest_effect, grid, {name.removeprefix("labels:"): num for name, num in few_labels.items()})
+    return report.Terms(smallest_effect)
 
 
-def _report(records: Mapping[str, Record], archive: Archive, wanted: Mapping[str, Any], plan: report.Plan) -> Report:
-    chosen = report.choose(frame(records.values()), wanted)
-    grid = report.build_grid(chosen)
-    planned = plan.num_seeds.keys() | plan.num_label_seeds.keys()
-    if unknown := planned - {network for network, _ in grid.experiments} - set(NETWORKS):
-        raise UsageError(f"planned_seeds has network {sorted(unknown)[0]!r}, of which nothing is finished")
-    answer = report.build_answer(grid, lambda key: archive.outcomes(records[key]), plan)
+def _records(store: tracking.Store, wanted: Mapping[str, Any], plans: Sequence[Plan]) -> dict[str, Record]:
+    """The store's finished trainings with these settings, or on the datasets of the plans."""
+    filters = [{"dataset": dataset} for plan in plans for dataset in plan.datasets] or [dict(wanted)]
+    found: dict[str, Record] = {}
+    for one in {str(one): one for one in filters}.values():
+        found |= store.records(one)
+    return found
+
+
+def _report(
+    records: Mapping[str, Record],
+    archive: Archive,
+    wanted: Mapping[str, Any],
+    terms: report.Terms,
+    plans: Sequence[Plan],
+) -> Report:
+    table = frame(records.values())
+    results = [report.judge_plan(plan, table, records) for plan in plans]
+    chosen = report.narrow(report.choose(table, wanted))
+    if plans:
+        of_grid = next((of for of in results if report.is_source_grid(of.plan)), None)
+        if of_grid is None or (chosen := report.grid_of_plan(of_grid)).empty:
+            page = report.build_page(None, records, archive, (), (), results)
+            return Report(None, results, report.page_files(None, page, results))
+        terms, records = report.terms_of(of_grid), _of_seeds(records, of_grid.plan)
+    answer = report.build_answer(report.build_grid(chosen), lambda key: archive.outcomes(records[key]), terms)
     shown = shown_records([records[key] for key in chosen["key"]], records.values(), archive)
-    page = report.build_page(answer, records, archive, shown, PANELS)
-    return Report(answer, report.page_files(answer, page))
+    page = report.build_page(answer, records, archive, shown, PANELS, results)
+    return Report(answer, results, report.page_files(answer, page, results))
+
+
+def _of_seeds(records: Mapping[str, Record], plan: Plan) -> dict[str, Record]:
+    """The trainings of a plan's networks and seeds, those of studies too."""
+    return {key: one for key, one in records.items() if one.seed in plan.networks.get(one.cell[0], ())}
 
 
 def shown_records(records: Sequence[Record], everything: Iterable[Record], archive: Archive) -> list[Record]:
@@ -117,7 +144,9 @@ def code_maps_of(wanted: Record, similarities: Iterable[Record], archive: Archiv
 
 def _log_to_grid(store: tracking.Store, made: Report) -> None:
     """Log the page to the parent run of most trainings, unless a server with permissions says it is another user's."""
-    parents = Counter(made.answer.grid.trainings["parent_run_id"].dropna())
+    of_plans = [one.parent_run_id for of in made.plans for one in of.records.values()]
+    of_grid = made.answer.grid.trainings["parent_run_id"].tolist() if made.answer else []
+    parents = Counter(filter(None, of_grid or of_plans))
     if parents:
         parent = tracking.Run(store, parents.most_common(1)[0][0])
         with tracking.where_allowed():

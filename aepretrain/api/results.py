@@ -32,9 +32,10 @@ class Results:
     def table(self) -> Grid:
         """Test accuracy and macro-F1 by experiment and variant, over seeds, without the trainings of studies.
 
+        Of several numbers of labels, objectives and steps, it has those of the source's grid, if they are there.
         Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
         """
-        return report.build_grid(report.choose(self.frame(), {}))
+        return report.build_grid(report.narrow(report.choose(self.frame(), {})))
 
     @property
     def tables(self) -> list[tuple[str, list[list[str]]]]:
@@ -64,8 +65,9 @@ class Results:
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     def report(self, **options: Any) -> Report:
-        """The report about the store's trainings with these settings, studies included (see `make_report`)."""
-        return make_report(tracking_uri=self.store_uri, **self.table.settings, **options)
+        """The report about the store's trainings with these settings, or of plans (see `make_report`)."""
+        settings = {} if options.get("plans") else self.table.settings
+        return make_report(tracking_uri=self.store_uri, **settings, **options)
 
     def write(self, out: str | Path) -> "Results":
         """The same results, with the table written into a folder as Markdown, CSV, JSON and figure."""

@@ -1,6 +1,5 @@
 """The commands that read finished trainings: ``compare``, ``report``, ``export`` and ``import``; and ``sync``."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import click
 from aepretrain.cli.options import given_settings, setting_options, store_option
 from aepretrain.cli.printing import adopted_run_id, out_option, print_tables
 from aepretrain.config import SMALLEST_EFFECT
-from aepretrain.errors import UsageError
 
 
 @click.command()
@@ -65,6 +63,7 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 
 
 @click.command("report")
+@click.argument("plans", nargs=-1, metavar="[PLAN]...", type=click.Path(path_type=Path))
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
@@ -75,36 +74,32 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
     type=float,
     default=SMALLEST_EFFECT,
     show_default=True,
-    help="Smallest difference of accuracies that matters. Smaller ones count as equivalent.",
-)
-@click.option(
-    "--planned-seeds",
-    metavar="[labels:]NETWORK=NUMBER,…",
-    help="Numbers of seeds that were fixed before the results were seen, for each network, in the grid and with few "
-    "labels, like fc=40,conv=20,labels:fc=20. Until all are finished, verdicts are interim.",
+    help="Smallest difference of accuracies that matters, without a PLAN; a plan has its own.",
 )
 @setting_options(None, as_filter=True)
 @store_option
 @click.option("--out", default="results", show_default=True, help="Folder for report.html, report.md and pictures.")
 def report(
+    plans: tuple[Path, ...],
     bundle: Path | None,
     smallest_effect: float,
-    planned_seeds: str | None,
     tracking_uri: str | None,
     out: str,
     **options: Any,
 ) -> None:
     """Write the report: verdicts, statistics, figures, and how they were made.
 
-    A report never mixes runs of different settings. If the store has several settings, these options choose one.
+    Each PLAN is a YAML file (see `run`). Its comparisons are judged by the rule that it fixed, and the report says how
+    many trainings were started under it. The table of the grid is that of the first plan that is the source's grid.
+    Without a plan it is that of all finished trainings. It never mixes runs of different settings: if the store has
+    several, options choose one; of numbers of labels and objectives, it takes all labels and reconstruct.
     """
-    planned = _planned(planned_seeds)
     from aepretrain import api
 
     made = api.make_report(
+        plans=plans,
         bundle=bundle,
         smallest_effect=smallest_effect,
-        planned_seeds=planned,
         tracking_uri=tracking_uri,
         out=out,
         run_id=adopted_run_id(),
@@ -115,17 +110,6 @@ def report(
     click.echo(repr(made))
     pages = [name for name in made.files if "/" not in name]
     click.echo(f"Written to {out}: {', '.join(pages)} and {len(made.files) - len(pages)} pictures")
-
-
-def _planned(text: str | None) -> dict[str, int]:
-    """Numbers of seeds by network, or by ``labels:NETWORK``. Raises `UsageError`."""
-    planned: dict[str, int] = {}
-    for part in text.split(",") if text is not None else []:
-        match = re.fullmatch(r"\s*((?:labels:)?[A-Za-z_]\w*)=([1-9]\d{0,8})\s*", part, re.ASCII)
-        if not match or match[1] in planned:
-            raise UsageError(f"planned_seeds={text!r} is not allowed: it must look like fc=40,conv=20,labels:fc=20")
-        planned[match[1]] = int(match[2])
-    return planned
 
 
 @click.command()

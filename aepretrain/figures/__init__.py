@@ -4,6 +4,15 @@ Colours are Okabe and Ito's (2008), which colour-blind people can tell apart; a 
 Names are text, never formulas, whatever characters they have. Shapes: N images, K classes.
 """
 
+from aepretrain.figures.effects import (
+    Encoders,
+    Point,
+    effect_map,
+    encoder_diagnostics,
+    forest,
+    objective_encoders,
+    scratch_encoders,
+)
 from aepretrain.figures.seeds import (
     accuracies,
     curves,
@@ -17,15 +26,22 @@ from aepretrain.figures.style import png
 from aepretrain.figures.training import confused_images, loss_curve, training_figures
 
 __all__ = [
+    "Encoders",
+    "Point",
     "accuracies",
     "confused_images",
     "curves",
     "curves_and_differences",
+    "effect_map",
+    "encoder_diagnostics",
+    "forest",
     "grid_accuracy",
     "learning_curves",
     "loss_curve",
+    "objective_encoders",
     "paired_differences",
     "png",
+    "scratch_encoders",
     "similarities",
     "training_figures",
 ]

@@ -1,9 +1,11 @@
 """From a frame of finished trainings to tables, the answer and its page, as values; nothing is written."""
 
-from aepretrain.report.answer import Answer, Plan, build_answer
-from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose
-from aepretrain.report.page import MakePanel, build_page, page_files
+from aepretrain.report.answer import Answer, Terms, build_answer
+from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, narrow
+from aepretrain.report.page import MakePanel, answer_text, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.planned import PlanResults, judge_plan
+from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
 from aepretrain.report.query import Query
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.wording import sentences
@@ -16,9 +18,11 @@ __all__ = [
     "MakePanel",
     "Panel",
     "Picture",
-    "Plan",
+    "PlanResults",
     "Query",
     "Score",
+    "Terms",
+    "answer_text",
     "belongs",
     "build_answer",
     "build_grid",
@@ -26,8 +30,13 @@ __all__ = [
     "choose",
     "figure",
     "files",
+    "grid_of_plan",
+    "is_source_grid",
+    "judge_plan",
     "markdown",
+    "narrow",
     "page_files",
     "sentences",
     "tables",
+    "terms_of",
 ]

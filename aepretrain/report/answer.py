@@ -24,15 +24,19 @@ ReadOutcomes = Callable[[str], Outcomes]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What was fixed before the results were seen, as the caller of the report states it."""
+class Terms:
+    """What a grid is judged by, and what a plan says of it."""
 
     smallest_effect: float
     """The smallest difference of accuracies that matters."""
     num_seeds: Mapping[str, int] = field(default_factory=dict)
-    """The planned number of seeds of each network; empty where no plan was given."""
-    num_label_seeds: Mapping[str, int] = field(default_factory=dict)
-    """The same with few labels."""
+    """The planned number of seeds of each network; empty without a plan."""
+    plan: str = ""
+    """The name of the plan; empty without one."""
+    standing: str = ""
+    """A sentence on how many trainings were started under the plan; empty without one."""
+    is_exploratory: bool = True
+    """Whether there is no plan, or a training that counts was not started under it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Answer:
     calibration: Mapping[tuple[str, str, str], Calibration]
     num_images: int
     """The number of test images; 0 where outcomes were not read."""
-    plan: Plan
+    terms: Terms
 
     @property
     def pooled_experiments(self) -> list[Experiment]:
@@ -104,8 +108,8 @@ class Answer:
     @property
     def unreached(self) -> dict[str, int]:
         """The planned seeds of the networks that have fewer in one of the four experiments."""
-        short = {one[0] for one in EXPERIMENTS if self._num_seeds(one) < self.plan.num_seeds.get(one[0], 0)}
-        return {network: num for network, num in self.plan.num_seeds.items() if network in short}
+        short = {one[0] for one in EXPERIMENTS if self._num_seeds(one) < self.terms.num_seeds.get(one[0], 0)}
+        return {network: num for network, num in self.terms.num_seeds.items() if network in short}
 
     @property
     def is_interim(self) -> bool:
@@ -118,7 +122,7 @@ class Answer:
     @property
     def is_as_planned(self) -> bool:
         """Whether each of the four experiments has exactly the planned number of seeds."""
-        return all(self._num_seeds(one) == self.plan.num_seeds.get(one[0]) for one in EXPERIMENTS)
+        return all(self._num_seeds(one) == self.terms.num_seeds.get(one[0]) for one in EXPERIMENTS)
 
     def _num_seeds(self, experiment: Experiment) -> int:
         return self.primary[experiment].num_seeds if experiment in self.primary else 0
@@ -130,7 +134,7 @@ SECONDARY = {
 }
 
 
-def build_answer(grid: Grid, outcomes: ReadOutcomes | None, plan: Plan) -> Answer:
+def build_answer(grid: Grid, outcomes: ReadOutcomes | None, terms: Terms) -> Answer:
     """Compare the variants of each experiment, paired by seed; experiments without pairs are left out.
 
     The four experiments of the source get verdicts, those of other networks none. Without `outcomes`, as for a frame
@@ -143,7 +147,7 @@ def build_answer(grid: Grid, outcomes: ReadOutcomes | None, plan: Plan) -> Answe
     return Answer(
         grid=grid,
         primary=primary,
-        verdicts=stats.judge(judged, plan.smallest_effect, num_tests=len(EXPERIMENTS)),
+        verdicts=stats.judge(judged, terms.smallest_effect, num_tests=len(EXPERIMENTS)),
         secondary={
             (name, experiment): comparison
             for name, compared in SECONDARY.items()
@@ -159,7 +163,7 @@ def build_answer(grid: Grid, outcomes: ReadOutcomes | None, plan: Plan) -> Answe
             if of_keys and len(cell.trainings)
         },
         num_images=next((both[0].shape[1] for both in right.values()), 0),
-        plan=plan,
+        terms=terms,
     )
 
 

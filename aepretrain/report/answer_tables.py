@@ -52,7 +52,7 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
             "p": p_text(one.p_value),
             "p, Holm": p_text(verdict.adjusted_p if verdict else None),
             "verdict": verdict_words(verdict, is_interim=answer.is_interim),
-            f"seeds to find ±{100 * answer.plan.smallest_effect:g} points": _needed(verdict),
+            f"seeds to find ±{100 * answer.terms.smallest_effect:g} points": _needed(verdict),
         }
     mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
     if mean and narrow:
@@ -76,7 +76,7 @@ def _seeds(answer: Answer, experiment: Experiment) -> str:
     """``13 of 40 planned (0-12)``."""
     finetune, scratch = sides(answer.grid, experiment)
     seeds = sorted(finetune.index.intersection(scratch.index).tolist())
-    planned = answer.plan.num_seeds.get(experiment[0])
+    planned = answer.terms.num_seeds.get(experiment[0])
     return f"{len(seeds)}{f' of {planned} planned' if planned else ''} ({format_seeds(seeds)})"
 
 
@@ -87,8 +87,8 @@ def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) 
         "experiment": title(experiment),
         "test images": f"{signed(comparison.difference.value * images, 1)} of {images:,}" if images else "unknown",
         "relative error reduction": "undefined" if np.isnan(reduction) else f"{signed(100 * reduction, 1)} %",
-        "probability of improvement": _probability_text(comparison.probability_of_improvement),
-        "the same within a seed": _probability_text(comparison.paired_probability_of_improvement),
+        "probability of improvement": probability_text(comparison.probability_of_improvement),
+        "the same within a seed": probability_text(comparison.paired_probability_of_improvement),
         "pairing correlation": "undefined" if np.isnan(correlation) else signed(correlation, 2),
         "in plain words": _plain_words(answer, verdict, comparison) if verdict and images else "",
     }
@@ -100,7 +100,8 @@ def _plain_words(answer: Answer, verdict: Verdict, comparison: Comparison) -> st
     return f"interim: {said}" if answer.is_interim else said
 
 
-def _probability_text(probability: Estimate) -> str:
+def probability_text(probability: Estimate) -> str:
+    """``0.62 (0.49 to 0.73)``."""
     return f"{probability.value:.2f} ({probability.low:.2f} to {probability.high:.2f})"
 
 

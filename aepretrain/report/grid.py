@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIED_BY_STUDIES, Settings
+from aepretrain.config import AUGMENTATIONS, MASK_SHARES, NETWORKS, VARIED_BY_STUDIES, Settings
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import SETTINGS, tidy
 from aepretrain.report.pairs import BySeed, by_seed, values_of
@@ -186,7 +186,7 @@ def build_grid(table: pd.DataFrame) -> Grid:
 
 def _common_settings(classifiers: pd.DataFrame) -> dict[str, Any]:
     """The settings that they share, but for silent ones at their default. Raises `UsageError` where some differ."""
-    values = {name: classifiers[name].dropna().unique().tolist() for name in SETTINGS}
+    values = {name: _values(classifiers, name) for name in SETTINGS}
     several = {name: of_name for name, of_name in values.items() if len(of_name) > 1}
     if several:
         listed = "; ".join(f"{name}: {', '.join(map(setting_text, of_name))}" for name, of_name in several.items())
@@ -199,6 +199,14 @@ def _common_settings(classifiers: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _values(classifiers: pd.DataFrame, name: str) -> list[Any]:
+    """The different values of a setting; without the default share of what augmentations hide, which is each one's."""
+    column = classifiers[name]
+    if name == "mask_share":
+        column = column[column != classifiers["augmentation"].map(MASK_SHARES)]
+    return list(column.dropna().unique().tolist())
+
+
 def setting_text(value: object) -> str:
     """A setting's value as its option takes it: ``0.1,0.15`` for a pair."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -207,6 +215,19 @@ def setting_text(value: object) -> str:
 def choose(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     """The trainings, but those of studies, that have the wanted settings, wherever these apply."""
     return table[table["study"].isna() & fits(table, wanted)]
+
+
+USUAL = {"labels": 0, "objective": Settings.objective, "updates": 0}
+"""The values of the source's grid, for the settings in which plans have several."""
+
+
+def narrow(table: pd.DataFrame) -> pd.DataFrame:
+    """The trainings with the value of `USUAL`, wherever classifiers of the table have that and other values."""
+    for name, value in USUAL.items():
+        classifiers = table[table["variant"].map(is_in_table).astype(bool)]
+        if classifiers[name].nunique() > 1 and (classifiers[name] == value).any():
+            table = table[fits(table, {name: value})]
+    return table
 
 
 def belongs(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:

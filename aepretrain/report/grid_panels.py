@@ -34,6 +34,7 @@ COMPARED_TEXT = (
     "for nothing else. Accuracy is the share of test images that are classified correctly; macro-F1 is the mean of the "
     "classes' F1 scores. The settings are at the end of this page."
 )
+COMPARED = Panel("What was compared", COMPARED_TEXT)
 GRID_TEXT = "Each row is an experiment, each column a way of using the encoder."
 GRID_CAPTION = "Dots: one seed each. Bars: their mean with its 95 % interval."
 SOURCE_CAPTION = " Hollow diamonds: the source's figures, one run each."
@@ -86,22 +87,26 @@ CALIBRATION_TEXT = (
 )
 
 
-def grid_panels(answer: Answer, query: Query, archive: Archive) -> list[Panel]:
-    """The panels that need no study."""
+def grid_panels(answer: Answer) -> list[Panel]:
+    """The panels of the comparisons."""
     grid = answer.grid
-    losses, accuracies = (_cell_curves(query, archive, metric) for metric in ("val_loss", "val_accuracy"))
     caption = GRID_CAPTION + (SOURCE_CAPTION if grid.has_source else "")
     panels = [
-        Panel("What was compared", COMPARED_TEXT),
+        COMPARED,
         Panel("The grid", GRID_TEXT, grid_tables(answer), [Picture.of("grid", figure(grid), caption)]),
         Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
     ]
     if answer.reproduced:
         text = f"{reproduction_sentence(answer)} {REPRODUCTION_TEXT}"
         panels.append(Panel("The source's numbers", text, [reproduction_table(answer)]))
-    tables = [_speed_table(grid, accuracies), *_pretraining_tables(query)]
+    return panels
+
+
+def training_panels(answer: Answer, query: Query, archive: Archive) -> list[Panel]:
+    """The panels on how trainings went."""
+    losses, accuracies = (_cell_curves(query, archive, metric) for metric in ("val_loss", "val_accuracy"))
+    tables = [_speed_table(answer.grid, accuracies), *_pretraining_tables(query)]
     return [
-        *panels,
         Panel("Training", CURVES_TEXT, tables, [_curves(answer, losses)]),
         Panel("Calibration", CALIBRATION_TEXT, [calibration_table(answer)]),
     ]
@@ -114,7 +119,7 @@ def _paired_pictures(answer: Answer) -> list[Picture]:
         "Finetune − scratch, test accuracy",
         {title(experiment): np.subtract(*paired(*sides(answer.grid, experiment))) for experiment in answer.primary},
         {title(experiment): one.difference for experiment, one in answer.primary.items()},
-        answer.plan.smallest_effect,
+        answer.terms.smallest_effect,
         {
             title(experiment): source
             for experiment in answer.primary

@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 import jinja2
 
 from aepretrain.records import Archive, Record
-from aepretrain.report.answer import Answer, Plan
+from aepretrain.report.answer import Answer, Terms
 from aepretrain.report.answer_tables import answer_tables, grid_tables
 from aepretrain.report.grid import Grid, title
-from aepretrain.report.grid_panels import grid_panels
+from aepretrain.report.grid_panels import COMPARED, grid_panels, training_panels
 from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.planned import PlanResults
+from aepretrain.report.planned_panels import plan_panels
+from aepretrain.report.planned_tables import main_tables, pooled_tables
+from aepretrain.report.planned_wording import answer_paragraphs
 from aepretrain.report.provenance import provenance_panel
 from aepretrain.report.query import Query
 from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
@@ -37,27 +41,33 @@ OWN_PICTURES = {
 }
 """The run figures on the page, by variant, with their captions; a plugin's variant is a classifier."""
 
-MakePanel = Callable[[Query, Plan], Panel]
+MakePanel = Callable[[Query, Terms], Panel]
 """Makes the panel of a study; where the study was not run, the panel says how to run it."""
 
 
 def build_page(
-    answer: Answer,
+    answer: Answer | None,
     records: Mapping[str, Record],
     archive: Archive,
     shown: Sequence[Record],
     studies: Sequence[MakePanel] = (),
+    plans: Sequence[PlanResults] = (),
 ) -> list[Panel]:
-    """The panels of the page, in order.
+    """The panels of the page, in order; without an answer only those of the plans.
 
     `records` are the archive's by key, those of studies too. `shown` are the runs whose own figures are on the page.
     """
+    of_plans = [panel for of in plans for panel in plan_panels(of, archive)]
+    if answer is None:
+        return [COMPARED, *of_plans, provenance_panel(None, None, archive, plans)]
     query = Query(answer.grid, records)
     return [
-        *grid_panels(answer, query, archive),
-        *(make_panel(query, answer.plan) for make_panel in studies),
+        *grid_panels(answer),
+        *of_plans,
+        *training_panels(answer, query, archive),
+        *(make_panel(query, answer.terms) for make_panel in studies),
         *_shown_panels(answer.grid, shown, archive),
-        provenance_panel(answer, query, archive),
+        provenance_panel(answer, query, archive, plans),
     ]
 
 
@@ -84,35 +94,54 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
     ]
 
 
-def page_files(answer: Answer, panels: Sequence[Panel]) -> dict[str, bytes]:
+def page_files(answer: Answer | None, panels: Sequence[Panel], plans: Sequence[PlanResults] = ()) -> dict[str, bytes]:
     """The page as HTML and as Markdown with its pictures, and the answer alone (`answer.md`), by file name."""
     pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
-    texts = {"report.html": _html(answer, panels), "report.md": _markdown(answer, panels), "answer.md": _short(answer)}
+    paragraphs = answer_text(answer, plans).split("\n\n")
+    texts = {
+        "report.html": _html(paragraphs, panels),
+        "report.md": _markdown(paragraphs, panels),
+        "answer.md": _short(answer, plans),
+    }
     return {name: text.encode() for name, text in texts.items()} | pictures
 
 
-def _short(answer: Answer) -> str:
-    """The answer for a README: its sentences, the primary comparisons, and the grid."""
-    shown = [answer_tables(answer)[0], grid_tables(answer)[0]]
-    texts = [*_paragraphs(answer), *map(markdown_table, shown), markdown_text(reproduction_sentence(answer))]
+def answer_text(answer: Answer | None, plans: Sequence[PlanResults] = ()) -> str:
+    """The answer of the grid, and of each plan that the grid is not taken from, in paragraphs."""
+    of_plans = [one for of in _further(answer, plans) for one in answer_paragraphs(of)]
+    return "\n\n".join([*([sentences(answer)] if answer else []), *of_plans])
+
+
+def _further(answer: Answer | None, plans: Sequence[PlanResults]) -> list[PlanResults]:
+    """The plans whose results are not in the answer of the grid."""
+    return [of for of in plans if answer is None or of.plan.name != answer.terms.plan]
+
+
+def _short(answer: Answer | None, plans: Sequence[PlanResults]) -> str:
+    """The answer for a README: its sentences, the primary comparisons, and the grid; then each further plan."""
+    texts = []
+    if answer is not None:
+        shown = [answer_tables(answer)[0], grid_tables(answer)[0]]
+        said = [markdown_text(one) for one in sentences(answer).split("\n\n")]
+        texts += [*said, *map(markdown_table, shown), markdown_text(reproduction_sentence(answer))]
+    for of in _further(answer, plans):
+        question, *said = map(markdown_text, answer_paragraphs(of))
+        pooled = pooled_tables(of, of.plan.compared[0])
+        texts += [f"**{question}**", *said, *map(markdown_table, [*main_tables(of), *pooled])]
     return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def _paragraphs(answer: Answer) -> list[str]:
-    return [markdown_text(one) for one in sentences(answer).split("\n\n")]
-
-
-def _html(answer: Answer, panels: Sequence[Panel]) -> str:
+def _html(paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aepretrain.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("page.html").render(
-        title=TITLE, sentences=sentences(answer).split("\n\n"), panels=panels, long_table=LONG_TABLE
+        title=TITLE, sentences=paragraphs, panels=panels, long_table=LONG_TABLE
     )
 
 
-def _markdown(answer: Answer, panels: Sequence[Panel]) -> str:
-    parts = [f"# {TITLE}", *_paragraphs(answer)]
+def _markdown(paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
+    parts = [f"# {TITLE}", *map(markdown_text, paragraphs)]
     for panel in panels:
         parts += [f"## {markdown_text(panel.heading)}", *map(markdown_text, panel.paragraphs)]
         parts += [f"![{markdown_text(one.caption)}](report/{one.name}.png)" for one in panel.pictures]

@@ -1,19 +1,21 @@
 """The panel on how the numbers were made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from aepretrain import stats
-from aepretrain.config import format_seeds
+from aepretrain.config import Settings, format_seeds
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.grid import belongs, setting_text
 from aepretrain.report.pairs import paired_keys
 from aepretrain.report.panel import Panel
+from aepretrain.report.planned import PlanResults
+from aepretrain.report.planned_wording import time_text
 from aepretrain.report.query import Query
 from aepretrain.report.table import Table
-from aepretrain.report.wording import whole_plan_text
+from aepretrain.report.wording import planned_text
 
 TEXT = (
     "aepretrain report on the same runs, with the same options, makes this page again. Another processor or other "
@@ -22,39 +24,69 @@ TEXT = (
 TAGS = ("commit", "dirty", "schema", "processor", "versions", "device", "threads", "stack", "host")
 
 
-def provenance_panel(answer: Answer, query: Query, archive: Archive) -> Panel:
-    """Settings, how the runs were carried out, and where each is."""
+def provenance_panel(
+    answer: Answer | None, query: Query | None, archive: Archive, plans: Sequence[PlanResults] = ()
+) -> Panel:
+    """Settings and plans, how the runs were carried out, and where each is."""
+    tables = [_plan_table(of) for of in plans]
+    shown = {key: record for of in plans for key, record in of.records.items()}
+    if answer is not None and query is not None:
+        of_grid, tables_of_grid = _of_grid(answer, query)
+        shown, tables = of_grid | shown, [*tables_of_grid, *tables]
+    return Panel("How this was made", TEXT, [*tables, _run_ids(list(shown.values()), archive)])
+
+
+def _of_grid(answer: Answer, query: Query) -> tuple[dict[str, Record], list[Table]]:
+    """The trainings of the grid by key, and their tables."""
     settings = [[name, setting_text(value)] for name, value in answer.grid.settings.items()]
     pretrainings = pd.concat([query.of(one, "pretrain").reset_index() for one in query.experiments])
     of_grid = answer.grid.trainings
-    shown = [query.records[key] for key in [*pretrainings["key"], *of_grid["key"]]]
-    return Panel(
-        "How this was made",
-        TEXT,
-        [
-            ("Settings", [["option", "value"], *settings]),
-            _runs(answer, query, of_grid, pretrainings),
-            _run_ids(shown, archive),
-        ],
-    )
+    shown = {key: query.records[key] for key in [*pretrainings["key"], *of_grid["key"]]}
+    runs = _runs(answer, query, of_grid, pretrainings)
+    return shown, [("Settings", [["option", "value"], *settings]), runs]
 
 
-def _runs(answer: Answer, query: Query, of_grid: pd.DataFrame, pretrainings: pd.DataFrame) -> Table:
+def _plan_table(of: PlanResults) -> Table:
+    """What was fixed, how it is known that it was fixed before, and how the trainings that count were carried out."""
+    plan = of.plan
+    rows = [
+        ["question", plan.question],
+        ["digest (SHA-256 of the content, first 12 digits)", plan.digest[:12]],
+        ["first seen, as its trainings say", time_text(of.seen) if of.seen else "not by any training here"],
+        ["trainings that count", f"{len(of.records):,}"],
+        ["of these started under the plan", f"{of.num_started:,}"],
+        ["planned seeds", "; ".join(f"{name} {format_seeds(seeds)}" for name, seeds in plan.networks.items())],
+        ["planned tests", f"{len(of.results)} in {len(of.families)} families, by {', '.join(plan.families)}"],
+        ["smallest effect of interest", f"{plan.smallest_effect:g}"],
+        ["level of each family of tests", f"{plan.alpha:g}"],
+        ["settings", ", ".join(f"{name} {setting_text(one)}" for name, one in plan.settings.items()) or "defaults"],
+    ]
+    return f"The plan {plan.name}", [["what", "value"], *rows, *_tag_rows([one.tags for one in of.records.values()])]
+
+
+def _tag_rows(tags: Sequence[Mapping[str, str]]) -> list[list[str]]:
     """What the runs' tags say, each different value once."""
-    related = belongs(query.frame, answer.grid.settings)
-    of_studies = related[related["study"].notna()]
-    rows = [["finished classifiers", _count(of_grid)], ["finished pretrainings", _count(pretrainings)]]
-    rows += [[f"runs of study {study}", _count(runs)] for study, runs in of_studies.groupby("study")]
-    tags = [query.records[key].tags for key in pd.concat([of_grid, pretrainings, of_studies])["key"]]
+    rows = []
     for name in TAGS:
         values = sorted({one[name] for one in tags if name in one})
         num_silent = sum(name not in one for one in tags)
         silent = [f"not recorded in {num_silent} of {len(tags)} runs"] if num_silent else []
         rows.append([name, "; ".join([*values, *silent])])
+    return rows
+
+
+def _runs(answer: Answer, query: Query, of_grid: pd.DataFrame, pretrainings: pd.DataFrame) -> Table:
+    """How many runs there are, what their tags say, and what the grid was judged by."""
+    related = belongs(query.frame, answer.grid.settings)
+    of_studies = related[related["study"].notna()]
+    rows = [["finished classifiers", _count(of_grid)], ["finished pretrainings", _count(pretrainings)]]
+    rows += [[f"runs of study {study}", _count(runs)] for study, runs in of_studies.groupby("study")]
+    tags = [query.records[key].tags for key in pd.concat([of_grid, pretrainings, of_studies])["key"]]
+    rows += _tag_rows(tags)
     unlike = "pairs of finetune and scratch on processors that differ or are not recorded"
     rows.append([unlike, _unlike_pairs(answer, query)])
-    rows.append(["smallest effect of interest", f"{answer.plan.smallest_effect:g}"])
-    rows.append(["planned seeds", whole_plan_text(answer.plan)])
+    rows.append(["smallest effect of interest", f"{answer.terms.smallest_effect:g}"])
+    rows.append(["planned seeds", planned_text(answer.terms.num_seeds) or "not stated"])
     rows.append(["level of the family of tests", f"{stats.ALPHA:g}"])
     return "Runs", [["what", "value"], *rows]
 
@@ -72,5 +104,12 @@ def _unlike_pairs(answer: Answer, query: Query) -> str:
 
 
 def _run_ids(records: Sequence[Record], archive: Archive) -> Table:
-    rows = [["-".join(record.cell), str(record.seed), archive.link(record)] for record in records]
+    rows = [[_cell_text(record), str(record.seed), archive.link(record)] for record in records]
     return "Run ids", [["cell", "seed", "run"], *rows]
+
+
+def _cell_text(record: Record) -> str:
+    """``fc-none-finetune``; with the objective and the number of labels where these are not the source's."""
+    objective, labels = record.setting("objective"), record.setting("labels")
+    of_plan = [objective] if objective not in (None, Settings.objective) else []
+    return "-".join([*record.cell, *of_plan, *([f"{labels}labels"] if labels else [])])

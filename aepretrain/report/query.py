@@ -1,13 +1,14 @@
 """Trainings of a frame, selected by how they differ from a grid's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from aepretrain import stats
+from aepretrain.config import Settings
 from aepretrain.frame import frame
 from aepretrain.records import Record
 from aepretrain.report.grid import Experiment, Grid, Score, fits
@@ -63,8 +64,18 @@ class Query:
     def _select(self, experiment: Experiment, variant: str | None = None, **settings: Any) -> pd.DataFrame:
         """Rows of an experiment with the grid's settings, except for these; None leaves a setting open."""
         cell = dict(zip(("network", "augmentation", "variant"), (*experiment, variant), strict=True))
-        wanted = {"labels": 0, "updates": 0, **self.grid.settings, **settings} | cell
+        wanted = {**_usual(self.grid.settings), **self.grid.settings, **settings} | cell
         return self.frame[fits(self.frame, {name: value for name, value in wanted.items() if value is not None})]
+
+
+def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of the settings that a grid does not name where they have them."""
+    silent = [one for one in fields(Settings) if one.metadata["silent"]]
+    usual = {one.name: one.default for one in silent if one.default is not None}
+    for one in silent:
+        if (followed := one.metadata["follows"]) and (value := {**usual, **settings}.get(followed)) is not None:
+            usual[one.name] = value
+    return usual
 
 
 def num_at_limit(trainings: pd.DataFrame, limit: str) -> int:

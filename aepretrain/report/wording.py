@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from aepretrain import stats
 from aepretrain.config import NETWORKS
-from aepretrain.report.answer import Answer, Plan, Reproduced
+from aepretrain.report.answer import Answer, Reproduced
 from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Experiment
 from aepretrain.report.numbers import in_points, signed
 from aepretrain.report.table import MISSING
@@ -15,11 +15,12 @@ COUNTS = ("none", "one", "two", "three", "four")
 
 
 def sentences(answer: Answer) -> str:
-    """The answer in three paragraphs: what was found, the numbers, and what the answer is limited to."""
+    """The answer in paragraphs: what was found, the numbers, what the answer is limited to, and the plan."""
     dataset = answer.grid.dataset_title
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
-    return "\n\n".join((_findings(answer), _numbers(answer), _limits(answer)))
+    paragraphs = (_findings(answer), _numbers(answer), _limits(answer), answer.terms.standing)
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def _findings(answer: Answer) -> str:
@@ -46,7 +47,7 @@ def _unsettled(answer: Answer) -> str:
 
 def _sizes(answer: Answer) -> str:
     """How many mean differences are smaller than the smallest relevant one, and the pooled difference."""
-    effect, judged = answer.plan.smallest_effect, [answer.verdicts[one] for one in answer.pooled_experiments]
+    effect, judged = answer.terms.smallest_effect, [answer.verdicts[one] for one in answer.pooled_experiments]
     small = COUNTS[sum(abs(one.difference.value) < effect for one in judged)]
     judged_text = "the four" if len(judged) == len(EXPERIMENTS) else "the experiments with a verdict"
     images = f" ({round(effect * answer.num_images, 1):g} of {answer.num_images:,} images)" if answer.num_images else ""
@@ -103,7 +104,8 @@ def _limits(answer: Answer) -> str:
             f"{about} This is an interim look, at fewer seeds than the planned {planned_text(answer.unreached)}: "
             f"{chance} only at the planned seeds."
         )
-    provided = "" if answer.is_as_planned else ", provided that the number of seeds was fixed before looking"
+    is_fixed = answer.is_as_planned and not answer.terms.is_exploratory
+    provided = "" if is_fixed else ", provided that the number of seeds was fixed before looking"
     return f"{about} By the rule used, {chance}{provided}."
 
 
@@ -126,13 +128,6 @@ def what_was_run(answer: Answer) -> str:
 def planned_text(num_seeds: Mapping[str, int]) -> str:
     """``40 (fc) and 20 (conv)``; empty where no number of seeds was planned."""
     return " and ".join(f"{num} ({network})" for network, num in num_seeds.items())
-
-
-def whole_plan_text(plan: Plan) -> str:
-    """The planned seeds of the grid and of few labels."""
-    with_labels = planned_text(plan.num_label_seeds)
-    parts = [planned_text(plan.num_seeds), f"with few labels {with_labels}" if with_labels else ""]
-    return "; ".join(filter(None, parts)) or "not stated"
 
 
 def verdict_words(verdict: Verdict | None, *, is_interim: bool) -> str:

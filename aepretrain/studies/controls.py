@@ -8,7 +8,7 @@ import numpy as np
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
 from aepretrain.data import Dataset
-from aepretrain.report.answer import Plan
+from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture, not_run
@@ -55,7 +55,7 @@ def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
 STUDY = Study("controls", GRID_VARIANTS, plan)
 
 
-def panel(query: Query, _plan: Plan) -> Panel:
+def panel(query: Query, _terms: Terms) -> Panel:
     """Probes, scratch with as much training, and clean targets, as far as they were trained."""
     probes = _trained({one: {probe: query.of(one, probe) for probe in PROBES} for one in query.experiments})
     budgets = {one: scratch for one in query.experiments if len(scratch := query.fair_budget(one))}

@@ -9,7 +9,7 @@ from aepretrain import figures, stats
 from aepretrain.config import LABELS, TrainingSpec
 from aepretrain.data import Dataset, labelled, split
 from aepretrain.errors import UsageError
-from aepretrain.report.answer import Plan, draw_for
+from aepretrain.report.answer import Terms, draw_for
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.numbers import interval_text, p_text
 from aepretrain.report.pairs import BySeed, paired, values_of
@@ -73,7 +73,7 @@ def _are_there(dataset: Dataset, spec: TrainingSpec, labels: int) -> bool:
 STUDY = Study("labels", ("pretrain",), plan)
 
 
-def panel(query: Query, plan: Plan) -> Panel:
+def panel(query: Query, terms: Terms) -> Panel:
     """A curve and three tables for each experiment that has trainings with few labels."""
     curves = {
         one: {labels: _of_labels(query, one, labels) for labels in query.labels(one)} for one in query.experiments
@@ -82,18 +82,18 @@ def panel(query: Query, plan: Plan) -> Panel:
     missing = not_run("labels", [one for one in query.experiments if one not in curves])
     if not curves:
         return Panel("Few labels", missing)
-    compared = {one: _verdicts(one, of_labels, plan.smallest_effect) for one, of_labels in curves.items()}
+    compared = {one: _verdicts(one, of_labels, terms.smallest_effect) for one, of_labels in curves.items()}
     tables = []
     for one, of_labels in curves.items():
-        tables.append(_labels_table(one, of_labels, compared[one], plan.num_label_seeds.get(one[0])))
+        tables.append(_labels_table(one, of_labels, compared[one]))
         tables.append(_accuracy_table(one, of_labels, "best validation loss", "test_accuracy"))
         tables.append(_accuracy_table(one, of_labels, "last weights", "last_test_accuracy"))
     steps = ", ".join(f"{num:,}" for num in sorted({query.updates(one) for one in curves}))
-    pictures = [Picture.of("labels", _figure(curves, compared, plan), CAPTION)]
+    pictures = [Picture.of("labels", _figure(curves, compared, terms.smallest_effect), CAPTION)]
     return Panel("Few labels", f"{TEXT}\n\nHere: {steps} steps.\n\n{missing}", tables, pictures)
 
 
-def _figure(curves: Curves, compared: Mapping[Experiment, Mapping[int, Verdict]], plan: Plan) -> Figure:
+def _figure(curves: Curves, compared: Mapping[Experiment, Mapping[int, Verdict]], negligible: float) -> Figure:
     return figures.curves_and_differences(
         {
             title(one): {
@@ -112,7 +112,7 @@ def _figure(curves: Curves, compared: Mapping[Experiment, Mapping[int, Verdict]]
             }
             for one, of_sizes in compared.items()
         },
-        plan.smallest_effect,
+        negligible,
         PROBE_NAMES,
         "labels to train on\n(and a fifth as many, at least 10, to validate)",
         in_decades=True,
@@ -146,12 +146,7 @@ def _verdicts(experiment: Experiment, curve: Curve, smallest_effect: float) -> d
     )
 
 
-def _labels_table(
-    experiment: Experiment,
-    curve: Curve,
-    compared: Mapping[int, Verdict],
-    planned: int | None,
-) -> Table:
+def _labels_table(experiment: Experiment, curve: Curve, compared: Mapping[int, Verdict]) -> Table:
     rows = []
     for labels, of_variants in curve.items():
         if labels not in compared:
@@ -162,11 +157,11 @@ def _labels_table(
         rows.append(
             {
                 "labels": _labels_text(labels),
-                "seeds": f"{verdict.num_seeds}{f' of {planned} planned' if planned else ''}",
+                "seeds": str(verdict.num_seeds),
                 "best validation loss (95 % interval)": interval_text(verdict.difference),
                 "best after, finetune / scratch": f"{_best_after(finetune)} / {_best_after(scratch)}",
                 "p, Holm": p_text(verdict.adjusted_p),
-                "verdict (best validation loss)": verdict_words(verdict, is_interim=verdict.num_seeds < (planned or 0)),
+                "verdict (best validation loss)": verdict_words(verdict, is_interim=False),
                 "last weights (95 % interval)": interval_text(stats.mean_interval(first_S - second_S, 0.95)),
             }
         )

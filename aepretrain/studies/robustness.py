@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from aepretrain import figures, stats
 from aepretrain.config import TrainingSpec
 from aepretrain.data import Dataset
-from aepretrain.report.answer import Plan
+from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Experiment, Score, title
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, values_of
@@ -39,7 +39,7 @@ def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
 STUDY = Study("robustness", GRID_VARIANTS, plan)
 
 
-def panel(query: Query, plan: Plan) -> Panel:
+def panel(query: Query, terms: Terms) -> Panel:
     """Accuracy and calibration by the erased share."""
     evaluated = {one: runs for one in query.experiments if len(runs := query.of(one, "robustness"))}
     missing = not_run("robustness", [one for one in query.experiments if one not in evaluated])
@@ -47,7 +47,7 @@ def panel(query: Query, plan: Plan) -> Panel:
         return Panel("Robustness", missing)
     caption = f"Above: test accuracy by the erased share of the image. {CURVES_CAPTION}"
     pictures = [
-        Picture.of("robustness", _accuracy_figure(evaluated, plan.smallest_effect), caption),
+        Picture.of("robustness", _accuracy_figure(evaluated, terms.smallest_effect), caption),
         *(
             Picture.of(
                 f"robustness-{name}",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
 from aepretrain.data import Dataset
-from aepretrain.report.answer import Plan
+from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Score, title
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture, not_run
@@ -45,7 +45,7 @@ def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
 STUDY = Study("similarity", ("pretrain", "finetune", "scratch"), plan)
 
 
-def panel(query: Query, _plan: Plan) -> Panel:
+def panel(query: Query, _terms: Terms) -> Panel:
     """CKA by pair of encoders and layer."""
     evaluated = {one: runs for one in query.experiments if len(runs := query.of(one, "similarity"))}
     missing = not_run("similarity", [one for one in query.experiments if one not in evaluated])

@@ -157,7 +157,7 @@ def hostile(record: Record) -> Record:
 def test_markup_in_names_stays_text() -> None:
     table = report.build_grid(frame(hostile(one) for one in archive(2, ("fc",)).records().values()))
     rows = [*report.tables(table), ("Settings", [[MARKUP, MARKUP], [MARKUP, MARKUP]])]
-    answer = report.Answer(table, {}, {}, {}, {}, [], {}, 100, report.Plan(0.001))
+    answer = report.Answer(table, {}, {}, {}, {}, [], {}, 100, report.Terms(0.001))
     picture = report.Picture("grid", b"", MARKUP)
     files = report.page_files(answer, [Panel(MARKUP, MARKUP, rows, [picture])])
     page, text = files["report.html"].decode(), files["report.md"].decode()

@@ -1,0 +1,182 @@
+"""The panels of a plan: its question and verdicts, the map, the checkpoints, and the encoders."""
+
+from collections.abc import Iterator, Mapping
+
+from matplotlib.figure import Figure
+
+from aepretrain import figures
+from aepretrain.errors import Failure
+from aepretrain.figures import Point
+from aepretrain.records import Archive
+from aepretrain.report.diagnostics import diagnostics_panel
+from aepretrain.report.pairs import values_of
+from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
+from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_tables, words_table
+from aepretrain.report.planned_wording import (
+    condition_text,
+    dataset_text,
+    labels_text,
+    name_text,
+    place_text,
+    standing,
+    summary,
+)
+from aepretrain.stats import Kind
+
+OBJECTIVES_TEXT = (
+    "What the autoencoder must learn is its objective. reconstruct: the image as it is, back again. pixel-mask, "
+    "patch-mask and gaussian-noise: the clean image, from one of which pixels or patches are hidden, or to which noise "
+    "is added. Hiding pixels also regularises a classifier. So finetune is compared with scratch, and with scratch "
+    "whose training images are corrupted in the same way: only a gain over both is one of pretraining."
+)
+RULE_TEXT = (
+    "A difference is found where the p-value of a two-sided sign-flip test, adjusted by Holm's method over the "
+    "family's planned tests, is below {alpha:g} %. Tests without trainings count with p = 1. The 90 % interval of the "
+    "mean difference, compared with ±{effect:g} points, says whether the size is negligible, settled or unsettled. "
+    "Verdicts are at equal settings and about the weights with the best validation loss. The probability of "
+    "improvement is that of a run of the first over a run of the second, of any two seeds. A result is exploratory "
+    "where a training that it counts was not started under the plan."
+)
+POOLED_TEXT = (
+    "Pooled are experiments with seeds enough for a verdict: random effects, Hartung-Knapp interval. τ is the standard "
+    "deviation of the experiments' true effects, I² the share of variation that is not chance. Pooled differences have "
+    "no verdict."
+)
+MAP_CAPTION = (
+    "{name} against the number of labels: means over seeds with 95 % intervals, moved sideways so that they do not "
+    "overlap. Filled: better or worse. Hollow: all other verdicts. Grey band: differences that count as negligible. "
+    "Vertical axes differ."
+)
+ROWS_CAPTION = (
+    "{name}: means over seeds with 95 % intervals. Filled: better or worse. Hollow: all other verdicts. Grey band: "
+    "differences that count as negligible. Axes differ."
+)
+CHECKPOINTS_TEXT = (
+    "The verdicts are about the weights with the best validation loss. Here are the same differences at the epoch with "
+    "the best validation accuracy and at the last epoch, and, for the weights with the best validation loss, on the "
+    "validation images: a second set of images, on which both sides chose their epoch in the same way. Trainings from "
+    "before these figures were recorded have none."
+)
+CHECKPOINTS_CAPTION = (
+    "{name} by checkpoint, and on validation images: means over seeds with 95 % intervals. Grey band: differences that "
+    "count as negligible. Axes differ."
+)
+
+
+def plan_panels(of: PlanResults, archive: Archive) -> list[Panel]:
+    """The panels of a plan, in order; what is not trained yet is called missing."""
+    return [_verdicts_panel(of, archive), _map_panel(of), _checkpoints_panel(of), diagnostics_panel(of)]
+
+
+def _verdicts_panel(of: PlanResults, archive: Archive) -> Panel:
+    rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=100 * of.plan.smallest_effect)
+    pooled = pooled_tables(of)
+    texts = [summary(of), standing(of), OBJECTIVES_TEXT, rule, POOLED_TEXT if pooled else ""]
+    words = words_table(of, _num_images(of, archive))
+    tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else [])]
+    return Panel(f"Plan {of.plan.name}: {of.plan.question}", "\n\n".join(texts), tables)
+
+
+def _num_images(of: PlanResults, archive: Archive) -> dict[str, int]:
+    """The number of test images of each dataset, of which outcomes can be read."""
+    found = {}
+    for record in of.records.values():
+        dataset = record.identity["dataset"]
+        if dataset not in found:
+            try:
+                found[dataset] = len(archive.outcomes(record).correct_N)
+            except Failure:
+                continue
+    return found
+
+
+def _map_panel(of: PlanResults) -> Panel:
+    """A figure for each comparison: curves over the number of labels, or rows where the plan has only one number."""
+    pictures = [
+        Picture.of(f"map-{of.plan.name}-{number}", drawn, caption)
+        for number, (drawn, caption) in enumerate(_maps(of), start=1)
+    ]
+    return Panel(f"The map of the plan {of.plan.name}", "" if pictures else "Nothing of it is finished.", (), pictures)
+
+
+def _maps(of: PlanResults) -> Iterator[tuple[Figure, str]]:
+    for name in of.plan.compared:
+        results = [one for one in of.of(name) if one.comparison]
+        if not results:
+            continue
+        if len(of.plan.labels) > 1:
+            yield _curves(of, name), MAP_CAPTION.format(name=name_text(name))
+        else:
+            yield _rows(of, name), ROWS_CAPTION.format(name=name_text(name))
+
+
+def _curves(of: PlanResults, name: str) -> Figure:
+    places = _label_places(of)
+    panels: dict[str, dict[str, dict[float, Point]]] = {}
+    for one in sorted(of.of(name), key=lambda one: places[one.planned.labels]):
+        of_objective = panels.setdefault(place_text(of.plan, one.planned), {}).setdefault(one.planned.objective, {})
+        if one.comparison:
+            of_objective[places[one.planned.labels]] = _point(one)
+    ticks = {place: labels_text(labels) for labels, place in places.items()}
+    return figures.effect_map(name_text(name), panels, ticks, of.plan.smallest_effect)
+
+
+def _label_places(of: PlanResults) -> dict[int, float]:
+    """Where each number of labels stands on the axis; all labels where the trainings say how many these are."""
+    few = [num for num in of.plan.labels if num]
+    counts = [values_of(side, "num_labels") for one in of.results if not one.planned.labels for side in (one.first,)]
+    known = max((float(count[0]) for count in counts if len(count)), default=10.0 * max(few))
+    return {num: float(num) or known for num in of.plan.labels}
+
+
+def _rows(of: PlanResults, name: str) -> Figure:
+    panels = {
+        title: {row: {name: _point(one)} if one.comparison else {} for row, one in rows.items()}
+        for title, rows in _by_place(of, name).items()
+    }
+    return figures.forest(name_text(name), panels, [name], of.plan.smallest_effect)
+
+
+def _by_place(of: PlanResults, name: str) -> Mapping[str, Mapping[str, Result]]:
+    """The results of a comparison by panel and row: rows are conditions, or places where there is one condition."""
+    panels: dict[str, dict[str, Result]] = {}
+    for one in of.of(name):
+        place, condition = place_text(of.plan, one.planned), condition_text(of.plan, one.planned)
+        if len(of.plan.objectives) == len(of.plan.labels) == 1:
+            place, condition = dataset_text(one.planned.dataset), f"{one.planned.network}, {one.planned.augmentation}"
+        panels.setdefault(place, {})[condition] = one
+    return panels
+
+
+def _point(result: Result) -> Point:
+    return Point(result.verdict.difference, result.verdict.kind in (Kind.BETTER, Kind.WORSE))
+
+
+def _checkpoints_panel(of: PlanResults) -> Panel:
+    """The differences of all comparisons by checkpoint, and a figure of each comparison."""
+    pictures = [
+        Picture.of(
+            f"checkpoints-{of.plan.name}-{number}",
+            figures.forest(name_text(name), _checkpoint_points(of, name), list(CHECKPOINTS), of.plan.smallest_effect),
+            CHECKPOINTS_CAPTION.format(name=name_text(name)),
+        )
+        for number, name in enumerate(of.plan.compared, start=1)
+        if any(one.comparison for one in of.of(name))
+    ]
+    heading = f"Three checkpoints and a second set of images: plan {of.plan.name}"
+    return Panel(heading, CHECKPOINTS_TEXT, checkpoint_tables(of) if pictures else (), pictures)
+
+
+def _checkpoint_points(of: PlanResults, name: str) -> dict[str, dict[str, dict[str, Point]]]:
+    return {
+        title: {
+            row: {
+                series: Point(mean)
+                for series, figure in CHECKPOINTS.items()
+                if (mean := one.difference(figure)) is not None
+            }
+            for row, one in rows.items()
+        }
+        for title, rows in _by_place(of, name).items()
+    }

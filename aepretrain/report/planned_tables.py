@@ -1,0 +1,133 @@
+"""The tables of a plan's results. Differences are in percentage points."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from aepretrain.config import format_seeds
+from aepretrain.plans import Plan
+from aepretrain.report.answer_tables import OF_DIGITS, probability_text
+from aepretrain.report.numbers import ends_text, interval_text, p_text, signed
+from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
+from aepretrain.report.planned_wording import dataset_text, labels_text, name_text, started_text
+from aepretrain.report.table import MISSING, Row, Table, table_of
+from aepretrain.report.wording import plain_words, verdict_words
+
+
+def family_tables(of: PlanResults) -> list[Table]:
+    """A table for each family of tests."""
+    return [
+        table_of(
+            f"{name_text(name)}: test accuracy, {_tests_text(results)} corrected together",
+            (_family_row(of.plan, one) for one in results),
+        )
+        for name, results in of.families.items()
+    ]
+
+
+def main_tables(of: PlanResults) -> list[Table]:
+    """The tables of the families in which the plan's first comparison is."""
+    families = of.families.values()
+    is_main = [any(one.planned.name == of.plan.compared[0] for one in results) for results in families]
+    return [table for table, is_shown in zip(family_tables(of), is_main, strict=True) if is_shown]
+
+
+def _tests_text(results: Sequence[Result]) -> str:
+    return f"{len(results)} test{'s' if len(results) > 1 else ''}"
+
+
+def _cell(plan: Plan, result: Result) -> dict[str, str]:
+    """What a comparison is about; the augmentation only where the plan has several."""
+    planned = result.planned
+    augmentation = {"augmentation": planned.augmentation} if len(plan.augmentations) > 1 else {}
+    return {
+        "dataset": dataset_text(planned.dataset),
+        "network": planned.network,
+        **augmentation,
+        "objective": planned.objective,
+        "labels": labels_text(planned.labels),
+    }
+
+
+def _family_row(plan: Plan, result: Result) -> Row:
+    comparison = {"comparison": name_text(result.planned.name)} if "comparison" not in plan.families else {}
+    verdict, effects = result.verdict, result.comparison
+    return {
+        **comparison,
+        **_cell(plan, result),
+        "seeds": _seeds_text(result),
+        "difference in points (95 % interval)": interval_text(verdict.difference) if effects else MISSING,
+        "90 % interval": ends_text(verdict.narrow) if effects else "",
+        "p, Holm": p_text(verdict.adjusted_p) if effects else "",
+        "verdict": verdict_words(verdict, is_interim=result.is_interim),
+        "probability of improvement": probability_text(effects.probability_of_improvement) if effects else "",
+        "started under the plan": started_text(result),
+    }
+
+
+def _seeds_text(result: Result) -> str:
+    """``18 of 20 planned (100-117)``."""
+    seeds = sorted(result.first.index.intersection(result.second.index).tolist())
+    return f"{len(seeds)} of {len(result.planned.seeds)} planned{f' ({format_seeds(seeds)})' if seeds else ''}"
+
+
+def words_table(of: PlanResults, num_images: Mapping[str, int]) -> Table:
+    """The plan's first comparison in plain words; `num_images` has the number of test images of each dataset."""
+    rows = (
+        {**_cell(of.plan, one), "in plain words": _plain_words(one, num_images[one.planned.dataset])}
+        for one in of.of(of.plan.compared[0])
+        if one.comparison and num_images.get(one.planned.dataset)
+    )
+    return table_of(f"{name_text(of.plan.compared[0])} in plain words", rows)
+
+
+def _plain_words(result: Result, num_images: int) -> str:
+    assert result.comparison is not None
+    noun = "digit" if result.planned.dataset in OF_DIGITS else "image"
+    said = plain_words(result.verdict, num_images, result.comparison.second_std, noun)
+    return f"interim: {said}" if result.is_interim else said
+
+
+def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
+    """The mean difference of each comparison, objective and number of labels over all else; no table for none.
+
+    Only the comparisons of these names, if there are any.
+    """
+    rows = list(_pooled_rows(of, names or of.plan.compared))
+    return [table_of("Pooled over datasets, networks and augmentations", rows)] if rows else []
+
+
+def _pooled_rows(of: PlanResults, names: Sequence[str]) -> Iterator[Row]:
+    for key, group in of.groups.items():
+        (name, objective, labels), mean = key, of.pooled(key, 0.95)
+        if name not in names:
+            continue
+        yield {
+            "comparison": name_text(name),
+            "objective": objective,
+            "labels": labels_text(labels),
+            "experiments": str(len(group)),
+            "difference in points (95 % interval)": interval_text(mean),
+            "90 % interval": ends_text(of.pooled(key, 0.90)),
+            "τ, in points": signed(100 * np.sqrt(mean.between_variance), 3).lstrip("+"),
+            "I²": f"{100 * mean.heterogeneity:.0f} %",
+        }
+
+
+def checkpoint_tables(of: PlanResults) -> list[Table]:
+    """A table for each comparison: its differences at three checkpoints, and on validation images."""
+    return [
+        table_of(
+            f"{name_text(name)} by checkpoint, and on validation images: points (95 % interval)",
+            (
+                {**_cell(of.plan, one), **{title: _mean_text(one, figure) for title, figure in CHECKPOINTS.items()}}
+                for one in of.of(name)
+            ),
+        )
+        for name in of.plan.compared
+    ]
+
+
+def _mean_text(result: Result, figure: str) -> str:
+    mean = result.difference(figure)
+    return MISSING if mean is None else interval_text(mean)

@@ -1,0 +1,105 @@
+"""What a plan's results are called and what is said of them, in words."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from aepretrain.plans import Plan, PlannedComparison
+from aepretrain.report.grid import DATASET_TITLES
+from aepretrain.report.planned import PlanResults, Result
+from aepretrain.report.table import MISSING
+from aepretrain.stats import Kind
+
+
+def name_text(name: str) -> str:
+    """``finetune − scratch``, with a true minus sign."""
+    return name.replace(" - ", " − ")
+
+
+def labels_text(labels: int) -> str:
+    """``1,000``, or ``all`` for 0."""
+    return f"{labels:,}" if labels else "all"
+
+
+def dataset_text(dataset: str) -> str:
+    """A dataset's name for people."""
+    return DATASET_TITLES.get(dataset, dataset)
+
+
+def place_text(plan: Plan, planned: PlannedComparison) -> str:
+    """``Fashion-MNIST, fc``: where a comparison is made; with the augmentation if the plan has several."""
+    augmentation = [planned.augmentation] if len(plan.augmentations) > 1 else []
+    return ", ".join([dataset_text(planned.dataset), planned.network, *augmentation])
+
+
+def condition_text(plan: Plan, planned: PlannedComparison) -> str:
+    """``pixel-mask, 100``: the objective and the number of labels, as far as the plan has several; else both."""
+    objective = [planned.objective] if len(plan.objectives) > 1 or len(plan.labels) == 1 else []
+    labels = [labels_text(planned.labels)] if len(plan.labels) > 1 else []
+    return ", ".join([*objective, *labels])
+
+
+def standing(of: PlanResults) -> str:
+    """How many of the trainings that count were started under the plan, and what is exploratory."""
+    if not of.records:
+        return f"No pair of trainings of the plan {of.plan.name} is finished."
+    start = f"{of.num_started:,} of {len(of.records):,} counted trainings were started under the plan {of.plan.name}, "
+    start += f"which was first seen on {time_text(of.seen)}" if of.seen else "and none says when it was first seen"
+    if not of.is_exploratory:
+        return f"{start}."
+    elsewhere = sum(one.tags.get("plan", of.plan.digest) != of.plan.digest for one in of.records.values())
+    others = f" Other plans started {elsewhere:,} of them." if elsewhere else ""
+    if not of.num_started:
+        return f"{start}; its results are exploratory.{others}"
+    num = sum(one.is_exploratory for one in of.results)
+    which = "its 1 result that counts" if num == 1 else f"its {num} results that count"
+    return f"{start}; {which} other trainings {'is' if num == 1 else 'are'} exploratory.{others}"
+
+
+def time_text(iso: str) -> str:
+    """``2026-11-28 09:15 UTC`` from ISO time; a text that is none stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return iso
+
+
+def summary(of: PlanResults) -> str:
+    """How often each verdict was given, comparison by comparison, and how often the rule errs."""
+    if not any(one.comparison for one in of.results):
+        return "So far there is no verdict: no seed has both sides of a comparison."
+    start = "So far, at" if any(one.is_interim for one in of.results) else "At"
+    counts = "; ".join(f"{name_text(name)} {_counts(of.of(name))}" for name in of.plan.compared)
+    return f"{start} equal settings: {counts}. {_promise(of)}".rstrip()
+
+
+def _counts(results: Sequence[Result]) -> str:
+    """``better in 2 of 9 tests, worse in 1, undecided in 6``."""
+    kinds = [one.verdict.kind for one in results]
+    counts = [f"{kind} in {kinds.count(kind)}" for kind in Kind if kind in kinds]
+    counts[0] += f" of {len(kinds)} test{'s' if len(kinds) > 1 else ''}"
+    return ", ".join(counts)
+
+
+def _promise(of: PlanResults) -> str:
+    """The chance of a false finding; empty where nothing was judged."""
+    if all(one.verdict.kind is Kind.NONE for one in of.results):
+        return ""
+    chance = f'The chance of any false "better" or "worse" in a family of tests is at most {100 * of.plan.alpha:g} %'
+    if any(one.is_interim for one in of.results):
+        return f"This is an interim look, at fewer seeds than planned. {chance} only at the planned seeds."
+    if any(one.is_exploratory for one in of.results):
+        return f"{chance}, provided that the number of seeds was fixed before looking."
+    return f"{chance}."
+
+
+def answer_paragraphs(of: PlanResults) -> list[str]:
+    """The plan's question, what was found, and what is known of when the plan was fixed."""
+    return [of.plan.question, summary(of), standing(of)]
+
+
+def started_text(result: Result) -> str:
+    """``40 of 40``, or ``0 of 40: exploratory``."""
+    num = len(result.keys)
+    if not num:
+        return MISSING
+    return f"{result.num_started} of {num}{': exploratory' if result.is_exploratory else ''}"
