@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         run_study,
         sync,
         train,
+        tune,
+        tune_plan,
     )
     from aepretrain.augment import Augmentation
     from aepretrain.augment import register as register_augmentation
@@ -95,6 +97,8 @@ __all__ = [
     "run_study",
     "sync",
     "train",
+    "tune",
+    "tune_plan",
 ]
 
 _HOMES = {

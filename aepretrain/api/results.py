@@ -27,6 +27,8 @@ class Results:
     store_uri: str
     written: tuple[str, ...] = field(default=())
     """Names of the files in the folder `out`."""
+    is_tuned: bool = False
+    """Whether each classifier has its own learning rate and weight decay, as tuning chose them."""
 
     @property
     def table(self) -> Grid:
@@ -34,7 +36,8 @@ class Results:
 
         Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
         """
-        return report.build_grid(report.choose(self.frame(), {}))
+        trainings = self.frame()
+        return report.build_grid(report.without_choices(trainings) if self.is_tuned else report.choose(trainings, {}))
 
     @property
     def tables(self) -> list[tuple[str, list[list[str]]]]:

@@ -15,6 +15,7 @@ from aepretrain.figures.seeds import (
 )
 from aepretrain.figures.style import png
 from aepretrain.figures.training import confused_images, loss_curve, training_figures
+from aepretrain.figures.tuning import trials
 
 __all__ = [
     "accuracies",
@@ -28,4 +29,5 @@ __all__ = [
     "png",
     "similarities",
     "training_figures",
+    "trials",
 ]

@@ -12,6 +12,7 @@ from aepretrain.config import AUGMENTATIONS, NETWORKS, VARIED_BY_STUDIES, Settin
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import SETTINGS, tidy
 from aepretrain.report.pairs import BySeed, by_seed, values_of
+from aepretrain.tuning import VARIED
 from aepretrain.variants import CLASSIFIERS, is_in_table
 
 Experiment = tuple[str, str]
@@ -207,6 +208,11 @@ def setting_text(value: object) -> str:
 def choose(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     """The trainings, but those of studies, that have the wanted settings, wherever these apply."""
     return table[table["study"].isna() & fits(table, wanted)]
+
+
+def without_choices(table: pd.DataFrame) -> pd.DataFrame:
+    """Tuned trainings for one table: without the settings that each arm has its own of."""
+    return table.assign(**dict.fromkeys(VARIED))
 
 
 def belongs(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.provenance import provenance_panel
 from aepretrain.report.query import Query
 from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
+from aepretrain.report.tuning_panel import tuning_panel
 from aepretrain.report.wording import reproduction_sentence, sentences
 from aepretrain.variants import CLASSIFIERS
 
@@ -56,6 +57,7 @@ def build_page(
     return [
         *grid_panels(answer, query, archive),
         *(make_panel(query, answer.plan) for make_panel in studies),
+        *filter(None, [tuning_panel(records.values())]),
         *_shown_panels(answer.grid, shown, archive),
         provenance_panel(answer, query, archive),
     ]
