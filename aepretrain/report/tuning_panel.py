@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
@@ -26,6 +27,9 @@ TEXT = (
 CAPTION = (
     "Dots: one trial each, the mean over tuning seeds. Ring: the choice, the lowest of its arm. Axes of losses differ."
 )
+MAX_TITLE = 36
+"""Letters that fit above a panel."""
+
 IN_THE_NAME = ("dataset", "objective", "labels", "updates", *VARIED)
 
 
@@ -68,12 +72,9 @@ def _point(trial: Trial) -> tuple[float, float, float]:
 def _title(tuning: Tuning) -> str:
     """The title of a panel: what differs between the arms of one picture."""
     arm, identity = tuning.arm, tuning.arm.identity()
-    parts = [arm.variant]
-    if "pretrain" in arm.sources:
-        parts.append(identity.get("objective", Settings.objective))
-    if arm.augmentation != "none":
-        parts.append(f"augmentation {arm.augmentation}")
-    return "\n".join(filter(None, (", ".join(parts), _further(tuning))))
+    objective = [identity.get("objective", Settings.objective)] if "pretrain" in arm.sources else []
+    augmentation = [f"augmentation {arm.augmentation}"] if arm.augmentation != "none" else []
+    return "\n".join([", ".join([arm.variant, *objective]), *augmentation, *textwrap.wrap(_further(tuning), MAX_TITLE)])
 
 
 def _further(tuning: Tuning) -> str:
