@@ -588,7 +588,8 @@ def test_filters_are_the_first_layers_weights_with_the_largest_norm(
     found = outcome(spec("scratch", network), images)
     kept = found.evidence.filters_CHW
     assert kept is not None
-    assert (kept.shape, kept.dtype) == (shape, np.float16)
+    assert kept.shape == shape
+    assert kept.dtype == np.float16
     weights_CHW = found.weights["encoder.0.weight"].reshape(-1, *shape[1:]).numpy()
     norms = np.linalg.norm(weights_CHW.reshape(len(weights_CHW), -1), axis=1)
     for place, index in enumerate(np.argsort(-norms)[: shape[0]]):
