@@ -46,7 +46,7 @@ POOLED_TEXT = (
 MAP_CAPTION = (
     "{name} against the number of labels: means over seeds with 95 % intervals, moved sideways so that they do not "
     "overlap. Filled: better or worse. Hollow: all other verdicts. Grey band: differences that count as negligible. "
-    "Vertical axes differ."
+    "Vertical axes differ. What is not trained yet has no point."
 )
 ROWS_CAPTION = (
     "{name}: means over seeds with 95 % intervals. Filled: better or worse. Hollow: all other verdicts. Grey band: "
