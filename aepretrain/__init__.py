@@ -13,6 +13,7 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | names | what they do | module |
 | --- | --- | --- |
 | `run_grid`, `run_study`, `run_plan`, `train` | train a grid, a study, a plan, or one training | `aepretrain.api` |
+| `tune`, `tune_plan` | choose learning rate and weight decay of each classifier | `aepretrain.api` |
 | `Results`, `compare`, `make_report` | finished trainings as table, data frames, figures, page | `aepretrain.api` |
 | `predict`, `encode`, `export_onnx`, `promote` | use a finished network | `aepretrain.api` |
 | `export`, `import_`, `sync` | move finished trainings between stores | `aepretrain.api` |
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         run_study,
         sync,
         train,
+        tune,
+        tune_plan,
     )
     from aepretrain.augment import Augmentation
     from aepretrain.augment import register as register_augmentation
@@ -95,6 +98,8 @@ __all__ = [
     "run_study",
     "sync",
     "train",
+    "tune",
+    "tune_plan",
 ]
 
 _HOMES = {

@@ -239,7 +239,27 @@ class Evidence:
     reconstructions: Reconstructions | None = None
     class_counts: Mapping[str, NDArray[np.int64]] | None = None
     code_maps: CodeMaps | None = None
+    filters_CHW: NDArray[np.float16] | None = None
+    """Weights of the first layer, as images: those of the units with the largest norm, largest first."""
 
+
+def filters_to_bytes(filters_CHW: NDArray[np.float16]) -> bytes:
+    """A compressed NumPy archive of an encoder's filters."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, filters_CHW=filters_CHW)
+    return buffer.getvalue()
+
+
+def filters_from_bytes(data: bytes) -> NDArray[np.float16]:
+    """The filters [C, H, W] that `filters_to_bytes` wrote. Reads no pickled objects. Raises `Failure`."""
+    filters_CHW: NDArray[np.float16] = _arrays(data, ["filters_CHW"], "filters")["filters_CHW"]
+    if filters_CHW.dtype != np.float16 or filters_CHW.ndim != 3 or not np.isfinite(filters_CHW).all():
+        raise Failure("filters are damaged: they are not finite weights of a first layer")
+    return filters_CHW
+
+
+FILTERS = "filters/first_layer.npz"
+"""Path of the artifact that holds some filters of an encoder's first layer."""
 
 PREDICTIONS = "evidence/predictions.npz"
 """Path of the artifact that holds a classifier's `Predictions`."""

@@ -1,8 +1,8 @@
 """Make the pictures of README and docs, docs/images/*.png, from the committed evidence: ``python -m docs.screenshots``.
 
-docs/update.sh calls this, with the plans of ``aepretrain report``, as absolute paths. It needs Chromium (Debian's package) and takes
-some minutes, because the evidence is imported into a new store first. docs/images/answer.sha256 has the digest of the
-answer that the pictures show.
+docs/update.sh calls this, with the plans of ``aepretrain report``, as absolute paths. It needs Chromium (Debian's
+package) and takes some minutes, because the evidence is imported into a new store first. docs/images/answer.sha256 has
+the digest of the answer that the pictures show.
 """
 
 import hashlib

@@ -182,6 +182,7 @@ def start(main: Callable[[], object], folder: Path, **environment: str) -> Comma
 
     def begin() -> None:
         os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the tests ignore where they run under nohup
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, file in enumerate(files, start=1):
             os.dup2(file.fileno(), number)

@@ -36,6 +36,7 @@ COMMANDS = [
     "grid",
     *GRID_VARIANTS,
     "study",
+    "tune",
     "compare",
     "report",
     "export",
@@ -53,7 +54,7 @@ def test_help_imports_nothing_slow_and_shows_defaults(name: str) -> None:
     code = (
         "import sys; from aepretrain.cli import main\n"
         "try: main()\n"
-        "finally: print(sorted({'torch', 'mlflow', 'numpy', 'rich', 'sklearn'} & sys.modules.keys()))"
+        "finally: print(sorted({'torch', 'mlflow', 'numpy', 'rich', 'sklearn', 'optuna'} & sys.modules.keys()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *([name] if name else []), "--help"],
@@ -328,7 +329,7 @@ def entry_points() -> dict[str, dict[str, object]]:
 
 def test_mlproject_has_every_command() -> None:
     reading = {"compare", "report", "encode", "onnx", "promote"}
-    assert set(entry_points()) == {"main", *GRID_VARIANTS, *STUDIES, "studies", "run", *reading}
+    assert set(entry_points()) == {"main", *GRID_VARIANTS, *STUDIES, "studies", "run", "tune", *reading}
 
 
 @pytest.mark.parametrize("names", [("pretrain", "frozen", "finetune"), (*STUDIES, "studies")])
@@ -339,7 +340,10 @@ def test_entry_points_that_differ_in_a_word(names: tuple[str, ...]) -> None:
     assert len(commands) == 1
 
 
-@pytest.mark.parametrize("name", ["main", *GRID_VARIANTS, *STUDIES, "studies", "run", "report", "encode", "onnx"])
+PLANNED = ("run", "tune")
+
+
+@pytest.mark.parametrize("name", ["main", *GRID_VARIANTS, *STUDIES, "studies", *PLANNED, "report", "encode", "onnx"])
 def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
     entry = entry_points()[name]
     commands = {"main": "grid", "studies": "study", **dict.fromkeys(STUDIES, "study")}
@@ -366,6 +370,7 @@ def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
 CALLS: dict[str, Callable[..., object]] = {
     "grid": api.run_grid,
     "run": api.run_plan,
+    "tune": api.tune,
     "study": api.run_study,
     **dict.fromkeys(GRID_VARIANTS, api.train),
     "compare": api.compare,
@@ -408,8 +413,8 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
             "scratch": {"ae_epochs", "ae_lr", "ae_target", "ae_loss", "objective", "encoder_lr", "head_first"},
         }.get(name, set())
     else:
-        assert missing == set()
-    assert options.keys() - arguments.keys() <= ({"dry_run"} if name == "run" else {"epochs"})
+        assert missing == ({"objective"} if "objectives" in options else set()), "they name several"
+    assert options.keys() - arguments.keys() <= ({"dry_run"} if name == "run" else {"epochs", "plan"})
     for argument in arguments.keys() & options.keys() - {"out"}:
         option, default = options[argument], arguments[argument]
         if option.required:
@@ -421,6 +426,8 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
             assert parse_seeds(shown) == default
         elif argument.endswith("_epochs") and name not in ("compare", "report", "export"):
             assert (shown, options["epochs"].to_info_dict()["default"]) == (None, default)
+        elif argument == "objectives":
+            assert (shown, default) == (Settings.objective, None), "that of the settings"
         elif argument in ("networks", "augmentations") and name != "run":
             assert tuple(shown.split(",")) == given == default
         else:

@@ -209,6 +209,15 @@ def test_grid_has_every_cell_once() -> None:
         grid_specs(("fc",), ("none",), (0,), Settings(), ("pca",))
 
 
+def test_objectives_of_a_grid_share_what_is_not_pretrained() -> None:
+    specs = grid_specs(("fc",), ("none", "erasing"), (0, 1), Settings(), objectives=("reconstruct", "pixel-mask"))
+    assert len({one.key("", {}) for one in specs}) == len(specs) == 2 * 2 * (4 + 3)
+    plain = grid_specs(("fc",), ("none", "erasing"), (0, 1), Settings())
+    assert {one.key("", {}) for one in plain} < {one.key("", {}) for one in specs}
+    alone = grid_specs(("fc",), ("none",), (0,), Settings(objective="pixel-mask"))
+    assert {one.identity().get("objective", "none") for one in alone} == {"pixel-mask", "none"}
+
+
 def test_streams_differ_by_seed_purpose_and_epoch() -> None:
     states = {derive_seed(s, p, e) for s in range(20) for p in ("split", "AE order") for e in range(50)}
     assert len(states) == 20 * 2 * 50

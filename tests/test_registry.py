@@ -241,6 +241,26 @@ class OtherTarget(Sharpen):
     target = "label"
 
 
+class OneRow(Sharpen):
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return torch.zeros(1, 4)
+
+
+class UnseededCorruption(Sharpen):
+    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return torch.rand(num, *size)
+
+
+class ChangesItsInput(Sharpen):
+    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002
+        return images_B1HW.mul_(2)
+
+
+class DropsImages(Sharpen):
+    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002
+        return images_B1HW[:1]
+
+
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
@@ -249,6 +269,10 @@ class OtherTarget(Sharpen):
         (LossOfEachImage, "loss gives .*, expected one finite number"),
         (FlatPixels, r"pixels gives \[2, 784\] for 2 images, expected \[2, 1, 28, 28\]"),
         (OtherTarget, "target is 'label', expected 'input' or 'clean'"),
+        (OneRow, r"draw gives \[1, 4\] for 2 images, expected one row for each"),
+        (UnseededCorruption, "draw gives different numbers for the same generator"),
+        (ChangesItsInput, "apply changes the images that it is given"),
+        (DropsImages, r"apply gives \[1, 1, 28, 28\] for 2 images"),
     ],
 )
 def test_a_wrong_objective_is_refused_in_a_line(objective: type[Objective], message: str) -> None:

@@ -21,6 +21,7 @@ from aepretrain.data import Dataset, split
 from aepretrain.engine import Rate, Task, train
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build
+from aepretrain.records import filters_from_bytes, filters_to_bytes
 from aepretrain.training import Outcome, recipe, robustness, run, similarity, tasks
 from aepretrain.training import batches as images_module
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
@@ -578,3 +579,28 @@ def test_options_of_an_arm_reach_its_training(images: Dataset, monkeypatch: pyte
     assert limits["frozen"].rates == limits["scratch"].rates == {}
     steps, _ = tasks_of(spec("finetune", head_first=7, updates=30), images, monkeypatch)
     assert steps.hyperparameters.rates == {"network.encoder.": Rate(0.001, 7)}
+
+
+@pytest.mark.parametrize(("network", "shape"), [("fc", (16, 28, 28)), ("conv", (8, 3, 3))])
+def test_filters_are_the_first_layers_weights_with_the_largest_norm(
+    images: Dataset, network: str, shape: tuple[int, int, int]
+) -> None:
+    found = outcome(spec("scratch", network), images)
+    kept = found.evidence.filters_CHW
+    assert kept is not None
+    assert kept.shape == shape
+    assert kept.dtype == np.float16
+    weights_CHW = found.weights["encoder.0.weight"].reshape(-1, *shape[1:]).numpy()
+    norms = np.linalg.norm(weights_CHW.reshape(len(weights_CHW), -1), axis=1)
+    for place, index in enumerate(np.argsort(-norms)[: shape[0]]):
+        np.testing.assert_array_equal(kept[place], weights_CHW[index].astype(np.float16))
+    assert np.array_equal(filters_from_bytes(filters_to_bytes(kept)), kept)
+    assert outcome(spec("frozen", network), images).evidence.filters_CHW is None, "its encoder is the pretraining's"
+
+
+def test_damaged_filters_are_refused() -> None:
+    for wrong in (np.zeros((2, 3)), np.full((1, 2, 2), np.nan)):
+        with pytest.raises(Failure, match="filters are damaged"):
+            filters_from_bytes(filters_to_bytes(wrong.astype(np.float16)))
+    with pytest.raises(Failure, match="filters are damaged"):
+        filters_from_bytes(b"nothing")

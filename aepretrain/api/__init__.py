@@ -16,6 +16,7 @@ from aepretrain.api.reports import Report, make_report
 from aepretrain.api.results import Results, compare
 from aepretrain.api.stores import sync, where
 from aepretrain.api.training import run_grid, run_study, train
+from aepretrain.api.tuning import Tunings, tune, tune_plan
 
 __all__ = [
     "Codes",
@@ -26,6 +27,7 @@ __all__ = [
     "Predictions",
     "Report",
     "Results",
+    "Tunings",
     "compare",
     "encode",
     "export",
@@ -40,5 +42,7 @@ __all__ = [
     "run_study",
     "sync",
     "train",
+    "tune",
+    "tune_plan",
     "where",
 ]

@@ -1,14 +1,17 @@
 """Bundles: finished trainings as Parquet files in a folder."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aepretrain import report, tracking
 from aepretrain.api.reports import shown_records
 from aepretrain.api.stores import check_settings, open_store
+from aepretrain.config import canonical_json
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import frame
+from aepretrain.records import Record
 from aepretrain.redaction import redact
 
 
@@ -33,7 +36,7 @@ def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: A
     """Add the finished trainings of a store to the bundle in a folder, as a new part.
 
     `settings` are fields of `Settings` that the grid has. The seed that is shown of each cell is kept with its pictures
-    and weights.
+    and weights; of a plan's cells with all labels the lowest seed, with its pictures only.
     """
     wanted = check_settings(settings)
     store = open_store(tracking_uri)
@@ -42,12 +45,23 @@ def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: A
     records, of_grids = ([finished[key] for key in rows["key"]] for rows in (table, report.choose(table, {})))
     if not records:
         raise Failure(f"nothing is finished in {redact(store.uri)}")
-    selected = {record.run_id for record in shown_records(of_grids, records, store)}
+    unplanned = [record for record in of_grids if "plan" not in record.tags]
+    shown = [*shown_records(unplanned, records, store), *_first_of_each_cell(records)]
+    selected = {record.run_id for record in shown}
     part = tracking.export(store, records, selected, Path(folder))
     if part is None:
         return Exported(len(records), None, 0, 0)
     num_bytes = sum(file.stat().st_size for file in part.folder.iterdir())
     return Exported(len(records), part.folder, part.num_trainings, num_bytes)
+
+
+def _first_of_each_cell(records: Sequence[Record]) -> Iterable[Record]:
+    """The lowest seed of each cell of a plan with all labels. It stays the same while the plan's trainings grow."""
+    first: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        if "plan" in record.tags and not record.setting("labels"):
+            first.setdefault(canonical_json(dict(record.identity) | {"seed": None}), record)
+    return first.values()
 
 
 def import_(folder: str | Path, *, tracking_uri: str | None = None) -> Imported:

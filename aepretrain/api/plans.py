@@ -8,13 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from aepretrain import data, runner, tracking
+from aepretrain.api.choices import part_to_tune, planned_choices
 from aepretrain.api.results import Results
 from aepretrain.api.stores import find_store
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
 from aepretrain.config import Execution, TrainingSpec, format_seeds
 from aepretrain.display import say
 from aepretrain.errors import UsageError
-from aepretrain.plans import Plan, read_plan
+from aepretrain.plans import Plan, PlannedComparison, read_plan
 from aepretrain.records import Record
 from aepretrain.variants import PRETRAINING
 
@@ -25,6 +26,7 @@ def run_plan(
     datasets: Sequence[str] | None = None,
     networks: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    tuned: bool = False,
     execution: Execution | None = None,
     cluster: str | None = None,
     resources: Mapping[str, float] | None = None,
@@ -32,24 +34,27 @@ def run_plan(
     run_id: str | None = None,
     show: bool = True,
 ) -> Results:
-    """Train what is missing of a plan at equal settings, and give its trainings.
+    """Train what is missing of a plan, and give its trainings: at equal settings, or `tuned` as `tune_plan` has chosen.
 
     `plan` is its YAML file. Only the part with these `datasets`, `networks` and `seeds` is trained; None stands for
     all. Each training that is started has the plan's digest as a tag. The other arguments are those of `run_grid`.
     """
     read = read_plan(plan)
     chosen = choose(read, datasets, networks, seeds)
+    part = part_to_tune(plan, read, datasets, networks) if tuned else None
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     runner.load_plugins(session.execution)
     runner.check([spec for specs in chosen.values() for spec in specs], session.execution)
     for dataset in chosen:
         data.load(dataset, session.execution.data_dir)
     store = session.open_store(tracking_uri, run_id)
+    if part is not None:
+        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, store))
     results = {}
     for dataset, specs in chosen.items():
         say(session.console, f"plan {read.name}, {dataset}: {len(specs)} trainings")
         parent = run_id if len(chosen) == 1 else None
-        results[dataset] = session.train(specs, store, _describe(read), plan=read, run_id=parent)
+        results[dataset] = session.train(specs, store, _describe(read), plan=read, tuned=tuned, run_id=parent)
     if run_id is not None and len(chosen) > 1:
         link_parts(tracking.Run(store, run_id), "plans", results)
     return together(list(results.values()), store)
@@ -121,16 +126,20 @@ def preview_plan(
     datasets: Sequence[str] | None = None,
     networks: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    tuned: bool = False,
     execution: Execution | None = None,
     tracking_uri: str | None = None,
 ) -> PlanPreview:
     """What `run_plan` would train with these arguments. It trains nothing and writes nothing."""
     read = read_plan(plan)
     chosen = choose(read, datasets, networks, seeds)
+    part = part_to_tune(plan, read, datasets, networks) if tuned else None
     execution = execution or Execution()
     runner.load_plugins(execution)
     runner.check([spec for specs in chosen.values() for spec in specs], execution)
     store, forecast = find_store(tracking_uri, execution.outage_s), runner.Forecast()
+    if part is not None:
+        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, store))
     missing: set[TrainingSpec] = set()
     for dataset, specs in chosen.items():
         records = store.records({"dataset": dataset}) if store else {}
@@ -168,9 +177,16 @@ def _size(num_bytes: float) -> str:
 
 
 def choose(
-    plan: Plan, datasets: Sequence[str] | None, networks: Sequence[str] | None, seeds: Sequence[int] | None
+    plan: Plan,
+    datasets: Sequence[str] | None,
+    networks: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    comparisons: Sequence[PlannedComparison] | None = None,
 ) -> dict[str, list[TrainingSpec]]:
-    """The trainings of a part of a plan by dataset. Raises `UsageError` where it is empty."""
+    """The trainings of a part of a plan by dataset, by default those at equal settings.
+
+    Raises `UsageError` where it is empty.
+    """
     for name, wanted, planned in (("dataset", datasets, plan.datasets), ("network", networks, tuple(plan.networks))):
         for one in wanted or ():
             if one not in planned:
@@ -178,7 +194,7 @@ def choose(
     chosen = {
         dataset: [
             spec
-            for spec in plan.specs(dataset)
+            for spec in plan.specs(dataset, comparisons)
             if (networks is None or spec.network in networks) and (seeds is None or spec.seed in set(seeds))
         ]
         for dataset in plan.datasets

@@ -27,6 +27,8 @@ class Results:
     store_uri: str
     written: tuple[str, ...] = field(default=())
     """Names of the files in the folder `out`."""
+    is_tuned: bool = False
+    """Whether each classifier has its own learning rate and weight decay, as tuning chose them."""
 
     @property
     def table(self) -> Grid:
@@ -35,7 +37,9 @@ class Results:
         Of several numbers of labels, objectives and steps, it has those of the source's grid, if they are there.
         Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
         """
-        return report.build_grid(report.narrow(report.choose(self.frame(), {})))
+        trainings = self.frame()
+        chosen = report.without_choices(trainings) if self.is_tuned else report.choose(trainings, {})
+        return report.build_grid(report.narrow(chosen))
 
     @property
     def tables(self) -> list[tuple[str, list[list[str]]]]:

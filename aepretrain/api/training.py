@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from aepretrain import data, report, runner, tracking
+from aepretrain.api.choices import tuned_specs, tuned_study
 from aepretrain.api.results import Results
 from aepretrain.api.stores import open_store, where
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
@@ -21,6 +23,7 @@ from aepretrain.files import check_folder
 from aepretrain.frame import frame
 from aepretrain.records import Record
 from aepretrain.studies import STUDIES
+from aepretrain.tuning import TUNED
 from aepretrain.variants import is_in_table
 
 
@@ -28,9 +31,11 @@ def run_grid(
     *,
     networks: Sequence[str] = NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
+    objectives: Sequence[str] | None = None,
     variants: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     settings: Settings | None = None,
+    tuned: bool = False,
     execution: Execution | None = None,
     cluster: str | None = None,
     resources: Mapping[str, float] | None = None,
@@ -42,19 +47,24 @@ def run_grid(
 ) -> Results:
     """Train what is missing of a grid, and give all of its trainings.
 
-    `variants` are further ones, of plugins. `cluster` is the address of a Dask scheduler, on whose workers a training
-    takes these `resources`. `fallback_dataset` is trained on where the dataset's files cannot be had. The table is
-    written into the folder `out`. A training that fails leaves the others running.
+    `objectives` are those of pretraining; None stands for that of the settings. Trainings without pretraining are
+    shared by them. `variants` are further ones, of plugins. With `tuned`, each classifier has the learning rate and the
+    weight decay that `tune` has chosen for it; these trainings stay out of other tables and of the report's panels.
+    `cluster` is the address of a Dask scheduler, on whose workers a training takes these `resources`.
+    `fallback_dataset` is trained on where the dataset's files cannot be had. The table is written into the folder
+    `out`. A training that fails leaves the others running.
 
     Workers are processes of their own: a script that calls this needs ``if __name__ == "__main__":``.
     """
     check_folder(out)
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
-    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), variants)
+    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives, variants)
     specs = session.with_available_dataset(specs, fallback_dataset)
     store = session.open_store(tracking_uri, run_id)
-    result = session.train(specs, store, _log_table, run_id=run_id)
-    results = Results(result.records, dict(result.failures), store.uri)
+    if tuned:
+        specs = tuned_specs(specs, store)
+    result = session.train(specs, store, partial(_log_table, tuned=tuned), tuned=tuned, run_id=run_id)
+    results = Results(result.records, dict(result.failures), store.uri, is_tuned=tuned)
     has_table = any(is_in_table(record.cell[2]) for record in result.records)
     return results.write(out) if out is not None and has_table else results
 
@@ -64,8 +74,10 @@ def run_study(
     *,
     networks: Sequence[str] = NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
+    objectives: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     settings: Settings | None = None,
+    tuned: bool = False,
     execution: Execution | None = None,
     cluster: str | None = None,
     resources: Mapping[str, float] | None = None,
@@ -75,16 +87,22 @@ def run_study(
 ) -> Results:
     """Train what is missing of a study (controls, labels, robustness, similarity, or all), and give its trainings.
 
-    What it needs of the grid is trained too. Arguments are those of `run_grid`.
+    What it needs of the grid is trained too. Arguments are those of `run_grid`; only the study labels can be `tuned`.
     """
     if name not in (*STUDIES, "all"):
         raise UsageError(f"study={name!r} is not known: it must be one of {', '.join(STUDIES)}, all")
+    if tuned and name != "labels":
+        raise UsageError(f"tuned=True is not allowed for study={name!r}: only the study labels has tuned settings")
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
-    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings())
+    specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives)
     session.with_available_dataset(specs, None)
     store = session.open_store(tracking_uri, run_id)
     results = {}
-    for study in STUDIES.values() if name == "all" else [STUDIES[name]]:
+    studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
+    if tuned:
+        dataset = data.load(specs[0].settings.dataset, session.execution.data_dir)
+        studies = [tuned_study(one, specs, dataset, store) for one in studies]
+    for study in studies:
         say(session.console, f"study {study.name}")
         needed = [_for_study(spec, study.name) for spec in specs if spec.variant in study.needs]
         parent = None if name == "all" else run_id
@@ -154,12 +172,14 @@ class Session:
         augmentations: Sequence[str],
         seeds: Sequence[int],
         settings: Settings,
+        objectives: Sequence[str] | None,
         variants: Sequence[str] = (),
     ) -> Sequence[TrainingSpec]:
         """The grid's trainings. Raises `UsageError` for a name that is not known."""
         runner.load_plugins(self.execution)
         cells = tuple(dict.fromkeys(networks)), tuple(dict.fromkeys(augmentations)), tuple(dict.fromkeys(seeds))
-        specs = grid_specs(*cells, settings, tuple(dict.fromkeys(variants)))
+        chosen = None if objectives is None else tuple(dict.fromkeys(objectives))
+        specs = grid_specs(*cells, settings, tuple(dict.fromkeys(variants)), chosen)
         if not specs:
             raise UsageError("there is nothing to train: name at least one network, one augmentation and one seed")
         runner.check(specs, self.execution)
@@ -194,13 +214,21 @@ class Session:
         **options: Any,
     ) -> runner.GridResult:
         """Train what is missing, with bars or lines meanwhile."""
-        with self._workers(store) as (make_pool, jobs), Display(self.console, specs, jobs) as display:
+        with self.workers(store, specs) as (make_pool, display):
             return runner.run_grid(
                 specs, store, self.execution, display.handle, conclude, make_pool=make_pool, **options
             )
 
     @contextmanager
-    def _workers(self, store: tracking.Store) -> Iterator[tuple[runner.MakePool, int]]:
+    def workers(
+        self, store: tracking.Store, specs: Sequence[TrainingSpec]
+    ) -> Iterator[tuple[runner.MakePool, Display]]:
+        """Where to train, and what shows the progress of these trainings."""
+        with self._pools(store) as (make_pool, jobs), Display(self.console, specs, jobs) as display:
+            yield make_pool, display
+
+    @contextmanager
+    def _pools(self, store: tracking.Store) -> Iterator[tuple[runner.MakePool, int]]:
         """Where to train, on this machine or on a cluster, and how many stacks at once."""
         if self.cluster is None:
             yield runner.local_pool, runner.num_workers(self.execution)
@@ -215,15 +243,18 @@ class Session:
 
 def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:
     """The grid's training that a study builds on: only the study of labels varies labels and updates."""
-    return spec if study == "labels" else replace(spec, settings=replace(spec.settings, labels=0, updates=0))
+    return spec if study in ("labels", TUNED) else replace(spec, settings=replace(spec.settings, labels=0, updates=0))
 
 
-def _log_table(parent: tracking.Run, records: Sequence[Record]) -> None:
+def _log_table(parent: tracking.Run, records: Sequence[Record], *, tuned: bool) -> None:
     """Log the table of a grid to its parent run, and describe the experiment with it."""
     if any(is_in_table(record.cell[2]) for record in records):
-        table = report.build_grid(frame(records))
+        trainings = frame(records)
+        table = report.build_grid(report.without_choices(trainings) if tuned else trainings)
         parent.log_files(report.files(table))
-        parent.describe(report.markdown(table))
+        parent.describe(f"{'Tuned settings. ' if tuned else ''}{report.markdown(table)}")
+        if tuned:
+            return
         link = tracking.run_link("this grid", parent.run_id)
         parent.describe_experiment(f"{report.markdown(table)}\nThese are the results of {link}, the last to end.")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from aepretrain import __version__, fork_server
 from aepretrain.cli import models, results
@@ -17,18 +18,21 @@ from aepretrain.cli.options import (
     grid_options,
     part_from,
     part_options,
+    part_to_tune_from,
     setting_options,
     settings_from,
     store_option,
+    tuned_option,
+    tuning_options,
     variants_option,
 )
-from aepretrain.cli.printing import adopted_run_id, out_option, print_preview, print_tables
+from aepretrain.cli.printing import adopted_run_id, out_option, print_preview, print_table, print_tables
 from aepretrain.config import NETWORKS, STUDIES
 from aepretrain.errors import Failure
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
 if TYPE_CHECKING:
-    from aepretrain.api import Results
+    from aepretrain.api import Results, Tunings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -40,7 +44,7 @@ def cli() -> None:
 @cli.command()
 @grid_options
 @variants_option
-@setting_options(None)
+@tuned_option
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
@@ -65,7 +69,7 @@ def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
 @cli.command()
 @click.argument("name", type=click.Choice((*STUDIES, "all")))
 @grid_options
-@setting_options(None)
+@tuned_option
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
@@ -93,6 +97,7 @@ def study(name: str, **options: Any) -> None:
 @cli.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @part_options
+@tuned_option
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
@@ -121,7 +126,32 @@ def run(plan: Path, dry_run: bool, **options: Any) -> None:
     _print_end(api.run_plan(plan, **request, run_id=adopted_run_id()))
 
 
-def _print_end(trained: "Results") -> None:
+@cli.command()
+@click.argument("plan", type=click.Path(path_type=Path), required=False)
+@tuning_options
+@execution_options(with_jobs=True)
+@cluster_options
+@store_option
+def tune(plan: Path | None, **options: Any) -> None:
+    """Choose learning rate and weight decay of frozen, finetune and scratch, by validation loss on tuning seeds.
+
+    Each is an arm, and every arm has the same number of trials. The first trial has the settings as they are. With the
+    YAML file PLAN, the arms of the plan are tuned as its key `tuned` says; --dataset and --network choose a part of
+    them. `grid --tuned`, `study labels --tuned` and `run PLAN --tuned` use the choices, and `report` shows them.
+    """
+    context = click.get_current_context()
+    on_line = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    request = part_to_tune_from(options, on_line) if plan else grid_from(options)
+    _warm_up_workers({"networks": NETWORKS} | {name: one for name, one in request.items() if one is not None})
+    from aepretrain import api
+
+    run_id = adopted_run_id()
+    tuned = api.tune_plan(plan, **request, run_id=run_id) if plan else api.tune(**request, run_id=run_id)
+    print_table(tuned.table)
+    _print_end(tuned)
+
+
+def _print_end(trained: "Results | Tunings") -> None:
     """Print where runs are kept. Raises `Failure` where trainings have failed."""
     from aepretrain import api
 

@@ -1,13 +1,13 @@
 """Command-line options, made from the fields of `Settings` and `Execution`, which have all defaults."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
 import click
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, parse_seeds
+from aepretrain.config import AUGMENTATIONS, NETWORKS, OBJECTIVES, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING, find
 
@@ -31,13 +31,16 @@ class _Pair(click.ParamType[tuple[float, float]]):
         return first, second
 
 
-def setting_options(variant: str | None, *, as_filter: bool = False) -> Callable[[Command], Command]:
+def setting_options(
+    variant: str | None, *, as_filter: bool = False, without: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
     """The options of `Settings` that the result of a variant depends on; all of them for None.
 
-    A filter has no defaults: without an option, every value is accepted.
+    A filter has no defaults: without an option, every value is accepted. `without` names fields that get no option.
     """
     stages = find(variant).parts if variant else ALL_PARTS
-    chosen = [one for one in fields(Settings) if not one.metadata["parts"] <= ALL_PARTS - stages]
+    excluded = ALL_PARTS - stages
+    chosen = [one for one in fields(Settings) if one.name not in without and not one.metadata["parts"] <= excluded]
 
     def add(command: Command) -> Command:
         for one in reversed(chosen):
@@ -102,7 +105,24 @@ def cell_options(command: Command) -> Command:
 
 
 def grid_options(command: Command) -> Command:
-    """Networks, augmentations and seeds of a grid."""
+    """Networks, augmentations, objectives, seeds and settings of a grid."""
+    seeds = click.option("--seeds", default="0", show_default=True, help="Seeds, like 0-19 or 0,3,7.")
+    return _cells(seeds(setting_options(None, without=("objective",))(command)))
+
+
+def tuning_options(command: Command) -> Command:
+    """Networks, augmentations, objectives, tuning seeds, number of trials and settings."""
+    seeds = click.option(
+        "--seeds",
+        default="1000000-1000001",
+        show_default=True,
+        help="Tuning seeds, from 1000000 on; others are judged.",
+    )
+    trials = click.option("--trials", type=int, default=8, show_default=True, help="Number of trials of each arm.")
+    return _cells(seeds(trials(setting_options(None, without=("objective",))(command))))
+
+
+def _cells(command: Command) -> Command:
     network = click.option(
         "--network", "networks", default=",".join(NETWORKS), show_default=True, help="Networks, separated by commas."
     )
@@ -113,8 +133,14 @@ def grid_options(command: Command) -> Command:
         show_default=True,
         help="Augmentations, separated by commas.",
     )
-    seeds = click.option("--seeds", default="0", show_default=True, help="Seeds, like 0-19 or 0,3,7.")
-    return network(augmentation(seeds(command)))
+    objective = click.option(
+        "--objective",
+        "objectives",
+        default=Settings.objective,
+        show_default=True,
+        help=f"Objectives of pretraining, separated by commas: {', '.join(OBJECTIVES)} or registered names.",
+    )
+    return network(augmentation(objective(command)))
 
 
 def part_options(command: Command) -> Command:
@@ -124,6 +150,16 @@ def part_options(command: Command) -> Command:
     seeds = click.option("--seeds", help="Only these seeds of the plan, like 100-104.")
     return dataset(network(seeds(command)))
 
+
+tuned_option = click.option(
+    "--tuned",
+    type=bool,
+    is_flag=False,
+    flag_value="true",
+    default=False,
+    show_default=True,
+    help="Train each classifier with the learning rate and the weight decay that `aepretrain tune` has chosen for it.",
+)
 
 variants_option = click.option(
     "--variant",
@@ -217,10 +253,10 @@ def execution_from(options: Mapping[str, Any]) -> Execution:
 
 
 def grid_from(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that `run_grid` and `run_study` share. Raises `UsageError`."""
-    variants = {"variants": options["variants"]} if "variants" in options else {}
-    return variants | {
-        **{name: _names(options[name]) for name in ("networks", "augmentations")},
+    """The arguments that `run_grid`, `run_study` and `tune` share. Raises `UsageError`."""
+    further = {name: options[name] for name in ("variants", "tuned", "trials") if name in options}
+    return further | {
+        **{name: _names(options[name]) for name in ("networks", "augmentations", "objectives")},
         "seeds": parse_seeds(options["seeds"]),
         "settings": settings_from(options),
         **_workplace_from(options),
@@ -231,7 +267,21 @@ def part_from(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `run_plan` besides the plan. Raises `UsageError`."""
     named = {name: None if options[name] is None else _names(options[name]) for name in ("datasets", "networks")}
     seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
-    return {**named, "seeds": seeds, **_workplace_from(options)}
+    return {**named, "seeds": seeds, "tuned": options["tuned"], **_workplace_from(options)}
+
+
+def part_to_tune_from(options: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The arguments of `tune_plan` besides the plan; `given` are the options on the command line. Raises `UsageError`.
+
+    What the plan says cannot be given as an option too.
+    """
+    of_plan = {"augmentations", "seeds", "trials", "epochs", *(one.name for one in fields(Settings))} - {"dataset"}
+    for name in sorted(of_plan & set(given)):
+        flag = "--" + name.removesuffix("s" if name == "augmentations" else "").replace("_", "-")
+        raise UsageError(f"{flag} is not allowed with a plan: the plan says it")
+    named = {"datasets": "dataset", "networks": "networks"}
+    part = {name: _names(options[option]) if option in given else None for name, option in named.items()}
+    return {**part, **_workplace_from(options)}
 
 
 def _names(text: str) -> list[str]:

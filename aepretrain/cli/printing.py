@@ -1,7 +1,7 @@
 """Options and printing that several commands share."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,31 +32,29 @@ def wide_console() -> "Console":
 
 def print_preview(plan: Path, request: Mapping[str, Any]) -> None:
     """Print what is missing of a part of a plan, which is chosen by the arguments of `run_plan`."""
-    from rich.table import Table
-
     from aepretrain import api
 
     preview = api.preview_plan(plan, **{name: request[name] for name in request if name not in ELSEWHERE})
-    (heading, *rows), console = preview.table, wide_console()
-    table = Table(*heading)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print(preview.summary, highlight=False, soft_wrap=True)
+    print_table(preview.table)
+    wide_console().print(preview.summary, highlight=False, soft_wrap=True)
 
 
 ELSEWHERE = ("cluster", "resources")
 """Options of a run that change nothing about what is missing."""
 
 
-def print_tables(results: "Results", out: str) -> None:
-    """Print the table of classifiers, and the names of its files."""
+def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Print rows of which the first is the heading."""
     from rich.table import Table
 
-    console = wide_console()
-    for title, (heading, *rows) in results.tables:
-        table = Table(*heading, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print(f"Written to {out}: {', '.join(results.written)}", highlight=False)
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    wide_console().print(table)
+
+
+def print_tables(results: "Results", out: str) -> None:
+    """Print the table of classifiers, and the names of its files."""
+    for title, rows in results.tables:
+        print_table(rows, title)
+    wide_console().print(f"Written to {out}: {', '.join(results.written)}", highlight=False)

@@ -163,10 +163,12 @@ def grid_specs(
     seeds: tuple[int, ...],
     settings: Settings,
     further: tuple[str, ...] = (),
+    objectives: tuple[str, ...] | None = None,
 ) -> tuple[TrainingSpec, ...]:
-    """All trainings of a grid, pretrainings included, in the order of the table.
+    """All trainings of a grid, pretrainings included, in the order of the table, each once.
 
-    `further` are variants of plugins. Raises `UsageError` where one is built in.
+    `further` are variants of plugins. Raises `UsageError` where one is built in. `objectives` are those of pretraining,
+    by default that of the settings; trainings without pretraining are shared by all of them.
     """
     for name in further:
         if name in EVALUATIONS or VARIANTS.is_built_in(name):
@@ -174,12 +176,23 @@ def grid_specs(
                 f"variant={name!r} is built in, not from a plugin: a grid trains {', '.join(GRID_VARIANTS)}; "
                 "studies train the others"
             )
+    first, *others = objectives or (settings.objective,)
+    variants = (*GRID_VARIANTS, *further)
+    pretrained = tuple(variant for variant in variants if PRETRAINING in find(variant).stages)
+    columns = [(first, variants), *((objective, pretrained) for objective in others)]
     return tuple(
-        TrainingSpec(variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings)
+        TrainingSpec(
+            variant=variant,
+            network=network,
+            augmentation=augmentation,
+            seed=seed,
+            settings=replace(settings, objective=objective),
+        )
         for network in networks
         for augmentation in augmentations
         for seed in seeds
-        for variant in (*GRID_VARIANTS, *further)
+        for objective, of_objective in columns
+        for variant in of_objective
     )
 
 

@@ -24,6 +24,7 @@ from aepretrain.figures.seeds import (
 )
 from aepretrain.figures.style import png
 from aepretrain.figures.training import confused_images, loss_curve, training_figures
+from aepretrain.figures.tuning import trials
 
 __all__ = [
     "Encoders",
@@ -44,4 +45,5 @@ __all__ = [
     "scratch_encoders",
     "similarities",
     "training_figures",
+    "trials",
 ]

@@ -1,6 +1,7 @@
 """The figures of one training, from its evidence. Shapes: N images, R rows, C columns, H and W pixels, K classes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ def training_figures(title: str, evidence: Evidence) -> dict[str, Figure]:
         drawn["class_distribution"] = class_distribution(f"{title}: classes of the split", evidence.class_counts)
     if evidence.code_maps is not None:
         drawn["code_maps"] = code_maps(f"{title}: codes of validation images", evidence.code_maps)
+    if evidence.filters_CHW is not None:
+        drawn["filters"] = filters(f"{title}: filters of the first layer", {"": evidence.filters_CHW})
     return drawn
 
 
@@ -59,9 +62,9 @@ def confusion_matrix(title: str, confusion_KK: NDArray[np.int64]) -> Figure:
 
 def reconstructions(title: str, images: Reconstructions) -> Figure:
     """One column for each image: the original, the network's input if that differs, and its output."""
-    rows = {"original": images.original_NHW, "erased": images.seen_NHW, "reconstruction": images.reconstructed_NHW}
+    rows = {"original": images.original_NHW, "input": images.seen_NHW, "reconstruction": images.reconstructed_NHW}
     if np.array_equal(images.original_NHW, images.seen_NHW):
-        del rows["erased"]
+        del rows["input"]
     num, height, _ = images.original_NHW.shape
     figure, axes = new_figure(title, 0.9 * num + 1.2, 0.95 * len(rows) + 0.5)
     _mosaic(axes, np.stack(list(rows.values())), 1.0, height // 10)
@@ -69,12 +72,24 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
     return figure
 
 
+def filters(title: str, rows: Mapping[str, NDArray[np.floating[Any]]]) -> Figure:
+    """First-layer filters [C, H, W] of several encoders, a row each; grey is 0, each row has a scale of its own."""
+    num, height, _ = next(iter(rows.values())).shape
+    figure, axes = new_figure(title, 0.6 * num + 1.6, 0.62 * len(rows) + 0.5)
+    scaled = [weights_CHW / (2 * max(np.abs(weights_CHW).max(), 1e-12)) + 0.5 for weights_CHW in rows.values()]
+    gap = max(1, height // 10)
+    _mosaic(axes, np.stack(scaled), 1.0, gap)
+    axes.set_yticks([row * (height + gap) + height / 2 for row in range(len(rows))], list(rows))
+    return figure
+
+
 def _mosaic(axes: Axes, images_RCHW: NDArray[np.generic], brightest: float, row_gap: int) -> None:
     """Draw images in rows and columns as one image, in pixel coordinates. Separate axes take ten times as long."""
     rows, columns, height, width = images_RCHW.shape
-    gaps = ((0, 0), (0, 0), (0, row_gap), (0, width // 10))
+    column_gap = max(1, width // 10)
+    gaps = ((0, 0), (0, 0), (0, row_gap), (0, column_gap))
     padded = np.pad(images_RCHW.astype(np.float32), gaps, constant_values=np.nan)
-    mosaic_HW = padded.swapaxes(1, 2).reshape(rows * (height + row_gap), columns * (width + width // 10))
+    mosaic_HW = padded.swapaxes(1, 2).reshape(rows * (height + row_gap), columns * (width + column_gap))
     axes.imshow(mosaic_HW, cmap="gray", vmin=0, vmax=brightest)
     axes.set(xticks=[], yticks=[])
     axes.tick_params(length=0)

@@ -1,18 +1,27 @@
 """Plans: a question, the trainings that answer it and the comparisons to be judged, fixed in a YAML file beforehand.
 
 `read_plan` reads a file. `Plan.specs` are its trainings, and `Plan.comparisons` what a report will judge.
+`Plan.arms` are tuned where the plan says so; `Plan.tuned_comparisons` are the same tests at the settings found then.
 """
 
-from aepretrain.plans.plan import COMPARED, CORRUPTIONS, FAMILIES, FIRST_TUNING_SEED, Plan, PlannedComparison, Tuned
+from aepretrain.plans.plan import (
+    COMPARED,
+    FAMILIES,
+    FIRST_TUNING_SEED,
+    Plan,
+    PlannedComparison,
+    Tuned,
+    with_sources,
+)
 from aepretrain.plans.reading import read_plan
 
 __all__ = [
     "COMPARED",
-    "CORRUPTIONS",
     "FAMILIES",
     "FIRST_TUNING_SEED",
     "Plan",
     "PlannedComparison",
     "Tuned",
     "read_plan",
+    "with_sources",
 ]

@@ -1,15 +1,12 @@
 """A plan: what is trained for it, and what is compared."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aepretrain.config import Settings, TrainingSpec, canonical_json, format_seeds
+from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, format_seeds
 from aepretrain.variants import CLASSIFIERS, PRETRAINING, find
-
-CORRUPTIONS = ("pixel-mask", "patch-mask", "gaussian-noise")
-"""Objectives that corrupt the autoencoder's input. Augmentations of the same names do the same for classifiers."""
 
 SAME_CORRUPTION = "scratch with the same corruption"
 """Scratch whose training images are corrupted as those of the pretraining were: it exists for `CORRUPTIONS` only, and
@@ -38,7 +35,7 @@ class Tuned:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedComparison:
-    """One test of a plan: `first` minus `second` in test accuracy, paired by seed, at equal settings."""
+    """One test of a plan: `first` minus `second` in test accuracy, paired by seed."""
 
     name: str
     """As in the plan: ``finetune - scratch``."""
@@ -55,13 +52,16 @@ class PlannedComparison:
     seeds: tuple[int, ...]
     families: tuple[str, ...]
     """In which of `FAMILIES` the tests agree that are corrected together with this one."""
+    is_tuned: bool = False
+    """Whether each side is at its best settings. These tests are corrected apart from those at equal settings."""
 
     @property
     def family(self) -> str:
         """The name of the tests that are corrected together: ``finetune - scratch, fc``."""
         values = {name: getattr(self, name) for name in FAMILIES if name not in ("comparison", "labels")}
         values |= {"comparison": self.name, "labels": f"{self.labels or 'all'} labels"}
-        return ", ".join(values[name] for name in FAMILIES if name in self.families)
+        parts = [values[name] for name in FAMILIES if name in self.families]
+        return ", ".join([*parts, *["tuned"] * self.is_tuned])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +134,27 @@ class Plan:
             if (comparison := self._comparison(name, dataset, network, augmentation, objective, labels))
         )
 
-    def specs(self, dataset: str) -> tuple[TrainingSpec, ...]:
-        """The trainings on one dataset at equal settings, pretrainings included, each once.
+    def arms(self, dataset: str) -> tuple[TrainingSpec, ...]:
+        """The sides, with seed 0, that are tuned on one dataset, each once."""
+        arms: dict[str, TrainingSpec] = {}
+        for comparison in self._to_tune:
+            for side in (comparison.first, comparison.second) if comparison.dataset == dataset else ():
+                arms.setdefault(canonical_json(side.identity()), side)
+        return tuple(arms.values())
+
+    def tuned_comparisons(self, tune: Callable[[TrainingSpec], TrainingSpec]) -> tuple[PlannedComparison, ...]:
+        """All tests of the networks that are tuned; `tune` gives a side of a test its best settings."""
+        return tuple(
+            replace(one, first=tune(one.first), second=tune(one.second), is_tuned=True) for one in self._to_tune
+        )
+
+    @property
+    def _to_tune(self) -> tuple[PlannedComparison, ...]:
+        networks = self.tuned.networks if self.tuned else ()
+        return tuple(one for one in self.comparisons if one.network in networks)
+
+    def specs(self, dataset: str, comparisons: Sequence[PlannedComparison] | None = None) -> tuple[TrainingSpec, ...]:
+        """The trainings of comparisons on one dataset, pretrainings included, each once; by default at equal settings.
 
         Seeds are complete one after the other: network by network, seed by seed, few labels before many, and each
         pretraining before what starts from it.
@@ -143,20 +162,10 @@ class Plan:
         return tuple(
             replace(cell, seed=seed)
             for network, seeds in self.networks.items()
-            for cells in [self._cells(dataset, network)]
+            for cells in [_cells(self.comparisons if comparisons is None else comparisons, dataset, network)]
             for seed in seeds
             for cell in cells
         )
-
-    def _cells(self, dataset: str, network: str) -> list[TrainingSpec]:
-        """The trainings of one seed, with seed 0."""
-        of_network = [one for one in self.comparisons if (one.dataset, one.network) == (dataset, network)]
-        cells: dict[str, TrainingSpec] = {}
-        for comparison in sorted(of_network, key=lambda one: (one.labels == 0, one.labels)):
-            for side in (comparison.first, comparison.second):
-                for spec in _with_sources(side):
-                    cells.setdefault(canonical_json(spec.identity()), spec)
-        return list(cells.values())
 
     def _comparison(
         self, name: str, dataset: str, network: str, augmentation: str, objective: str, labels: int
@@ -173,6 +182,7 @@ class Plan:
             second=second,
             seeds=self.networks[network],
             families=self.families,
+            is_tuned=False,
             **cell,
         )
 
@@ -192,7 +202,18 @@ class Plan:
         )
 
 
-def _with_sources(spec: TrainingSpec) -> Iterator[TrainingSpec]:
+def _cells(comparisons: Sequence[PlannedComparison], dataset: str, network: str) -> list[TrainingSpec]:
+    """The trainings of one seed, with seed 0."""
+    of_network = [one for one in comparisons if (one.dataset, one.network) == (dataset, network)]
+    cells: dict[str, TrainingSpec] = {}
+    for comparison in sorted(of_network, key=lambda one: (one.labels == 0, one.labels)):
+        for side in (comparison.first, comparison.second):
+            for spec in with_sources(side):
+                cells.setdefault(canonical_json(spec.identity()), spec)
+    return list(cells.values())
+
+
+def with_sources(spec: TrainingSpec) -> Iterator[TrainingSpec]:
     """The pretraining that a classifier starts from, if any, and the classifier. Pretraining uses no labels."""
     for source in spec.sources.values():
         yield replace(source, settings=replace(source.settings, labels=0, updates=0))

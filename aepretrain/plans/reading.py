@@ -7,10 +7,10 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
-from aepretrain.config import Settings, parse_seeds
+from aepretrain.config import CORRUPTIONS, Settings, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.plans.lines import Document, Problem, SyntaxProblem, shown, within
-from aepretrain.plans.plan import COMPARED, CORRUPTIONS, FAMILIES, FIRST_TUNING_SEED, SAME_CORRUPTION, Plan, Tuned
+from aepretrain.plans.plan import COMPARED, FAMILIES, FIRST_TUNING_SEED, SAME_CORRUPTION, Plan, Tuned
 
 Convert = Callable[[Any], Any]
 """From a value of the file, a checked value. Raises `Problem`."""

@@ -1,13 +1,14 @@
 """From a frame of finished trainings to tables, the answer and its page, as values; nothing is written."""
 
 from aepretrain.report.answer import Answer, Terms, build_answer
-from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, narrow
+from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, narrow, without_choices
 from aepretrain.report.page import MakePanel, answer_text, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
 from aepretrain.report.query import Query
 from aepretrain.report.table import figure, files, markdown, tables
+from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
 from aepretrain.report.wording import sentences
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "build_answer",
     "build_grid",
     "build_page",
+    "choices_markdown",
+    "choices_table",
     "choose",
     "figure",
     "files",
@@ -39,4 +42,6 @@ __all__ = [
     "sentences",
     "tables",
     "terms_of",
+    "tuning_files",
+    "without_choices",
 ]

@@ -12,6 +12,7 @@ from aepretrain.config import AUGMENTATIONS, MASK_SHARES, NETWORKS, VARIED_BY_ST
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import SETTINGS, tidy
 from aepretrain.report.pairs import BySeed, by_seed, values_of
+from aepretrain.tuning import VARIED
 from aepretrain.variants import CLASSIFIERS, is_in_table
 
 Experiment = tuple[str, str]
@@ -228,6 +229,11 @@ def narrow(table: pd.DataFrame) -> pd.DataFrame:
         if classifiers[name].nunique() > 1 and (classifiers[name] == value).any():
             table = table[fits(table, {name: value})]
     return table
+
+
+def without_choices(table: pd.DataFrame) -> pd.DataFrame:
+    """Tuned trainings for one table: without the settings that each arm has its own of."""
+    return table.assign(**dict.fromkeys(VARIED))
 
 
 def belongs(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from aepretrain.report.planned_wording import answer_paragraphs
 from aepretrain.report.provenance import provenance_panel
 from aepretrain.report.query import Query
 from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
+from aepretrain.report.tuning_panel import tuning_panel
 from aepretrain.report.wording import reproduction_sentence, sentences
 from aepretrain.variants import CLASSIFIERS
 
@@ -66,6 +67,7 @@ def build_page(
         *of_plans,
         *training_panels(answer, query, archive),
         *(make_panel(query, answer.terms) for make_panel in studies),
+        *filter(None, [tuning_panel(records.values())]),
         *_shown_panels(answer.grid, shown, archive),
         provenance_panel(answer, query, archive, plans),
     ]

@@ -15,6 +15,7 @@ from aepretrain.report.grid import Experiment, Grid, Score, fits
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, by_seed, figure_of, paired, values_of
 from aepretrain.report.table import MISSING
+from aepretrain.tuning import TUNED, TUNING
 
 PROBE_NAMES = {"random": "random encoder", "pixels": "raw pixels", "pca": "principal components"}
 
@@ -28,8 +29,8 @@ class Query:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """All those trainings, a row each."""
-        return frame(self.records.values())
+        """All those trainings, a row each, without those on tuning seeds and those with tuned settings."""
+        return frame(record for record in self.records.values() if record.study not in (TUNING, TUNED))
 
     @property
     def experiments(self) -> list[Experiment]:

@@ -1,7 +1,7 @@
 """A grid, a study or a plan: find what is missing in the store, train it, and select what is shown."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
 from aepretrain.runner.work import Job, find_work, make_job
+from aepretrain.tuning import TUNED
 from aepretrain.variants import CLASSIFIERS
 
 Finished = Mapping[TrainingSpec, Record]
@@ -62,38 +63,33 @@ def run_grid(
     *,
     study: Study | None = None,
     plan: Plan | None = None,
+    tuned: bool = False,
     run_id: str | None = None,
     make_pool: MakePool = local_pool,
 ) -> GridResult:
     """Train what is not finished of `specs`, all on the same dataset, as children of one parent run.
 
     With a study, the parent run is the study's, its trainings follow, and ``force`` applies to those only. With a plan,
-    of which `specs` are a part, the parent run is the plan's, and trainings begin in the order of `specs`. `listen`
-    gets the news. `conclude` gets the parent run, still open, and all finished records. `run_id` is a run that
-    ``mlflow run`` opened for the parent. If a training fails, those that start from it are not tried; the others go on.
-    Raises `Failure` if the store fails.
+    of which `specs` are a part, the parent run is the plan's, and trainings begin in the order of `specs`. `tuned` ones
+    stay out of grids and reports, as those of a study do. `listen` gets the news. `conclude` gets the parent run, still
+    open, and all finished records. `run_id` is a run that ``mlflow run`` opened for the parent. If a training fails,
+    those that start from it are not tried; the others go on. Raises `Failure` if the store fails.
     """
     load_plugins(execution)
     dataset = load(specs[0].settings.dataset, execution.data_dir)
     of_grid = execution if study is None else replace(execution, force=False)
-    jobs = _jobs(specs, dataset, store, of_grid)
+    jobs = jobs_of(specs, dataset, store, of_grid, TUNED if tuned else None)
     about = _about_plan(plan, dataset) if plan else _about_grid(specs, tuple(jobs), dataset, study)
-    on_wait = partial(listen, Event("waiting", specs[0]))
-    with stopping.deferred():
-        tracking.recover(store)
-    with stopping.deferred(), store.lock(f"grid-{about.key}", on_wait), tracking.ending() as open_runs:
-        parent = about.open(store, run_id, again=execution.force)
-        open_runs.append(parent)
-        parent.log_params(about.params)
+    with about.opened(store, run_id, partial(listen, Event("waiting", specs[0])), again=execution.force) as parent:
         if plan is not None:
             jobs = _under_plan(plan, jobs, parent)
-        trainer = _Trainer(store, dataset, listen, make_pool, parent, in_order=plan is not None)
+        trainer = Trainer(store, dataset, listen, make_pool, parent, in_order=plan is not None)
         finished = trainer.train(jobs, of_grid)
         if study is None and plan is None:  # a plan has many cells, and is trained in parts
             _present_selected(dataset, jobs, finished)
         elif study is not None:
             own = study.plan({jobs[key].spec: record for key, record in finished.items()}, dataset)
-            further = _jobs([spec for spec in own if spec not in specs], dataset, store, execution, study.name)
+            further = jobs_of([spec for spec in own if spec not in specs], dataset, store, execution, study.name)
             for job in further.values():
                 listen(Event("planned", job.spec))
             finished |= trainer.train(further, execution, sources=jobs)
@@ -106,7 +102,7 @@ def run_grid(
 
 
 @dataclass(frozen=True)
-class _About:
+class About:
     """What is known of a parent run before it is opened."""
 
     kind: str
@@ -115,21 +111,33 @@ class _About:
     params: Mapping[str, Any]
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def open(self, store: tracking.Store, run_id: str | None, *, again: bool) -> tracking.Run:
-        return tracking.open_grid(store, self.name, self.key, kind=self.kind, run_id=run_id, again=again, **self.tags)
+    @contextmanager
+    def opened(
+        self, store: tracking.Store, run_id: str | None, on_wait: Callable[[], None], *, again: bool
+    ) -> Iterator[tracking.Run]:
+        """The run, open, while its lock is held; the block ends it. What earlier processes left is put right first."""
+        with stopping.deferred():
+            tracking.recover(store)
+        with stopping.deferred(), store.lock(f"grid-{self.key}", on_wait), tracking.ending() as open_runs:
+            parent = tracking.open_grid(
+                store, self.name, self.key, kind=self.kind, run_id=run_id, again=again, **self.tags
+            )
+            open_runs.append(parent)
+            parent.log_params(self.params)
+            yield parent
 
 
-def _about_grid(specs: Sequence[TrainingSpec], keys: tuple[str, ...], dataset: Dataset, study: Study | None) -> _About:
+def _about_grid(specs: Sequence[TrainingSpec], keys: tuple[str, ...], dataset: Dataset, study: Study | None) -> About:
     options = grid_options(specs)
     name = f"{study.name if study else 'grid'} {dataset.name}, seeds {options['seeds']}"
-    return _About("study" if study else "grid", name, grid_key(keys, study.name if study else None), options)
+    return About("study" if study else "grid", name, grid_key(keys, study.name if study else None), options)
 
 
-def _about_plan(plan: Plan, dataset: Dataset) -> _About:
+def _about_plan(plan: Plan, dataset: Dataset) -> About:
     """One parent run for all parts of a plan on one dataset."""
     content = plan.content | {"dataset": dataset.name}
     params = {name: one if isinstance(one, str | float) else canonical_json(one) for name, one in content.items()}
-    return _About("plan", f"{plan.name} {dataset.name}", plan.key(dataset.name), params, {"plan": plan.digest})
+    return About("plan", f"{plan.name} {dataset.name}", plan.key(dataset.name), params, {"plan": plan.digest})
 
 
 def _under_plan(plan: Plan, jobs: Mapping[str, Job], parent: tracking.Run) -> dict[str, Job]:
@@ -139,13 +147,14 @@ def _under_plan(plan: Plan, jobs: Mapping[str, Job], parent: tracking.Run) -> di
     return {key: replace(job, tags=tags) for key, job in jobs.items()}
 
 
-def _jobs(
+def jobs_of(
     specs: Iterable[TrainingSpec],
     dataset: Dataset,
     store: tracking.Store,
     execution: Execution,
     study: str | None = None,
 ) -> dict[str, Job]:
+    """The jobs of these trainings, by key."""
     jobs = [make_job(spec, dataset.digest, store, execution) for spec in specs]
     return {job.key: replace(job, study=study) for job in jobs}
 
@@ -154,7 +163,7 @@ NO_JOBS: Mapping[str, Job] = MappingProxyType({})
 
 
 @dataclass
-class _Trainer:
+class Trainer:
     """Trains jobs as children of one parent run."""
 
     store: tracking.Store
@@ -186,7 +195,8 @@ class _Trainer:
                 schedule.work_through(pool)
         for key, record in work.done.items():
             job = wanted[key]
-            if job.study is None and record.study is not None and not job.tags:  # it belongs to the grid from now on
+            is_of_others = record.study is not None and (record.study == TUNED or not job.tags)
+            if job.study is None and is_of_others:  # it belongs to the grid from now on
                 with tracking.where_allowed():
                     tracking.Run(self.store, record.run_id).tag(study="")
         finished = {**work.done, **schedule.finished}

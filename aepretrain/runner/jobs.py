@@ -14,7 +14,7 @@ from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
-from aepretrain.records import PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record
+from aepretrain.records import FILTERS, PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record, filters_to_bytes
 from aepretrain.runner.snapshots import SnapshotFiles
 from aepretrain.runner.work import Job, all_sources, find_work, make_job
 from aepretrain.variants import EVALUATIONS
@@ -209,6 +209,8 @@ def _log_outcome(job: Job, run: tracking.Run, outcome: training.Outcome, sources
         run.log_bytes(PREDICTIONS, outcome.evidence.predictions.to_bytes())
     if outcome.evidence.confusion_KK is not None:
         run.log_bytes(PER_CLASS, json.dumps(per_class(outcome.evidence.confusion_KK)).encode())
+    if outcome.evidence.filters_CHW is not None:
+        run.log_bytes(FILTERS, filters_to_bytes(outcome.evidence.filters_CHW))
     for name, figure in figures.training_figures(spec.name, outcome.evidence).items():
         run.log_figure(f"figures/{name}.png", figure)
     run.log_metrics(outcome.metrics)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from aepretrain.config import AUGMENTATIONS, DATASETS, NETWORKS, SCHEMA, identity_key
+from aepretrain.config import AUGMENTATIONS, CORRUPTIONS, DATASETS, NETWORKS, OBJECTIVES, SCHEMA, identity_key
 from aepretrain.errors import Failure
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, Outcomes, Record
 from aepretrain.tracking.old_bundle import is_old, read_old
@@ -73,7 +73,8 @@ class Training:
         network, augmentation, variant = record.cell
         built_in = (
             network in NETWORKS
-            and augmentation in AUGMENTATIONS
+            and augmentation in (*AUGMENTATIONS, *CORRUPTIONS)
+            and record.identity.get("objective", OBJECTIVES[0]) in OBJECTIVES
             and (VARIANTS.is_built_in(variant) or variant in EVALUATIONS)
         )
         if not (built_in and record.identity["dataset"] in DATASETS and record.tags["schema"] == str(SCHEMA)):

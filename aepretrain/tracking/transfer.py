@@ -35,9 +35,9 @@ class Part:
 def export(store: Store, records: Sequence[Record], selected: Collection[str], folder: Path) -> Part | None:
     """Write into a bundle, as a new part, those trainings that it does not hold; None where it holds all.
 
-    Those whose run ids are in `selected` get their figures, and classifiers among them their weights. The part appears
-    with all its files or not at all. Raises `Failure` where the folder cannot be written or holds a damaged bundle,
-    and `StoreError` where a run cannot be read.
+    Those whose run ids are in `selected` get their figures and filters, and classifiers among them that no plan has
+    started their weights. The part appears with all its files or not at all. Raises `Failure` where the folder cannot
+    be written or holds a damaged bundle, and `StoreError` where a run cannot be read.
     """
     held = _held(folder)
     new = [one for one in records if _is_new(store, one, one.run_id in selected, held.get(one.key))]
@@ -80,10 +80,14 @@ def _is_new(store: Store, record: Record, selected: bool, held: Training | None)
 
 
 def _paths(store: Store, record: Record, selected: bool) -> list[str]:
-    """The artifacts of a run that a bundle keeps. Weights of pretrainings are large, and can be trained again."""
-    folders = ("evidence", "figures") if selected else ("evidence",)
+    """The artifacts of a run that a bundle keeps.
+
+    Weights of pretrainings and of a plan's trainings are large, and can be trained again.
+    """
+    folders = ("evidence", "figures", "filters") if selected else ("evidence",)
     paths = [one.path for folder in folders for one in store.client.list_artifacts(record.run_id, folder)]
-    return paths + ["weights.pt"] * (selected and record.has_weights and record.cell[2] != "pretrain")
+    keeps_weights = selected and record.has_weights and record.cell[2] != "pretrain" and "plan" not in record.tags
+    return paths + ["weights.pt"] * keeps_weights
 
 
 def _exported_path(path: str) -> str:

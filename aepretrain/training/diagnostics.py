@@ -1,15 +1,19 @@
 """Diagnostics of an encoder: units that never respond, effective rank of its codes, and a linear probe.
 
-Shapes: N images, B batch, D code features, U units of a layer.
+Shapes: N images, B batch, C filters of h rows and w columns, D code features, U units of a layer.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aepretrain.analysis import effective_rank, probe_accuracy
 from aepretrain.engine import EVALUATION_BATCH
 from aepretrain.networks import Network
 from aepretrain.training.batches import Images
+
+NUM_FILTERS = 16
 
 
 def diagnose(network: Network, training: Images, validation: Images, test: Images) -> dict[str, float]:
@@ -31,6 +35,25 @@ def diagnose(network: Network, training: Images, validation: Images, test: Image
     for images in (training, test):
         codes += [_encode(network, images)[0].numpy(), images.labels_N[images.rows_SM[0]].cpu().numpy()]
     return figures | {"probe_accuracy": probe_accuracy(*codes)}
+
+
+def first_layer_filters(network: Network, size: tuple[int, int]) -> NDArray[np.float16] | None:
+    """Weights of the encoder's first layer as images, [C, h, w], at most `NUM_FILTERS`; None for other layers.
+
+    A filter is the kernel of a convolution, averaged over its inputs, or a unit of a linear layer on images of `size`
+    (rows, columns). The filters with the largest norm, largest first.
+    """
+    layers = (one for one in network.encoder.modules() if isinstance(one, (nn.Linear, nn.Conv2d)))
+    layer = next(layers, None)
+    if isinstance(layer, nn.Conv2d):
+        weights_CHW = layer.weight.detach().mean(1)
+    elif isinstance(layer, nn.Linear) and layer.in_features == size[0] * size[1]:
+        weights_CHW = layer.weight.detach().unflatten(1, size)
+    else:
+        return None
+    largest = weights_CHW.flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:NUM_FILTERS]
+    filters_CHW: NDArray[np.float16] = weights_CHW[largest].cpu().numpy().astype(np.float16)
+    return filters_CHW
 
 
 @torch.no_grad()

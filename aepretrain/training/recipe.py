@@ -23,7 +23,7 @@ from aepretrain.objectives import OBJECTIVES
 from aepretrain.records import CodeMaps, EpochResult, Evidence
 from aepretrain.registry import Registry, definitions
 from aepretrain.training.batches import Images, normalize
-from aepretrain.training.diagnostics import diagnose
+from aepretrain.training.diagnostics import diagnose, first_layer_filters
 from aepretrain.training.evaluation import class_counts, evaluate_classifier, evaluate_pretraining
 from aepretrain.training.robustness import measure_robustness
 from aepretrain.training.similarity import measure_similarity
@@ -219,6 +219,7 @@ def _conclude(
     weights = part_weights(network, *kept)
     if any(weight.requires_grad for weight in network.encoder.parameters()):
         figures |= diagnose(network, parts.all_training, parts.all_validation, parts.test)
+        shown["filters_CHW"] = first_layer_filters(network, IMAGE_SIZE)
     if spec.stage == CLASSIFICATION:
         figures |= _figures_at_other_checkpoints(spec, network, model, trained, parts)
     odd = ", ".join(name for name, value in figures.items() if not math.isfinite(value))

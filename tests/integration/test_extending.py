@@ -47,6 +47,22 @@ def test_a_residual_encoder_on_mnist(run: Run) -> None:
     assert scratch > 0.85
 
 
+def test_an_objective_without_a_decoder_beside_the_built_in_ones(run: Run, uri: str) -> None:
+    done = run(
+        *("grid", *QUICK, "--plugin", "examples.contrastive", "--augmentation", "none", "--jobs", "2"),
+        *("--objective", "reconstruct,contrastive,pixel-mask"),
+    )
+    assert done.code == 0, done.err
+    rows = re.findall(r"fc, none(?:, ([\w-]+))?", done.out)
+    assert rows == ["", "contrastive", "pixel-mask"], done.out
+    names = sorted(record.spec.name for record in tracking.open_store(uri).records().values())
+    of_each = ("frozen", "finetune", "pretrain")
+    assert names == sorted(
+        ["fc-none-scratch-s0", *(f"fc-none-{one}-s0" for one in of_each)]
+        + [f"fc-none-{one}-{objective}-s0" for one in of_each for objective in ("contrastive", "pixel-mask")]
+    )
+
+
 def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(
     run: Run, uri: str, tmp_path: Path, digits: Dataset
 ) -> None:
