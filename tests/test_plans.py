@@ -323,6 +323,14 @@ def test_a_plan_is_trained_in_parts_under_one_run_and_tags_what_it_starts(path: 
     assert Counter(one.kind for one in events if one.kind in ("reused", "finished")) == {"reused": 5, "finished": 5}
     assert {record.tags.get("plan_seen") for record in second.records} == {seen, None}
 
+    made = api.make_report(plans=[path], tracking_uri=store.uri)
+    assert "No pair" not in repr(made)
+    assert "a plan, which was first seen on " in repr(made)
+    assert re.search("that counts? other trainings (is|are) exploratory", repr(made))
+    assert f"| trainings that count | {len(made.plans[0].records)} |" in made.files["report.md"].decode()
+    assert all(re.fullmatch(r"[\w./-]+", name) for name in made.files)
+    assert "results/answer.md" in {one.path for one in store.client.list_artifacts(first.run_id, "results")}
+
     other = replace(plan, question="Another?")
     _, events = grid(specs, store, plan=other)
     assert {one.kind for one in events} == {"reused"}

@@ -57,7 +57,7 @@ def make_report(
     if read and wanted:
         raise UsageError(f"{', '.join(wanted)}: a report of plans has the settings of the plans")
     terms = _terms(smallest_effect)
-    if len({plan.name for plan in read}) < len(read):
+    if len({report.file_name(plan) for plan in read}) < len(read):
         raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
     if bundle is not None:
         if not os.path.isdir(bundle):

@@ -6,6 +6,7 @@ from aepretrain.report.page import MakePanel, answer_text, build_page, page_file
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
+from aepretrain.report.planned_wording import file_name
 from aepretrain.report.query import Query
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
@@ -32,6 +33,7 @@ __all__ = [
     "choices_table",
     "choose",
     "figure",
+    "file_name",
     "files",
     "grid_of_plan",
     "is_source_grid",

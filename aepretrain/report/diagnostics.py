@@ -9,7 +9,7 @@ from aepretrain.report.grid import Score
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, find
-from aepretrain.report.planned_wording import dataset_text, labels_text
+from aepretrain.report.planned_wording import dataset_text, file_name, labels_text
 from aepretrain.report.table import MISSING, Row, Table, table_of
 
 FIGURES = {
@@ -53,7 +53,7 @@ def diagnostics_panel(of: PlanResults) -> Panel:
     )
     labels = f"Fine-tuned encoders and those from scratch learned from {labels_text(_labels(of))} labels."
     tables = [_table(of, place, of_place) for place, of_place in shown.items()]
-    return Panel(heading, f"{TEXT} {labels}", tables, [Picture.of(f"encoders-{of.plan.name}", drawn, CAPTION)])
+    return Panel(heading, f"{TEXT} {labels}", tables, [Picture.of(f"encoders-{file_name(of.plan)}", drawn, CAPTION)])
 
 
 Place = tuple[str, str, str]

@@ -16,6 +16,7 @@ from aepretrain.report.planned_tables import checkpoint_tables, family_tables, p
 from aepretrain.report.planned_wording import (
     condition_text,
     dataset_text,
+    file_name,
     labels_text,
     name_text,
     place_text,
@@ -46,7 +47,7 @@ POOLED_TEXT = (
 MAP_CAPTION = (
     "{name} against the number of labels: means over seeds with 95 % intervals, moved sideways so that they do not "
     "overlap. Filled: better or worse. Hollow: all other verdicts. Grey band: differences that count as negligible. "
-    "Vertical axes differ."
+    "Vertical axes differ. What is not trained yet has no point."
 )
 ROWS_CAPTION = (
     "{name}: means over seeds with 95 % intervals. Filled: better or worse. Hollow: all other verdicts. Grey band: "
@@ -94,7 +95,7 @@ def _num_images(of: PlanResults, archive: Archive) -> dict[str, int]:
 def _map_panel(of: PlanResults) -> Panel:
     """A figure for each comparison: curves over the number of labels, or rows where the plan has only one number."""
     pictures = [
-        Picture.of(f"map-{of.plan.name}-{number}", drawn, caption)
+        Picture.of(f"map-{file_name(of.plan)}-{number}", drawn, caption)
         for number, (drawn, caption) in enumerate(_maps(of), start=1)
     ]
     return Panel(f"The map of the plan {of.plan.name}", "" if pictures else "Nothing of it is finished.", (), pictures)
@@ -157,7 +158,7 @@ def _checkpoints_panel(of: PlanResults) -> Panel:
     """The differences of all comparisons by checkpoint, and a figure of each comparison."""
     pictures = [
         Picture.of(
-            f"checkpoints-{of.plan.name}-{number}",
+            f"checkpoints-{file_name(of.plan)}-{number}",
             figures.forest(name_text(name), _checkpoint_points(of, name), list(CHECKPOINTS), of.plan.smallest_effect),
             CHECKPOINTS_CAPTION.format(name=name_text(name)),
         )

@@ -1,5 +1,6 @@
 """What a plan's results are called and what is said of them, in words."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -18,6 +19,11 @@ def name_text(name: str) -> str:
 def labels_text(labels: int) -> str:
     """``1,000``, or ``all`` for 0."""
     return f"{labels:,}" if labels else "all"
+
+
+def file_name(plan: Plan) -> str:
+    """The plan's name as a part of names of files."""
+    return re.sub(r"[^\w-]+", "-", plan.name, flags=re.ASCII)
 
 
 def dataset_text(dataset: str) -> str:
