@@ -95,7 +95,9 @@ def test_sizes_that_are_unsettled_are_counted(ten: Archive, num: int, which: str
     answer = answer_of(ten)
     assert "unsettled" not in report.sentences(answer)
     found = [("fc", "erasing"), ("conv", "none")][:num]
-    doubtful = {one: replace(answer.verdicts[one], size_settled=False) for one in found}
+    doubtful: dict[tuple[str, ...], stats.Verdict] = {
+        one: replace(answer.verdicts[one], size_settled=False) for one in found
+    }
     text = report.sentences(replace(answer, verdicts={**answer.verdicts, **doubtful}))
     assert f"and worse in one. Whether the difference is large enough to count is unsettled in {which}." in text
     assert "(better, size unsettled, 10 seeds)" in text

@@ -464,10 +464,11 @@ def test_a_store_with_few_labels_and_other_objectives_has_a_table_and_a_report(t
     archive.found |= archive_of(more, {}).found
     archive.files |= archive_of(more, {}).files
     table = frame(archive.found.values())
-    with pytest.raises(UsageError, match=r"labels: .*objective: "):
+    with pytest.raises(UsageError, match=r"labels: .*updates: "):
         report.build_grid(report.choose(table, {}))
     narrowed = report.build_grid(report.narrow(report.choose(table, {})))
     assert narrowed.cells["fc", "none", "finetune"].trainings["objective"].unique().tolist() == ["reconstruct"]
+    assert ("fc", "none", "patch-mask") in narrowed.experiments
     assert narrowed.cells["fc", "patch-mask", "scratch"].trainings["labels"].unique().tolist() == [0]
     masked = report.build_grid(report.narrow(report.choose(table, {"objective": "pixel-mask"})))
     assert masked.settings["objective"] == "pixel-mask"

@@ -15,7 +15,7 @@ from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import frame
 from aepretrain.records import Record
 from aepretrain.report import SOURCE, Grid, belongs, build_grid, choose, table
-from aepretrain.report.grid import EXPERIMENTS
+from aepretrain.report.grid import EXPERIMENTS, Score
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 
@@ -176,3 +176,26 @@ def test_files_agree_with_the_grid() -> None:
     assert content["dataset"] == "mnist"
     assert content["cells"][4]["macro_f1"] == pytest.approx(0.805)
     assert "| 2 | fc, erasing | 0.9050 ± 0.0071" in files["grid.md"].decode()
+
+
+def test_objectives_have_rows_that_share_scratch() -> None:
+    def of(variant: str, objective: str | None, seed: int, accuracy: float) -> dict[str, Any]:
+        cell = {"network": "fc", "augmentation": "none", "variant": variant, "seed": seed, "dataset": "mnist"}
+        return {**cell, "objective": objective, "test_accuracy": accuracy}
+
+    rows = pd.DataFrame(
+        [of("scratch", None, seed, 0.97 + seed / 100) for seed in (0, 1)]
+        + [of("finetune", "reconstruct", seed, 0.96 + seed / 100) for seed in (0, 1)]
+        + [of("finetune", "pixel-mask", 0, 0.99), of("finetune", "mine", 1, 0.5)]
+    )
+    grid = build_grid(rows)
+    assert grid.experiments == [*EXPERIMENTS, ("fc", "none", "mine"), ("fc", "none", "pixel-mask")]
+    found = {one: [len(cell.trainings) for cell in grid.row(one)] for one in grid.experiments if one[0] == "fc"}
+    assert found[("fc", "none")] == [0, 2, 2]
+    assert found[("fc", "none", "pixel-mask")] == [0, 1, 2]
+    assert grid.cells["fc", "none", "pixel-mask", "finetune"].scores[0] == Score(0.99, None)
+    assert len(grid.trainings) == 6, "scratch is in the table of trainings once"
+    assert "fc, none, pixel-mask" in table.markdown(grid)
+    alone = build_grid(rows[rows["objective"].isna() | (rows["objective"] == "pixel-mask")])
+    assert alone.experiments == EXPERIMENTS
+    assert alone.settings["objective"] == "pixel-mask"

@@ -87,7 +87,7 @@ class Answer:
     """The comparisons of `SECONDARY`, by their name and the experiment."""
     new_images: Mapping[Experiment, NewImages]
     reproduced: Sequence[Reproduced]
-    calibration: Mapping[tuple[str, str, str], Calibration]
+    calibration: Mapping[tuple[str, ...], Calibration]
     num_images: int
     """The number of test images; 0 where outcomes were not read."""
     terms: Terms

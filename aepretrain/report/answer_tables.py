@@ -149,7 +149,7 @@ def reproduction_table(answer: Answer) -> Table:
     """Each of the source's numbers with our interval."""
     rows = (
         {
-            "experiment": title((one.cell.network, one.cell.augmentation)),
+            "experiment": title(one.cell.experiment),
             "variant": one.cell.variant,
             "metric": METRIC_NAMES[one.metric],
             "source": f"{one.source:.4f}",
@@ -165,11 +165,11 @@ def calibration_table(answer: Answer) -> Table:
     """Negative log-likelihood and expected calibration error of each cell."""
     rows = (
         {
-            "experiment": title((network, augmentation)),
+            "experiment": title(tuple(experiment)),
             "variant": variant,
             "negative log-likelihood (nats)": str(Score.of(one.nll_S.tolist())),
             "expected calibration error": str(Score.of(one.error_S.tolist())),
         }
-        for (network, augmentation, variant), one in answer.calibration.items()
+        for (*experiment, variant), one in answer.calibration.items()
     )
     return table_of("Calibration on the test images: mean ± standard deviation over seeds", rows)

@@ -15,15 +15,15 @@ from aepretrain.report.pairs import BySeed, by_seed, values_of
 from aepretrain.tuning import VARIED
 from aepretrain.variants import CLASSIFIERS, is_in_table
 
-Experiment = tuple[str, str]
-"""Network and augmentation."""
+Experiment = tuple[str, ...]
+"""Network and augmentation; where a grid has several objectives of pretraining, a further one has its name, too."""
 
 CELL = ["network", "augmentation", "variant"]
 
 METRIC_NAMES = {"test_accuracy": "accuracy", "test_macro_f1": "macro-F1"}
 """The figures of a cell, in their order."""
 
-SOURCE: Mapping[tuple[str, str, str], tuple[float, float]] = {
+SOURCE: Mapping[tuple[str, ...], tuple[float, float]] = {
     ("fc", "none", "frozen"): (0.9173, 0.9160),
     ("fc", "none", "finetune"): (0.9775, 0.9773),
     ("fc", "none", "scratch"): (0.9780, 0.9777),
@@ -87,6 +87,13 @@ class Cell:
     variant: str
     trainings: BySeed
     source: tuple[float, float] | None
+    objective: str | None = None
+    """The objective of pretraining, where the grid has several and this is not the first."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The row of the cell."""
+        return self.network, self.augmentation, *([self.objective] if self.objective else [])
 
     def score(self, metric: str) -> Score | None:
         """A metric over the cell's seeds; None where no training has it."""
@@ -111,11 +118,12 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Rows are experiments (network and augmentation), columns the three classifiers and plugins' variants."""
+    """Rows are experiments, columns the three classifiers and plugins' variants."""
 
     dataset: str
     settings: Mapping[str, Any]
-    cells: Mapping[tuple[str, str, str], Cell]
+    cells: Mapping[tuple[str, ...], Cell]
+    """By experiment and variant."""
 
     @property
     def dataset_title(self) -> str:
@@ -132,13 +140,13 @@ class Grid:
 
     @property
     def experiments(self) -> list[Experiment]:
-        """The rows: network and augmentation."""
-        return list(dict.fromkeys((network, augmentation) for network, augmentation, _ in self.cells))
+        """The rows."""
+        return list(dict.fromkeys(cell.experiment for cell in self.cells.values()))
 
     @property
     def variants(self) -> list[str]:
         """The columns."""
-        return list(dict.fromkeys(variant for _, _, variant in self.cells))
+        return list(dict.fromkeys(cell.variant for cell in self.cells.values()))
 
     @property
     def has_source(self) -> bool:
@@ -147,8 +155,9 @@ class Grid:
 
     @property
     def trainings(self) -> pd.DataFrame:
-        """The trainings of all cells, cell by cell, in the order of their seeds."""
-        return pd.concat([cell.trainings.reset_index() for cell in self.cells.values()], ignore_index=True)
+        """The trainings of all cells, each once, cell by cell, in the order of their seeds."""
+        of_cells = [cell.trainings.reset_index() for cell in self.cells.values()]
+        return pd.concat(of_cells, ignore_index=True).drop_duplicates([*CELL, "objective", "seed"], ignore_index=True)
 
     def row(self, experiment: Experiment) -> list[Cell]:
         """A row's cells, one for each classifier."""
@@ -156,7 +165,7 @@ class Grid:
 
 
 def build_grid(table: pd.DataFrame) -> Grid:
-    """The grid of the classifiers in a frame (`frame.frame`), all with the same settings (see `choose`).
+    """The grid of the classifiers in a frame (`frame.frame`), all with the same settings but for the objective.
 
     The frame may come from a CSV file: it needs network, augmentation, variant, seed, dataset and test_accuracy.
     Raises `Failure` where there is no classifier, and `UsageError` where settings differ.
@@ -166,28 +175,49 @@ def build_grid(table: pd.DataFrame) -> Grid:
     if classifiers.empty:
         raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
     settings = _common_settings(classifiers)
-    for cell in classifiers.loc[classifiers.duplicated([*CELL, "seed"]), CELL].to_numpy().tolist():
+    for cell in classifiers.loc[classifiers.duplicated([*CELL, "objective", "seed"]), CELL].to_numpy().tolist():
         raise UsageError(
             f"several trainings of {'-'.join(cell)} have the same seed and the same options: they differ in the "
             "dataset's values or in a plugin's source; keep them in stores of their own"
         )
-    of_cells = dict(list(classifiers.groupby(CELL)))
-    others: list[Experiment] = sorted({cell[:2] for cell in of_cells} - set(EXPERIMENTS))
-    further = sorted({variant for _, _, variant in of_cells} - set(CLASSIFIERS))
+    rows = _of_experiments(classifiers)
+    others = sorted(rows.keys() - set(EXPERIMENTS))
+    further = sorted(set(classifiers["variant"]) - set(CLASSIFIERS))
     source = SOURCE if settings["dataset"] == "mnist" else {}
-    cells = {
-        (*one, name): Cell(
-            *one, name, by_seed(of_cells.get((*one, name), classifiers.head(0))), source.get((*one, name))
-        )
-        for one in [*EXPERIMENTS, *others]
-        for name in [*CLASSIFIERS, *further]
-    }
+    nothing = classifiers.head(0)
+    cells = {}
+    for one in [*EXPERIMENTS, *others]:
+        network, augmentation, *objective = one
+        for name in [*CLASSIFIERS, *further]:
+            of_row = rows.get(one, nothing)
+            trainings, figures = by_seed(of_row[of_row["variant"] == name]), source.get((*one, name))
+            cells[*one, name] = Cell(network, augmentation, name, trainings, figures, *objective)
     return Grid(settings["dataset"], settings, cells)
+
+
+def _of_experiments(classifiers: pd.DataFrame) -> dict[Experiment, pd.DataFrame]:
+    """The trainings of each row; those without pretraining are in the rows of all objectives."""
+    first, *others = _objectives(classifiers) or [Settings.objective]
+    rows: dict[Experiment, pd.DataFrame] = {}
+    for (network, augmentation), of_pair in classifiers.groupby(["network", "augmentation"]):
+        is_shared = of_pair["objective"].isna()
+        rows[network, augmentation] = of_pair[is_shared | (of_pair["objective"] == first)]
+        for objective in others:
+            if (of_pair["objective"] == objective).any():
+                rows[network, augmentation, objective] = of_pair[is_shared | (of_pair["objective"] == objective)]
+    return rows
+
+
+def _objectives(classifiers: pd.DataFrame) -> list[str]:
+    """The objectives of a table, that of the source first."""
+    found: list[str] = classifiers["objective"].dropna().unique().tolist()
+    return sorted(found, key=lambda name: (name != Settings.objective, name))
 
 
 def _common_settings(classifiers: pd.DataFrame) -> dict[str, Any]:
     """The settings that they share, but for silent ones at their default. Raises `UsageError` where some differ."""
     values = {name: _values(classifiers, name) for name in SETTINGS}
+    values["objective"] = _objectives(classifiers)[:1]  # others have rows of their own
     several = {name: of_name for name, of_name in values.items() if len(of_name) > 1}
     if several:
         listed = "; ".join(f"{name}: {', '.join(map(setting_text, of_name))}" for name, of_name in several.items())
@@ -201,10 +231,11 @@ def _common_settings(classifiers: pd.DataFrame) -> dict[str, Any]:
 
 
 def _values(classifiers: pd.DataFrame, name: str) -> list[Any]:
-    """The different values of a setting; without the default share of what augmentations hide, which is each one's."""
+    """The different values of a setting; of the share of what is hidden only those that are not the default."""
     column = classifiers[name]
     if name == "mask_share":
-        column = column[column != classifiers["augmentation"].map(MASK_SHARES)]
+        usual = [classifiers[kind].map(MASK_SHARES) for kind in ("augmentation", "objective")]
+        column = column[(column != usual[0]) & (column != usual[1])]
     return list(column.dropna().unique().tolist())
 
 
@@ -218,7 +249,7 @@ def choose(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     return table[table["study"].isna() & fits(table, wanted)]
 
 
-USUAL = {"labels": 0, "objective": Settings.objective, "updates": 0}
+USUAL = {"labels": 0, "updates": 0}
 """The values of the source's grid, for the settings in which plans have several."""
 
 

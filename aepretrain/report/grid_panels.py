@@ -16,7 +16,7 @@ from aepretrain.report.query import Query, num_at_limit
 from aepretrain.report.table import Table, figure, table_of
 from aepretrain.report.wording import reproduction_sentence
 
-Curves = Mapping[tuple[str, str, str], Sequence[Sequence[float]]]
+Curves = Mapping[tuple[str, ...], Sequence[Sequence[float]]]
 """By cell, each seed's values epoch by epoch."""
 
 SPEED_LEVELS = (0.95, 0.97, 0.98)
@@ -156,7 +156,7 @@ def _curves(answer: Answer, losses: Curves) -> Picture:
 
 def _speed_table(grid: Grid, accuracies: Curves) -> Table:
     rows = (
-        {"experiment": title(cell[:2]), "variant": cell[2]}
+        {"experiment": title(cell[:-1]), "variant": cell[-1]}
         | {f"{100 * level:.0f} %": _speed_text(of_seeds, level) for level in SPEED_LEVELS}
         | _epochs_texts(grid.cells[cell].trainings, "cls_epochs")
         for cell, of_seeds in accuracies.items()

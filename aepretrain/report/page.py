@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jinja2
 
+from aepretrain.config import Settings
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, Terms
 from aepretrain.report.answer_tables import answer_tables, grid_tables
-from aepretrain.report.grid import Grid, title
+from aepretrain.report.grid import Experiment, Grid, title
 from aepretrain.report.grid_panels import COMPARED, grid_panels, training_panels
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults
@@ -78,12 +79,19 @@ def _shown_panels(grid: Grid, shown: Sequence[Record], archive: Archive) -> list
     order = {variant: place for place, variant in enumerate(OWN_PICTURES)}
     panels: list[Panel] = []
     for experiment in grid.experiments:
-        of_experiment = [record for record in shown if record.cell[:2] == experiment]
+        of_experiment = [record for record in shown if _experiment_of(record, grid) == experiment]
         of_experiment.sort(key=lambda record: (order.get(record.cell[2], len(order)), record.seed))
         pictures = [one for record in of_experiment for one in _own_pictures(record, archive)]
         if pictures:
             panels.append(Panel(f"The shown runs: {title(experiment)}", "" if panels else SHOWN_TEXT, (), pictures))
     return panels
+
+
+def _experiment_of(record: Record, grid: Grid) -> Experiment:
+    """The row of a training; of one without pretraining the first of its rows."""
+    objective = record.setting("objective")
+    first = grid.settings.get("objective", Settings.objective)
+    return *record.cell[:2], *([] if objective in (None, first) else [objective])
 
 
 def _own_pictures(record: Record, archive: Archive) -> list[Picture]:

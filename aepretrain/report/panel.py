@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from matplotlib.figure import Figure
 
@@ -51,12 +52,14 @@ class Panel:
         return list(filter(None, self.text.split("\n\n")))
 
 
-def not_run(study: str, missing: Sequence[tuple[str, str]]) -> str:
+def not_run(study: str, missing: Sequence[tuple[str, ...]]) -> str:
     """Which experiments lack a study, and the command that runs it; empty where none does."""
     if not missing:
         return ""
-    networks, augmentations = (",".join(dict.fromkeys(names)) for names in zip(*missing, strict=True))
+    networks, augmentations, *objectives = (
+        ",".join(dict.fromkeys(filter(None, names))) for names in zip_longest(*missing)
+    )
     return (
         f"Not run for {'; '.join(map(', '.join, missing))}. To run it: aepretrain study {study} --network {networks} "
-        f"--augmentation {augmentations} --seeds …"
+        f"--augmentation {augmentations} {''.join(f'--objective {names} ' for names in objectives)}--seeds …"
     )

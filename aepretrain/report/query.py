@@ -64,8 +64,10 @@ class Query:
 
     def _select(self, experiment: Experiment, variant: str | None = None, **settings: Any) -> pd.DataFrame:
         """Rows of an experiment with the grid's settings, except for these; None leaves a setting open."""
-        cell = dict(zip(("network", "augmentation", "variant"), (*experiment, variant), strict=True))
-        wanted = {**_usual(self.grid.settings), **self.grid.settings, **settings} | cell
+        network, augmentation, *objective = experiment
+        cell = {"network": network, "augmentation": augmentation, "variant": variant}
+        own = {"objective": objective[0]} if objective else {}
+        wanted = {**_usual(self.grid.settings), **self.grid.settings, **own, **settings} | cell
         return self.frame[fits(self.frame, {name: value for name, value in wanted.items() if value is not None})]
 
 

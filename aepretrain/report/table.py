@@ -108,6 +108,7 @@ def _flat(cell: Cell) -> dict[str, Any]:
     return {
         "network": cell.network,
         "augmentation": cell.augmentation,
+        "objective": cell.objective,
         "variant": cell.variant,
         "num_seeds": len(cell.trainings),
         "seeds": " ".join(map(str, cell.trainings.index)),

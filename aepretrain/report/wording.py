@@ -74,8 +74,9 @@ def _numbers(answer: Answer) -> str:
 
 
 def _in_words(experiment: Experiment) -> str:
-    network, augmentation = experiment
-    return f"{network} {'without erasing' if augmentation == 'none' else f'with {augmentation}'}"
+    network, augmentation, *objective = experiment
+    how = "without erasing" if augmentation == "none" else f"with {augmentation}"
+    return " ".join([network, how, *(f"(objective {name})" for name in objective)])
 
 
 def _finding(answer: Answer, experiment: Experiment) -> str:
