@@ -319,6 +319,7 @@ def test_a_plan_is_tuned_and_then_trained_with_its_choices(uri: str, store: Stor
         (["--weight-decay", "0.1"], "weight_decay=0.1 is not allowed: tuning chooses it"),
         (["--lr", "0.1"], "lr=0.1 is not allowed: tuning starts from it, within 0.0001 to 0.01"),
         (["plan.yaml", "--lr", "0.01"], "--lr is not allowed with a plan: the plan says it"),
+        (["plan.yaml", "--objective", "pixel-mask"], "--objective is not allowed with a plan: the plan says it"),
         (["plan.yaml", "--network", "conv"], "network='conv' is not tuned in the plan: it has fc"),
     ],
 )

@@ -275,9 +275,11 @@ def part_to_tune_from(options: Mapping[str, Any], given: Collection[str]) -> dic
 
     What the plan says cannot be given as an option too.
     """
-    of_plan = {"augmentations", "seeds", "trials", "epochs", *(one.name for one in fields(Settings))} - {"dataset"}
+    of_plan = {"augmentations", "objectives", "seeds", "trials", "epochs", *(one.name for one in fields(Settings))} - {
+        "dataset"
+    }
     for name in sorted(of_plan & set(given)):
-        flag = "--" + name.removesuffix("s" if name == "augmentations" else "").replace("_", "-")
+        flag = "--" + name.removesuffix("s" if name in ("augmentations", "objectives") else "").replace("_", "-")
         raise UsageError(f"{flag} is not allowed with a plan: the plan says it")
     named = {"datasets": "dataset", "networks": "networks"}
     part = {name: _names(options[option]) if option in given else None for name, option in named.items()}
