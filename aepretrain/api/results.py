@@ -34,7 +34,8 @@ class Results:
     def table(self) -> Grid:
         """Test accuracy and macro-F1 by experiment and variant, over seeds, without the trainings of studies.
 
-        Of several numbers of labels, objectives and steps, it has those of the source's grid, if they are there.
+        Of several numbers of labels and steps, it has those of the source's grid, if they are there; each objective has
+        rows of its own.
         Raises `Failure` where no classifier is finished, and `UsageError` where settings differ.
         """
         trainings = self.frame()
