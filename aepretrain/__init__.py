@@ -13,6 +13,7 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | names | what they do | module |
 | --- | --- | --- |
 | `run_grid`, `run_study`, `run_plan`, `train` | train a grid, a study, a plan, or one training | `aepretrain.api` |
+| `preview_plan` | what is missing of a plan, with time and disk | `aepretrain.api` |
 | `tune`, `tune_plan` | choose learning rate and weight decay of each classifier | `aepretrain.api` |
 | `Results`, `compare`, `make_report` | finished trainings as table, data frames, figures, page | `aepretrain.api` |
 | `predict`, `encode`, `export_onnx`, `promote` | use a finished network | `aepretrain.api` |

@@ -86,6 +86,8 @@ def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits:
     for record in result.records:
         found = artifacts(store, record.run_id)
         common = {"weights.pt", "figures/loss_curve.png"}
+        if record.cell[2] != "frozen":
+            common |= {"filters/first_layer.npz", "figures/filters.png"}
         if record.cell[2] == "pretrain":
             assert found == common | {"figures/reconstructions.png", "figures/class_distribution.png"}
         else:

@@ -113,13 +113,15 @@ def _limits(answer: Answer) -> str:
 def what_was_run(answer: Answer) -> str:
     """``a plain autoencoder, the two small networks fc and conv, the learning rate 0.001 and MNIST``."""
     settings = answer.grid.settings
-    networks = list(dict.fromkeys(network for network, _ in answer.primary))
+    networks = list(dict.fromkeys(experiment[0] for experiment in answer.primary))
     kind = "two small networks" if set(networks) == set(NETWORKS) else f"network{'s' if len(networks) > 1 else ''}"
     objective = settings.get("objective", "reconstruct")
     plain = settings.get("ae_target", "input") == "input"
     autoencoder = "a plain autoencoder" if plain else "an autoencoder that restores what was erased"
+    others = dict.fromkeys(name for experiment in answer.primary for name in experiment[2:])
     parts = [
         autoencoder if objective == "reconstruct" else f"pretraining with the objective {objective}",
+        *(f"pretraining with the objective {name}" for name in others),
         f"the {kind} {' and '.join(networks)}",
         f"the learning rate {settings['lr']:g}" if "lr" in settings else "",
     ]
