@@ -16,12 +16,13 @@ from statsmodels.stats.multitest import multipletests  # type: ignore[import-unt
 
 from aepretrain import report
 from aepretrain.api.reports import Report, _report
-from aepretrain.config import TrainingSpec
+from aepretrain.config import Settings, TrainingSpec
 from aepretrain.errors import UsageError
 from aepretrain.frame import frame
 from aepretrain.plans import Plan, read_plan
-from aepretrain.records import Record
+from aepretrain.records import FILTERS, Record, filters_to_bytes
 from aepretrain.report import PlanResults, Terms
+from aepretrain.report.diagnostics import _filters, _kinds, diagnostics_panel
 from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_tables, words_table
 from aepretrain.report.planned_wording import standing, summary, time_text
 from aepretrain.stats import Kind
@@ -477,3 +478,24 @@ def test_a_store_with_few_labels_and_other_objectives_has_a_table_and_a_report(t
     made = made_of(archive)
     assert made.answer is not None
     assert made.answer.primary["fc", "none"].num_seeds == 10
+
+
+def test_filters_of_plain_masked_and_scratch_encoders_stand_side_by_side(plan: Plan) -> None:
+    archive = archive_of(plan, under(plan))
+    results = judged(plan, archive.found)
+    drawn = [one.name for one in diagnostics_panel(results, archive).pictures]
+    assert not [name for name in drawn if name.startswith("filters")], "none is kept"
+    spec = plan.specs("mnist")[0]
+    for variant, objective in (("pretrain", "reconstruct"), ("pretrain", "pixel-mask"), ("scratch", "reconstruct")):
+        settings = Settings(dataset="mnist", objective=objective)
+        for seed in (spec.seed, spec.seed + 1):
+            wanted = replace(spec, variant=variant, augmentation="none", settings=settings, seed=seed)
+            (one,) = [one for one in archive.found.values() if dict(one.identity) == wanted.identity()]
+            content = filters_to_bytes(np.full((2, 28, 28), seed, np.float16))
+            archive.files[one.run_id, FILTERS] = content
+    kinds = dict(_kinds(results, ("mnist", "fc", "none")))
+    rows = _filters(results, archive, kinds)
+    assert list(rows) == ["pretrained, reconstruct", "pretrained, pixel-mask", "scratch"]
+    assert all((row == spec.seed).all() for row in rows.values()), "of the lowest seed"
+    drawn = [one.name for one in diagnostics_panel(results, archive).pictures]
+    assert len([name for name in drawn if name.startswith("filters")]) == 1

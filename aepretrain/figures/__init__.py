@@ -23,7 +23,7 @@ from aepretrain.figures.seeds import (
     similarities,
 )
 from aepretrain.figures.style import png
-from aepretrain.figures.training import confused_images, loss_curve, training_figures
+from aepretrain.figures.training import confused_images, filters, loss_curve, training_figures
 from aepretrain.figures.tuning import trials
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "curves_and_differences",
     "effect_map",
     "encoder_diagnostics",
+    "filters",
     "forest",
     "grid_accuracy",
     "learning_curves",

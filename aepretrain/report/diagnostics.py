@@ -1,10 +1,15 @@
 """The panel on a plan's encoders: dead units, effective rank, and a linear probe."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
 from aepretrain.figures import Encoders
+from aepretrain.records import FILTERS, Archive, filters_from_bytes
 from aepretrain.report.grid import Score
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture
@@ -40,7 +45,13 @@ CAPTION = (
 )
 
 
-def diagnostics_panel(of: PlanResults) -> Panel:
+FILTERS_CAPTION = (
+    "The weights of the first layer as images, those with the largest norm, of the lowest seed. Grey is 0; each filter "
+    "has a scale of its own."
+)
+
+
+def diagnostics_panel(of: PlanResults, archive: Archive) -> Panel:
     """Encoders pretrained with each objective, those fine-tuned from them, and those from scratch."""
     heading = f"The encoders of the plan {of.plan.name}"
     kinds = {place: dict(_kinds(of, place)) for place in _places(of)}
@@ -53,7 +64,26 @@ def diagnostics_panel(of: PlanResults) -> Panel:
     )
     labels = f"Fine-tuned encoders and those from scratch learned from {labels_text(_labels(of))} labels."
     tables = [_table(of, place, of_place) for place, of_place in shown.items()]
-    return Panel(heading, f"{TEXT} {labels}", tables, [Picture.of(f"encoders-{file_name(of.plan)}", drawn, CAPTION)])
+    pictures = [Picture.of(f"encoders-{file_name(of.plan)}", drawn, CAPTION)]
+    for number, (place, of_place) in enumerate(shown.items(), start=1):
+        rows = _filters(of, archive, of_place)
+        if rows:
+            drawn = figures.filters(f"Filters of the first layer, {_title(of, place)}", rows)
+            pictures.append(Picture.of(f"filters-{file_name(of.plan)}-{number}", drawn, FILTERS_CAPTION))
+    return Panel(heading, f"{TEXT} {labels}", tables, pictures)
+
+
+def _filters(
+    of: PlanResults, archive: Archive, kinds: Mapping[TrainingSpec, BySeed]
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """The filters of pretrained encoders and of scratch by name, each of the lowest seed of which they are kept."""
+    rows: dict[str, NDArray[np.floating[Any]]] = {}
+    for spec, trainings in kinds.items():
+        records = [of.trainings[key] for key in trainings["key"]] if spec.variant in ("pretrain", "scratch") else []
+        kept = next((record for record in records if archive.has_artifact(record, FILTERS)), None)
+        if kept is not None:
+            rows[_name(of, spec)] = filters_from_bytes(archive.artifact(kept, FILTERS)).astype(np.float32)
+    return rows
 
 
 Place = tuple[str, str, str]

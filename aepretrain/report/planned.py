@@ -80,6 +80,8 @@ class PlanResults:
     results: Sequence[Result]
     records: Mapping[str, Record]
     """The trainings that count in any comparison, by key."""
+    trainings: Mapping[str, Record]
+    """All finished trainings by key, pretrainings among them."""
     seen: str | None
     """When the plan was first seen, as its trainings say: ISO time. None where no training names it."""
     matched: Matched
@@ -138,7 +140,7 @@ def judge_plan(plan: Plan, table: pd.DataFrame, records: Mapping[str, Record]) -
     judged = {id(one.planned): one for family in families.values() for one in _judge_family(plan, family, records)}
     results = [judged[id(one)] for one, _, _ in sides]
     counted = {key: records[key] for one in results for key in one.keys}
-    return PlanResults(plan, results, counted, _first_seen(plan, records), matched)
+    return PlanResults(plan, results, counted, records, _first_seen(plan, records), matched)
 
 
 def _judge_family(

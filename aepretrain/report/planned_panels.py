@@ -67,7 +67,7 @@ CHECKPOINTS_CAPTION = (
 
 def plan_panels(of: PlanResults, archive: Archive) -> list[Panel]:
     """The panels of a plan, in order; what is not trained yet is called missing."""
-    return [_verdicts_panel(of, archive), _map_panel(of), _checkpoints_panel(of), diagnostics_panel(of)]
+    return [_verdicts_panel(of, archive), _map_panel(of), _checkpoints_panel(of), diagnostics_panel(of, archive)]
 
 
 def _verdicts_panel(of: PlanResults, archive: Archive) -> Panel:
