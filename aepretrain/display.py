@@ -126,7 +126,9 @@ def summary(record: Record) -> str:
     if record.cell[2] in EVALUATIONS:
         return f"{len(metrics) - 1} figures in {metrics['training_s']:.0f} s"
     if record.cell[2] == "pretrain":
-        result = f"reconstruction loss {metrics['test_loss']:.5f}"
+        reconstructs = "test_loss" in metrics  # an objective may give no images
+        loss = metrics["test_loss" if reconstructs else "best_val_loss"]
+        result = f"{'reconstruction' if reconstructs else 'validation'} loss {loss:.5f}"
     else:
         result = f"test accuracy {metrics['test_accuracy']:.4f}, macro-F1 {metrics['test_macro_f1']:.4f}"
     best, num, seconds = (metrics[name] for name in ("best_epoch", "num_epochs", "training_s"))

@@ -3,7 +3,7 @@
 # The pictures need Chromium (Debian's package).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-plans=("$PWD"/plans/source-grid.yaml) # plans/when.yaml follows when its campaign has results
+plans=("$PWD"/plans/source-grid.yaml) # the plan "when" follows as soon as its campaign has results
 rm -rf docs/report
 .venv/bin/python -m aepretrain report "${plans[@]}" --bundle evidence --out docs
 .venv/bin/python - <<'SPLICE'

@@ -13,7 +13,7 @@ from aepretrain.report.grid import Experiment, Grid, Score, title
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import Query, num_at_limit
-from aepretrain.report.table import Table, figure, table_of
+from aepretrain.report.table import MISSING, Table, figure, table_of
 from aepretrain.report.wording import reproduction_sentence
 
 Curves = Mapping[tuple[str, ...], Sequence[Sequence[float]]]
@@ -188,12 +188,13 @@ def _pretraining_tables(query: Query) -> list[Table]:
         {
             "experiment": title(experiment),
             "seeds": str(len(trainings)),
-            "loss on test images": Score.of(values_of(trainings, "test_loss").tolist()).text(5),
+            "loss on test images": Score.of(losses).text(5) if losses else MISSING,
             "best epoch (median)": f"{np.median(values_of(trainings, 'best_epoch')):.0f}",
         }
         | _epochs_texts(trainings, "ae_epochs")
         for experiment in query.experiments
         if len(trainings := query.of(experiment, "pretrain"))
+        for losses in [values_of(trainings, "test_loss").tolist()]
     ]
     measure = {"mse": "mean squared error, pixels from 0 to 1", "bce": "binary cross-entropy"}
     name = f"The autoencoders ({measure.get(query.grid.settings.get('ae_loss', ''), 'reconstruction loss')})"
