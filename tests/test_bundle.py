@@ -22,6 +22,7 @@ from aepretrain import runner, stats, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.config import SCHEMA, Execution, Settings, TrainingSpec
 from aepretrain.errors import Failure
+from aepretrain.plans import read_plan
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, PER_CLASS, PREDICTIONS, Predictions, Record
 from aepretrain.report.answer import draw_for
 from aepretrain.report.numbers import ends_text, interval_text, p_text
@@ -467,10 +468,10 @@ def test_the_committed_tables_alone_have_the_committed_statistics() -> None:
         of_grid = cell["variant"] in ("finetune", "scratch") and TrainingSpec(**cell, seed=row["seed"]).identity()
         if of_grid and json.loads(row["spec"]) == json.loads(json.dumps(of_grid)):
             accuracies.setdefault(tuple(cell.values()), {})[row["seed"]] = row["test_accuracy"]
-    compared = {}
+    compared, planned = {}, read_plan(ROOT / "plans" / "source-grid.yaml").networks
     for network, augmentation in itertools.product(("fc", "conv"), ("none", "erasing")):
         finetune, scratch = (accuracies[network, augmentation, variant] for variant in ("finetune", "scratch"))
-        seeds = sorted(finetune.keys() & scratch.keys())
+        seeds = sorted(finetune.keys() & scratch.keys() & set(planned[network]))
         finetune_S, scratch_S = (np.array([one[seed] for seed in seeds]) for one in (finetune, scratch))
         draw = draw_for("primary", (network, augmentation))
         compared[network, augmentation] = stats.paired_difference(finetune_S - scratch_S, draw)
