@@ -379,3 +379,20 @@ def test_a_figure_of_trials_has_a_panel_for_each_arm_and_a_ring_around_its_choic
         [[0.01, 0.4]],
         [[0.01, 0.4]],
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("grid", "--dataset", "digits", "--network", "fc", "--augmentation", "none"),
+        ("study", "labels", "--dataset", "digits", "--network", "fc", "--augmentation", "none"),
+        ("run", "plan.yaml"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_choices_nothing_is_made(arguments: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    uri = f"sqlite:///{tmp_path}/new.db"
+    done = aepretrain(*arguments, "--tuned", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
+    assert "is not tuned, or not like the other arms: run aepretrain tune" in done.refusal()
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]

@@ -67,12 +67,12 @@ def planned_choices(path: str | Path, plan: Plan, store: Store | None) -> tuple[
     return plan.tuned_comparisons(tune)
 
 
-def tuned_specs(specs: Sequence[TrainingSpec], store: Store) -> list[TrainingSpec]:
+def tuned_specs(specs: Sequence[TrainingSpec], store: Store | None) -> list[TrainingSpec]:
     """A grid's trainings with their arms' choices, and the pretrainings that these start from."""
     return _with(find_choices(arms_of(specs), store), specs)
 
 
-def tuned_study(study: Study, specs: Sequence[TrainingSpec], dataset: Dataset, store: Store) -> Study:
+def tuned_study(study: Study, specs: Sequence[TrainingSpec], dataset: Dataset, store: Store | None) -> Study:
     """A study whose trainings are known before it begins, with the choices of the arms among them."""
     planned = list(study.plan(dict.fromkeys(specs, NO_RECORD), dataset))
     tune = find_choices(arms_of([spec for spec in planned if spec.variant in CLASSIFIERS]), store)

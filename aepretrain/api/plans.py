@@ -47,9 +47,10 @@ def run_plan(
     runner.check([spec for specs in chosen.values() for spec in specs], session.execution)
     for dataset in chosen:
         data.load(dataset, session.execution.data_dir)
+    if part is not None:  # before a store is made
+        tunings = find_store(tracking_uri, session.execution.outage_s)
+        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, tunings))
     store = session.open_store(tracking_uri, run_id)
-    if part is not None:
-        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, store))
     results = {}
     for dataset, specs in chosen.items():
         say(session.console, f"plan {read.name}, {dataset}: {len(specs)} trainings")

@@ -15,7 +15,7 @@ from rich.console import Console
 from aepretrain import data, report, runner, tracking
 from aepretrain.api.choices import tuned_specs, tuned_study
 from aepretrain.api.results import Results
-from aepretrain.api.stores import open_store, where
+from aepretrain.api.stores import find_store, open_store, where
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.display import Display, say
 from aepretrain.errors import Failure, UsageError
@@ -60,9 +60,9 @@ def run_grid(
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives, variants)
     specs = session.with_available_dataset(specs, fallback_dataset)
+    if tuned:  # before a store is made
+        specs = tuned_specs(specs, find_store(tracking_uri, session.execution.outage_s))
     store = session.open_store(tracking_uri, run_id)
-    if tuned:
-        specs = tuned_specs(specs, store)
     result = session.train(specs, store, partial(_log_table, tuned=tuned), tuned=tuned, run_id=run_id)
     results = Results(result.records, dict(result.failures), store.uri, is_tuned=tuned)
     has_table = any(is_in_table(record.cell[2]) for record in result.records)
@@ -96,12 +96,13 @@ def run_study(
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives)
     session.with_available_dataset(specs, None)
+    studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
+    if tuned:  # before a store is made
+        dataset = data.load(specs[0].settings.dataset, session.execution.data_dir)
+        tunings = find_store(tracking_uri, session.execution.outage_s)
+        studies = [tuned_study(one, specs, dataset, tunings) for one in studies]
     store = session.open_store(tracking_uri, run_id)
     results = {}
-    studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
-    if tuned:
-        dataset = data.load(specs[0].settings.dataset, session.execution.data_dir)
-        studies = [tuned_study(one, specs, dataset, store) for one in studies]
     for study in studies:
         say(session.console, f"study {study.name}")
         needed = [_for_study(spec, study.name) for spec in specs if spec.variant in study.needs]
