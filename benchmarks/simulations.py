@@ -33,8 +33,8 @@ def verdict_rows() -> Iterator[Row]:
         ([20, 20, 10, 10], 0.004, FEW),
         ([20, 20, 10, 10], 0.0018, FEW),
         ([40, 40, 20, 20], 0.004, 2 * FEWEST),
-        ([20] * 18, 0.004, FEW // 2),
-        ([10] * 18, 0.004, FEW // 2),
+        ([20] * 9, 0.004, FEW // 2),
+        ([10] * 9, 0.004, FEW // 2),
     ):
         what = f"difference found in any of {len(seeds)} tests, no true difference, deviation {std:g}, {_seeds(seeds)}"
         yield what, "at most 5 %", num, partial(error_rates.false_difference, seeds, std)
@@ -120,7 +120,7 @@ def power_rows() -> list[PowerRow]:
     """A plan's seeds (fc 20, conv 10; in the source's grid 40 and 20) with effects that are plausible."""
     of_grid = [(size, 4, 0.0018, effect) for size in (10, 20, 40) for effect in (0.001, 0.002, 0.005)]
     of_map = [
-        (size, 18, std, effect)
+        (size, 9, std, effect)
         for size in (10, 20)
         for std, effects in ((0.0018, (0.002, 0.005)), (0.008, (0.01, 0.02)))
         for effect in effects
