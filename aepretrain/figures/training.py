@@ -76,10 +76,10 @@ def filters(title: str, rows: Mapping[str, NDArray[np.floating[Any]]]) -> Figure
     """First-layer filters [C, H, W] of several encoders, a row each; grey is 0, each filter has a scale of its own."""
     num, height, _ = next(iter(rows.values())).shape
     figure, axes = new_figure(title, 0.6 * num + 1.6, 0.62 * len(rows) + 0.5)
-    scaled = [
-        0.5 + weights_CHW / (2 * np.abs(weights_CHW).max(axis=(1, 2), keepdims=True).clip(1e-12))
-        for weights_CHW in rows.values()
-    ]
+    scaled = []
+    for row_CHW in rows.values():
+        weights_CHW = row_CHW.astype(np.float32)  # twice the largest weight can be beyond float16
+        scaled.append(0.5 + weights_CHW / (2 * np.abs(weights_CHW).max(axis=(1, 2), keepdims=True).clip(1e-12)))
     gap = max(1, height // 10)
     _mosaic(axes, np.stack(scaled), 1.0, gap)
     axes.set_yticks([row * (height + gap) + height / 2 for row in range(len(rows))], list(rows))

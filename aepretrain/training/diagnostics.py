@@ -41,7 +41,8 @@ def first_layer_filters(network: Network, size: tuple[int, int]) -> NDArray[np.f
     """Weights of the encoder's first layer as images, [C, h, w], at most `NUM_FILTERS`; None for other layers.
 
     A filter is the kernel of a convolution, averaged over its inputs, or a unit of a linear layer on images of `size`
-    (rows, columns). The filters with the largest norm, largest first.
+    (rows, columns). The filters with the largest norm, largest first. Weights beyond the range of float16 are set to its
+    ends.
     """
     layers = (one for one in network.encoder.modules() if isinstance(one, (nn.Linear, nn.Conv2d)))
     layer = next(layers, None)
@@ -52,7 +53,8 @@ def first_layer_filters(network: Network, size: tuple[int, int]) -> NDArray[np.f
     else:
         return None
     largest = weights_CHW.flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:NUM_FILTERS]
-    filters_CHW: NDArray[np.float16] = weights_CHW[largest].cpu().numpy().astype(np.float16)
+    bound = float(np.finfo(np.float16).max)
+    filters_CHW: NDArray[np.float16] = weights_CHW[largest].clamp(-bound, bound).cpu().numpy().astype(np.float16)
     return filters_CHW
 
 

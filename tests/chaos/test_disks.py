@@ -16,7 +16,7 @@ from tests.chaos.conftest import Commands, check_store, stored, wait_for
 
 pytestmark = pytest.mark.chaos
 
-SIZE_KB = 30_000
+SIZE_KB = 80_000  # two trainings replace their snapshots at the same time, with 10 MB a file
 
 
 def mount(*arguments: str) -> bool:
@@ -25,7 +25,7 @@ def mount(*arguments: str) -> bool:
 
 @pytest.fixture
 def disk(tmp_path: Path, template: Path, commands: Commands) -> Iterator[Path]:
-    """A file system of 30 MB with an empty store in it, which the commands use."""
+    """A file system of 80 MB with an empty store in it, which the commands use."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if not mount("-t", "tmpfs", "-o", f"size={SIZE_KB}k", "tmpfs", str(folder)):
