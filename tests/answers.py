@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.records import Outcomes, Predictions, Record
+from aepretrain.tuning import Trial
 
 NUM_IMAGES = 1000
 EFFECTS = {("fc", "none"): 0, ("fc", "erasing"): 20, ("conv", "none"): -20, ("conv", "erasing"): 0}
@@ -23,6 +24,9 @@ def predictions(num_right: int, seed: int) -> Predictions:
     return Predictions(labels_N, predicted_N, nll_N, nll_N)
 
 
+TUNING_SEEDS = (1_000_000, 1_000_001)
+
+
 def record_of(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
     usual = {"test_accuracy": accuracy, "test_macro_f1": accuracy - 0.001, "test_loss": 0.007}
     usual |= {"best_val_loss": 0.1 + 0.01 * spec.seed, "num_epochs": 20 + spec.seed, "best_epoch": 10}
@@ -33,6 +37,22 @@ def record_of(spec: TrainingSpec, accuracy: float, **metrics: float) -> Record:
         "pretraining_key": "".join(source.name for source in spec.sources.values()),
     }
     return Record(f"run-{spec.name}", None, spec.name, 1, identity, usual | metrics, tags)
+
+
+def trial_records(
+    arm: TrainingSpec, losses: Sequence[float], seeds: Sequence[int] = TUNING_SEEDS, **metrics: float
+) -> list[Record]:
+    """Finished trainings of an ended tuning; the n-th trial has the n-th loss, and a learning rate of n/1000."""
+    made, way = [], f"{seeds[0]}-{seeds[-1]}"
+    for number, loss in enumerate(losses, 1):
+        for seed in seeds:
+            spec = Trial(number, number / 1000, 0.0).of(replace(arm, seed=seed))
+            record = record_of(spec, 0.9, best_val_loss=loss + 0.001 * (seed - seeds[0]), **metrics)
+            tags = {"study": "tuning", "tuning": f"{way}:{number}"}
+            if number == 1 and seed == seeds[0]:
+                tags["tuned"] = f"{way}:{len(losses)}"
+            made.append(replace(record, key=f"{spec.name}-{number}", tags={**record.tags, **tags}))
+    return made
 
 
 @dataclass

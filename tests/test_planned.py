@@ -23,10 +23,12 @@ from aepretrain.plans import Plan, read_plan
 from aepretrain.records import FILTERS, Record, filters_to_bytes
 from aepretrain.report import PlanResults, Terms
 from aepretrain.report.diagnostics import _filters, _kinds, diagnostics_panel
+from aepretrain.report.planned_panels import _verdicts_panel
 from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_tables, words_table
 from aepretrain.report.planned_wording import standing, summary, time_text
 from aepretrain.stats import Kind
-from tests.answers import Archive, predictions, record_of
+from aepretrain.tuning import tuner
+from tests.answers import Archive, predictions, record_of, trial_records
 from tests.conftest import ROOT
 
 TEXT = """\
@@ -369,6 +371,53 @@ def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
     assert "**finetune − scratch: test accuracy, 8 tests corrected together**" in short
     assert "frozen" not in short
     assert repr(made).startswith("When does it help?")
+
+
+TUNED = """\
+tuned:
+  networks: [fc]
+  seeds: 1000000-1000001
+  trials: 2
+"""
+
+
+def test_comparisons_with_each_arm_tuned_are_judged_when_all_arms_are_tuned(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, TEXT + TUNED)
+    archive = archive_of(plan, under(plan))
+    arms = [arm for dataset in plan.datasets for arm in plan.arms(dataset)]
+    trials = [one for arm in arms for one in trial_records(arm, [0.2, 0.1])]
+    for one in trials:
+        key = f"{one.identity['dataset']}-{one.key}"
+        archive.found[key] = replace(one, key=key)
+    choose = tuner(arms, archive.found.values())
+    for spec in {choose(side) for one in plan.comparisons for side in (one.first, one.second)}:
+        gain = 0.02 if spec.variant == "scratch" else 0.0
+        for seed in range(100, 110):
+            one = training(replace(spec, seed=seed), {}, **under(plan))
+            accuracy = one.metrics["test_accuracy"] + gain
+            tuned = replace(one, key=f"{one.key}-tuned", metrics={**one.metrics, "test_accuracy": accuracy})
+            archive.found[tuned.key] = tuned
+
+    results = judged(plan, archive.found)
+    assert results.tuned is not None
+    assert [one.planned.is_tuned for one in results.results] == [False] * 12, "as without the key"
+    (first, *_) = results.tuned.of("finetune - scratch")
+    assert first.planned.first.settings.cls_lr == 0.002, "the second trial is the best one"
+    assert (first.planned.family, first.num_tests) == ("finetune - scratch, tuned", 8)
+    assert {one.verdict.kind for one in results.tuned.of("finetune - scratch")} == {Kind.WORSE}
+    made = made_of(archive, plan)
+    text, short = made.files["report.md"].decode(), made.files["answer.md"].decode()
+    assert "With each arm tuned: finetune − scratch worse in 8 of 8 tests" in short
+    assert "**finetune − scratch, tuned: test accuracy, 8 tests corrected together**" in short
+    assert "## Plan when, each arm tuned: When does it help?" in text
+    assert "are judged when all arms are tuned" not in text
+    assert {"report/map-when-1.png", "report/map-when-tuned-1.png", "report/tuning-1.png"} <= made.files.keys()
+
+    for key in [key for key, one in archive.found.items() if "tuned" in one.tags][:1]:
+        del archive.found[key]
+    results = judged(plan, archive.found)
+    assert results.tuned is None, "an arm is not tuned"
+    assert "The plan also compares arms at their best settings, for fc." in _verdicts_panel(results, archive).text
 
 
 def test_the_plain_words_are_of_the_datasets_images(plan: Plan) -> None:

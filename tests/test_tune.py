@@ -22,30 +22,14 @@ from aepretrain.runner.work import Job, make_job
 from aepretrain.tracking import Store
 from aepretrain.tuning import LEARNING_RATES, WEIGHT_DECAYS, NotTunedError, Trial, arm_key, choices, tuner, tunings
 from aepretrain.variants import CLASSIFIERS
-from tests.answers import archive, record_of
+from tests.answers import TUNING_SEEDS as SEEDS
+from tests.answers import archive, trial_records
 from tests.commands import aepretrain, forked, start
 from tests.grids import EXECUTION, inline
 
-SEEDS = (1_000_000, 1_000_001)
 SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)
 ARM = TrainingSpec(variant="scratch", network="fc", settings=SETTINGS)
 CHOSEN = dict[tuple[str, tuple[int, ...], int], Trial]
-
-
-def trial_records(
-    arm: TrainingSpec, losses: Sequence[float], seeds: Sequence[int] = SEEDS, **metrics: float
-) -> list[Record]:
-    """Finished trainings of an ended tuning; the n-th trial has the n-th loss, and a learning rate of n/1000."""
-    made, way = [], f"{seeds[0]}-{seeds[-1]}"
-    for number, loss in enumerate(losses, 1):
-        for seed in seeds:
-            spec = Trial(number, number / 1000, 0.0).of(replace(arm, seed=seed))
-            record = record_of(spec, 0.9, best_val_loss=loss + 0.001 * (seed - seeds[0]), **metrics)
-            tags = {"study": "tuning", "tuning": f"{way}:{number}"}
-            if number == 1 and seed == seeds[0]:
-                tags["tuned"] = f"{way}:{len(losses)}"
-            made.append(replace(record, key=f"{spec.name}-{number}", tags={**record.tags, **tags}))
-    return made
 
 
 def test_the_choice_is_the_trial_with_the_lowest_mean_loss_and_the_first_of_equal_ones() -> None:

@@ -60,15 +60,17 @@ def build_page(
     `records` are the archive's by key, those of studies too. `shown` are the runs whose own figures are on the page.
     """
     of_plans = [panel for of in plans for panel in plan_panels(of, archive)]
+    everything = plans[0].trainings if plans else records
+    tuning = [one for one in [tuning_panel(everything.values())] if one]
     if answer is None:
-        return [COMPARED, *of_plans, provenance_panel(None, None, archive, plans)]
+        return [COMPARED, *of_plans, *tuning, provenance_panel(None, None, archive, plans)]
     query = Query(answer.grid, records)
     return [
         *grid_panels(answer),
         *of_plans,
         *training_panels(answer, query, archive),
         *(make_panel(query, answer.terms) for make_panel in studies),
-        *filter(None, [tuning_panel(records.values())]),
+        *tuning,
         *_shown_panels(answer.grid, shown, archive),
         provenance_panel(answer, query, archive, plans),
     ]
@@ -136,8 +138,9 @@ def _short(answer: Answer | None, plans: Sequence[PlanResults]) -> str:
         texts += [*said, *map(markdown_table, shown), markdown_text(reproduction_sentence(answer))]
     for of in _further(answer, plans):
         question, *said = map(markdown_text, answer_paragraphs(of))
-        pooled = pooled_tables(of, of.plan.compared[0])
-        texts += [f"**{question}**", *said, *map(markdown_table, [*main_tables(of), *pooled])]
+        name = of.plan.compared[0]
+        shown = [table for part in of.parts for table in (*main_tables(part), *pooled_tables(part, name))]
+        texts += [f"**{question}**", *said, *map(markdown_table, shown)]
     return "\n\n".join(filter(None, texts)) + "\n"
 
 

@@ -4,7 +4,7 @@ Shapes: S seeds, G groups.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from aepretrain.records import Record
 from aepretrain.report.answer import draw_for
 from aepretrain.report.pairs import BySeed, by_seed, paired, paired_keys
 from aepretrain.stats import Comparison, Estimate, Kind, PooledEffect, Verdict
+from aepretrain.tuning import NotTunedError, tuner
 
 CHECKPOINTS = {
     "best loss": "test_accuracy",
@@ -85,6 +86,18 @@ class PlanResults:
     seen: str | None
     """When the plan was first seen, as its trainings say: ISO time. None where no training names it."""
     matched: Matched
+    tuned: "PlanResults | None" = None
+    """The comparisons with each arm tuned; None where the plan has none, or before all of its arms are tuned."""
+
+    @property
+    def parts(self) -> list["PlanResults"]:
+        """The comparisons at equal settings, and those with each arm tuned."""
+        return [self, *([self.tuned] if self.tuned else [])]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether these are the comparisons with each arm tuned."""
+        return any(one.planned.is_tuned for one in self.results)
 
     @property
     def num_started(self) -> int:
@@ -130,10 +143,26 @@ def judge_plan(plan: Plan, table: pd.DataFrame, records: Mapping[str, Record]) -
     Exactly the trainings with the plan's specifications and seeds are taken, whichever command has trained them. Raises
     `UsageError` where several of one specification and seed are there.
     """
-    matched = match(table)
-    sides = [
-        (one, find(matched, one.first, one.seeds), find(matched, one.second, one.seeds)) for one in plan.comparisons
-    ]
+    matched, tuned = match(table), _tuned_comparisons(plan, records)
+    of_tuned = _judge(plan, tuned, matched, records) if tuned else None
+    return replace(_judge(plan, plan.comparisons, matched, records), tuned=of_tuned)
+
+
+def _tuned_comparisons(plan: Plan, records: Mapping[str, Record]) -> tuple[PlannedComparison, ...]:
+    """The comparisons with each arm at its choice; none before all arms of the plan are tuned as it says."""
+    if plan.tuned is None:
+        return ()
+    arms = [arm for dataset in plan.datasets for arm in plan.arms(dataset)]
+    try:
+        return plan.tuned_comparisons(tuner(arms, records.values(), plan.tuned.seeds, plan.tuned.trials))
+    except NotTunedError:
+        return ()
+
+
+def _judge(
+    plan: Plan, comparisons: Sequence[PlannedComparison], matched: Matched, records: Mapping[str, Record]
+) -> PlanResults:
+    sides = [(one, find(matched, one.first, one.seeds), find(matched, one.second, one.seeds)) for one in comparisons]
     families: dict[str, list[tuple[PlannedComparison, BySeed, BySeed]]] = {}
     for side in sides:
         families.setdefault(side[0].family, []).append(side)

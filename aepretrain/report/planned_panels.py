@@ -1,6 +1,7 @@
 """The panels of a plan: its question and verdicts, the map, the checkpoints, and the encoders."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from matplotlib.figure import Figure
 
@@ -16,12 +17,13 @@ from aepretrain.report.planned_tables import checkpoint_tables, family_tables, p
 from aepretrain.report.planned_wording import (
     condition_text,
     dataset_text,
-    file_name,
     labels_text,
     name_text,
+    picture_name,
     place_text,
     standing,
     summary,
+    title,
 )
 from aepretrain.stats import Kind
 
@@ -35,9 +37,17 @@ RULE_TEXT = (
     "A difference is found where the p-value of a two-sided sign-flip test, adjusted by Holm's method over the "
     "family's planned tests, is below {alpha:g} %. Tests without trainings count with p = 1. The 90 % interval of the "
     "mean difference, compared with ±{effect:g} points, says whether the size is negligible, settled or unsettled. "
-    "Verdicts are at equal settings and about the weights with the best validation loss. The probability of "
+    "Verdicts are about the weights with the best validation loss. The probability of "
     "improvement is that of a run of the first over a run of the second, of any two seeds. A result is exploratory "
     "where a training that it counts was not started under the plan."
+)
+TUNED_TEXT = (
+    "Here each arm has the learning rate and weight decay that tuning chose for it (see Tuning). These tests are "
+    "corrected apart from those at equal settings. All else is as there."
+)
+NOT_TUNED_TEXT = (
+    "The plan also compares arms at their best settings, for {networks}. These comparisons are judged when all arms "
+    "are tuned: aepretrain tune, then aepretrain run --tuned, each with the plan's file."
 )
 POOLED_TEXT = (
     "Pooled are experiments with seeds enough for a verdict: random effects, Hartung-Knapp interval. τ is the standard "
@@ -67,16 +77,25 @@ CHECKPOINTS_CAPTION = (
 
 def plan_panels(of: PlanResults, archive: Archive) -> list[Panel]:
     """The panels of a plan, in order; what is not trained yet is called missing."""
-    return [_verdicts_panel(of, archive), _map_panel(of), _checkpoints_panel(of), diagnostics_panel(of, archive)]
+    panels = [[_verdicts_panel(one, archive), _map_panel(one), _checkpoints_panel(one)] for one in of.parts]
+    return [*chain.from_iterable(panels), diagnostics_panel(of, archive)]
 
 
 def _verdicts_panel(of: PlanResults, archive: Archive) -> Panel:
-    rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=100 * of.plan.smallest_effect)
     pooled = pooled_tables(of)
-    texts = [summary(of), standing(of), OBJECTIVES_TEXT, rule, POOLED_TEXT if pooled else ""]
+    explained = [TUNED_TEXT] if of.is_tuned else [OBJECTIVES_TEXT, _rule(of), POOLED_TEXT if pooled else ""]
+    texts = [summary(of), standing(of), *explained]
     words = words_table(of, _num_images(of, archive))
     tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else [])]
-    return Panel(f"Plan {of.plan.name}: {of.plan.question}", "\n\n".join(texts), tables)
+    return Panel(f"Plan {title(of)}: {of.plan.question}", "\n\n".join(texts), tables)
+
+
+def _rule(of: PlanResults) -> str:
+    """How verdicts are found, and which comparisons are not judged yet."""
+    rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=100 * of.plan.smallest_effect)
+    if of.plan.tuned is None or of.tuned is not None:
+        return rule
+    return f"{rule}\n\n{NOT_TUNED_TEXT.format(networks=', '.join(of.plan.tuned.networks))}"
 
 
 def _num_images(of: PlanResults, archive: Archive) -> dict[str, int]:
@@ -95,10 +114,10 @@ def _num_images(of: PlanResults, archive: Archive) -> dict[str, int]:
 def _map_panel(of: PlanResults) -> Panel:
     """A figure for each comparison: curves over the number of labels, or rows where the plan has only one number."""
     pictures = [
-        Picture.of(f"map-{file_name(of.plan)}-{number}", drawn, caption)
+        Picture.of(f"map-{picture_name(of)}-{number}", drawn, caption)
         for number, (drawn, caption) in enumerate(_maps(of), start=1)
     ]
-    return Panel(f"The map of the plan {of.plan.name}", "" if pictures else "Nothing of it is finished.", (), pictures)
+    return Panel(f"The map of the plan {title(of)}", "" if pictures else "Nothing of it is finished.", (), pictures)
 
 
 def _maps(of: PlanResults) -> Iterator[tuple[Figure, str]]:
@@ -158,14 +177,14 @@ def _checkpoints_panel(of: PlanResults) -> Panel:
     """The differences of all comparisons by checkpoint, and a figure of each comparison."""
     pictures = [
         Picture.of(
-            f"checkpoints-{file_name(of.plan)}-{number}",
+            f"checkpoints-{picture_name(of)}-{number}",
             figures.forest(name_text(name), _checkpoint_points(of, name), list(CHECKPOINTS), of.plan.smallest_effect),
             CHECKPOINTS_CAPTION.format(name=name_text(name)),
         )
         for number, name in enumerate(of.plan.compared, start=1)
         if any(one.comparison for one in of.of(name))
     ]
-    heading = f"Three checkpoints and a second set of images: plan {of.plan.name}"
+    heading = f"Three checkpoints and a second set of images: plan {title(of)}"
     return Panel(heading, CHECKPOINTS_TEXT, checkpoint_tables(of) if pictures else (), pictures)
 
 

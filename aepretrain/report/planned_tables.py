@@ -94,7 +94,8 @@ def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
     Only the comparisons of these names, if there are any.
     """
     rows = list(_pooled_rows(of, names or of.plan.compared))
-    return [table_of("Pooled over datasets, networks and augmentations", rows)] if rows else []
+    how = ", each arm tuned" if of.is_tuned else ""
+    return [table_of(f"Pooled over datasets, networks and augmentations{how}", rows)] if rows else []
 
 
 def _pooled_rows(of: PlanResults, names: Sequence[str]) -> Iterator[Row]:

@@ -26,6 +26,16 @@ def file_name(plan: Plan) -> str:
     return re.sub(r"[^\w-]+", "-", plan.name, flags=re.ASCII)
 
 
+def title(of: PlanResults) -> str:
+    """``when``, or ``when, each arm tuned``."""
+    return f"{of.plan.name}{', each arm tuned' if of.is_tuned else ''}"
+
+
+def picture_name(of: PlanResults) -> str:
+    """What pictures of these results have in their names."""
+    return f"{file_name(of.plan)}{'-tuned' if of.is_tuned else ''}"
+
+
 def dataset_text(dataset: str) -> str:
     """A dataset's name for people."""
     return DATASET_TITLES.get(dataset, dataset)
@@ -47,8 +57,10 @@ def condition_text(plan: Plan, planned: PlannedComparison) -> str:
 def standing(of: PlanResults) -> str:
     """How many of the trainings that count were started under the plan, and what is exploratory."""
     if not of.records:
-        return f"No pair of trainings of the plan {of.plan.name} is finished."
-    start = f"{of.num_started:,} of {len(of.records):,} counted trainings were started under the plan {of.plan.name}, "
+        return f"No pair of trainings of the plan {title(of)} is finished."
+    which = " with tuned settings" if of.is_tuned else ""
+    start = f"{of.num_started:,} of {len(of.records):,} counted trainings{which} were started under the plan "
+    start += f"{of.plan.name}, "
     start += f"which was first seen on {time_text(of.seen)}" if of.seen else "and none says when it was first seen"
     if not of.is_exploratory:
         return f"{start}."
@@ -72,10 +84,13 @@ def time_text(iso: str) -> str:
 def summary(of: PlanResults) -> str:
     """How often each verdict was given, comparison by comparison, and how often the rule errs."""
     if not any(one.comparison for one in of.results):
-        return "So far there is no verdict: no seed has both sides of a comparison."
-    start = "So far, at" if any(one.is_interim for one in of.results) else "At"
+        where = " with each arm tuned" if of.is_tuned else ""
+        return f"So far there is no verdict{where}: no seed has both sides of a comparison."
+    start = "So far, " if any(one.is_interim for one in of.results) else ""
+    where = "with each arm tuned" if of.is_tuned else "at equal settings"
     counts = "; ".join(f"{name_text(name)} {_counts(of.of(name))}" for name in of.plan.compared)
-    return f"{start} equal settings: {counts}. {_promise(of)}".rstrip()
+    said = f"{start}{where}: {counts}. {_promise(of)}".rstrip()
+    return said[0].upper() + said[1:]
 
 
 def _counts(results: Sequence[Result]) -> str:
@@ -100,7 +115,7 @@ def _promise(of: PlanResults) -> str:
 
 def answer_paragraphs(of: PlanResults) -> list[str]:
     """The plan's question, what was found, and what is known of when the plan was fixed."""
-    return [of.plan.question, summary(of), standing(of)]
+    return [of.plan.question, *(text for part in of.parts for text in (summary(part), standing(part)))]
 
 
 def started_text(result: Result) -> str:

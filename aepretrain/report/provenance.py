@@ -12,7 +12,7 @@ from aepretrain.report.grid import belongs, setting_text
 from aepretrain.report.pairs import paired_keys
 from aepretrain.report.panel import Panel
 from aepretrain.report.planned import PlanResults
-from aepretrain.report.planned_wording import time_text
+from aepretrain.report.planned_wording import time_text, title
 from aepretrain.report.query import Query
 from aepretrain.report.table import Table
 from aepretrain.report.wording import planned_text
@@ -28,8 +28,9 @@ def provenance_panel(
     answer: Answer | None, query: Query | None, archive: Archive, plans: Sequence[PlanResults] = ()
 ) -> Panel:
     """Settings and plans, how the runs were carried out, and where each is."""
-    tables = [_plan_table(of) for of in plans]
-    shown = {key: record for of in plans for key, record in of.records.items()}
+    parts = [part for of in plans for part in of.parts]
+    tables = [_plan_table(part) for part in parts]
+    shown = {key: record for part in parts for key, record in part.records.items()}
     if answer is not None and query is not None:
         of_grid, tables_of_grid = _of_grid(answer, query)
         shown, tables = of_grid | shown, [*tables_of_grid, *tables]
@@ -61,7 +62,7 @@ def _plan_table(of: PlanResults) -> Table:
         ["level of each family of tests", f"{plan.alpha:g}"],
         ["settings", ", ".join(f"{name} {setting_text(one)}" for name, one in plan.settings.items()) or "defaults"],
     ]
-    return f"The plan {plan.name}", [["what", "value"], *rows, *_tag_rows([one.tags for one in of.records.values()])]
+    return f"The plan {title(of)}", [["what", "value"], *rows, *_tag_rows([one.tags for one in of.records.values()])]
 
 
 def _tag_rows(tags: Sequence[Mapping[str, str]]) -> list[list[str]]:

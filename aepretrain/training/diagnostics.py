@@ -41,8 +41,8 @@ def first_layer_filters(network: Network, size: tuple[int, int]) -> NDArray[np.f
     """Weights of the encoder's first layer as images, [C, h, w], at most `NUM_FILTERS`; None for other layers.
 
     A filter is the kernel of a convolution, averaged over its inputs, or a unit of a linear layer on images of `size`
-    (rows, columns). The filters with the largest norm, largest first. Weights beyond the range of float16 are set to its
-    ends.
+    (rows, columns). The filters with the largest norm, largest first. Weights outside the range of float16 become its
+    nearest end.
     """
     layers = (one for one in network.encoder.modules() if isinstance(one, (nn.Linear, nn.Conv2d)))
     layer = next(layers, None)
