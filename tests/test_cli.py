@@ -98,6 +98,11 @@ BAD = [
     (["report", "--smallest-effect", "0"], 2, "smallest_effect=0.0"),
     (["report", "nowhere.yaml"], 2, "nowhere.yaml: there is no such file"),
     (["report", "--lr", "0.1", str(ROOT / "plans" / "when.yaml")], 2, "lr: a report of plans has the settings of"),
+    (
+        ["report", "--smallest-effect", "0.1", str(ROOT / "plans" / "when.yaml")],
+        2,
+        "smallest_effect: a report of plans",
+    ),
     (["report", "--bundle", "nowhere"], 2, "bundle='nowhere' is not a folder"),
     (["report", "--bundle", "."], 1, "no readable bundle in ."),
     (["report"], 1, "no finished classifier"),
@@ -362,7 +367,9 @@ def test_mlproject_and_command_line_have_the_same_defaults(name: str) -> None:
         assert option.required == ("default" not in given)
         default = str(option.default) if isinstance(option.default, Path) else option.default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        if not option.required:
+        if isinstance(option.show_default, str):
+            assert str(given["default"]) == option.show_default, parameter
+        elif not option.required:
             assert given["default"] == shown, parameter
     assert set(re.findall(r"{(\w+)}", text)) == set(entry["parameters"])
 

@@ -39,7 +39,7 @@ def make_report(
     *,
     plans: Sequence[str | Path] = (),
     bundle: str | Path | None = None,
-    smallest_effect: float = SMALLEST_EFFECT,
+    smallest_effect: float | None = None,
     tracking_uri: str | None = None,
     out: str | Path | None = None,
     run_id: str | None = None,
@@ -49,14 +49,15 @@ def make_report(
 
     `plans` are YAML files: their comparisons are judged by their own rules, and the grid is that of the first plan that
     is the source's grid. Without plans, the grid is that of the trainings with these `settings` (fields of `Settings`),
-    and differences below `smallest_effect` count as negligible. The page of a store is logged there too: to `run_id`,
-    else to the run of most trainings.
+    and differences below `smallest_effect` (by default 0.001) count as negligible. The page of a store is logged there
+    too: to `run_id`, else to the run of most trainings.
     """
     check_folder(out)
     wanted, read = check_settings(settings), [read_plan(plan) for plan in plans]
-    if read and wanted:
-        raise UsageError(f"{', '.join(wanted)}: a report of plans has the settings of the plans")
-    terms = _terms(smallest_effect)
+    given = [*wanted, *(["smallest_effect"] if smallest_effect is not None else [])]
+    if read and given:
+        raise UsageError(f"{', '.join(given)}: a report of plans has the settings of the plans")
+    terms = _terms(SMALLEST_EFFECT if smallest_effect is None else smallest_effect)
     if len({report.file_name(plan) for plan in read}) < len(read):
         raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
     if bundle is not None:

@@ -72,9 +72,8 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 @click.option(
     "--smallest-effect",
     type=float,
-    default=SMALLEST_EFFECT,
-    show_default=True,
-    help="Smallest difference of accuracies that matters, without a PLAN; a plan has its own.",
+    show_default=f"{SMALLEST_EFFECT:g}",
+    help="Smallest difference of accuracies that matters; not with a PLAN, which has its own.",
 )
 @setting_options(None, as_filter=True)
 @store_option
@@ -82,7 +81,7 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 def report(
     plans: tuple[Path, ...],
     bundle: Path | None,
-    smallest_effect: float,
+    smallest_effect: float | None,
     tracking_uri: str | None,
     out: str,
     **options: Any,
