@@ -15,7 +15,8 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | `run_grid`, `run_study`, `run_plan`, `train` | train a grid, a study, a plan, or one training | `aepretrain.api` |
 | `preview_plan` | what is missing of a plan, with time and disk | `aepretrain.api` |
 | `tune`, `tune_plan` | choose learning rate and weight decay of each classifier | `aepretrain.api` |
-| `Results`, `compare`, `make_report` | finished trainings as table, data frames, figures, page | `aepretrain.api` |
+| `Results`, `compare`, `load_results` | finished trainings as table, data frames, files, figures | `aepretrain.api` |
+| `make_report` | the report, as a page | `aepretrain.api` |
 | `predict`, `encode`, `export_onnx`, `promote` | use a finished network | `aepretrain.api` |
 | `export`, `import_`, `sync` | move finished trainings between stores | `aepretrain.api` |
 | `Settings`, `Execution` | what is trained, and how | `aepretrain.config` |
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         export,
         export_onnx,
         import_,
+        load_results,
         make_report,
         predict,
         preview_plan,
@@ -84,6 +86,7 @@ __all__ = [
     "export",
     "export_onnx",
     "import_",
+    "load_results",
     "make_dataset",
     "make_report",
     "predict",

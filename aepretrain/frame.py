@@ -1,6 +1,7 @@
 """Finished trainings as one data frame: a row a training, settings and figures as columns."""
 
 import ast
+import json
 from collections.abc import Iterable
 from dataclasses import fields
 
@@ -57,6 +58,22 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     except (ValueError, TypeError, SyntaxError) as error:
         raise UsageError(f"a column of the table has values of another type: {error}") from None
     return pd.DataFrame(columns).join(table.drop(columns=[name for name in table if name in columns]))
+
+
+def to_bytes(table: pd.DataFrame, format: str) -> bytes:
+    """A table as a file: ``csv``, ``parquet`` or ``json`` (a list of objects, one a row).
+
+    What is missing is an empty cell or null; a pair is a text like ``(0.02, 0.33)``, or in JSON a list. `tidy` gives
+    the table again from ``pandas.read_csv``, ``read_parquet`` or ``read_json(dtype=False)``.
+    """
+    if format == "csv":
+        return str(table.to_csv(index=False, lineterminator="\n")).encode()
+    if format == "parquet":
+        pairs = [name for name, kind in SETTINGS.items() if kind is tuple and name in table]
+        texts = {name: table[name].map(str, na_action="ignore") for name in pairs}
+        return bytes(table.assign(**texts).to_parquet(index=False))
+    plain = table.astype("object").where(table.notna(), None)
+    return json.dumps(plain.to_dict("records"), ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _typed(column: pd.Series, kind: type) -> pd.Series:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from aepretrain import (
     encode,
     export,
     import_,
+    load_results,
     make_report,
     predict,
     run_grid,
@@ -138,6 +140,36 @@ def test_results_are_data_frames(finished: str) -> None:
         of_run = epochs[epochs["key"] == record.key]
         assert of_run["val_loss"].min() == record.metrics["best_val_loss"]
     assert set(epochs.index[epochs["val_accuracy"].isna()]) == {("pretrain", 1)}
+
+
+def test_results_are_files_of_trainings_or_of_epochs(finished: str, tmp_path: Path) -> None:
+    csv, parquet, json = (tmp_path / f"all.{name}" for name in ("csv", "parquet", "json"))
+    found = load_results(tracking_uri=finished, csv=csv, parquet=parquet, json=json)
+    assert found.written == (str(csv), str(parquet), str(json))
+    read = [pd.read_csv(csv), pd.read_parquet(parquet), pd.read_json(json)]
+    assert [one["run_id"].tolist() for one in read] == [[one.run_id for one in found.records]] * 3
+    load_results(tracking_uri=finished, csv=tmp_path / "epochs.csv", per_epoch=True, cls_epochs=2)
+    epochs = pd.read_csv(tmp_path / "epochs.csv")
+    assert epochs.groupby("variant")["epoch"].max().to_dict() == {
+        "finetune": 2,
+        "frozen": 2,
+        "pretrain": 1,  # has no classifier: the setting does not apply to it
+        "scratch": 2,
+    }
+    with pytest.raises(UsageError, match=r"nowhere/all\.csv"):
+        load_results(tracking_uri=finished, csv=tmp_path / "nowhere" / "all.csv")
+
+
+def test_the_recipes_of_the_documentation_give_what_they_say(finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished)
+    section = (ROOT / "docs" / "usage.md").read_text().partition("## Trainings as a data frame")[2]
+    recipes = section.partition("```python\n")[2].partition("```")[0].replace("mnist", "digits")
+    found: dict[str, Any] = {}
+    exec(recipes, found)  # noqa: S102
+    accuracies = {one.cell[2]: one.metrics.get("test_accuracy", 0.0) for one in compare(tracking_uri=finished).records}
+    assert found["means"].loc["fc", "none", "frozen"].to_dict()["mean"] == accuracies["frozen"]
+    assert found["gains"].tolist() == [accuracies["finetune"] - accuracies["scratch"]]
+    assert len(found["best"]) == len(accuracies)
 
 
 def test_no_trainings_are_empty_frames(uri: str) -> None:

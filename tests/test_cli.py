@@ -126,6 +126,9 @@ BAD = [
     (["nonsense"], 2, "nonsense"),
     (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
     (["compare"], 1, "no finished classifier"),
+    (["results"], 2, "name a file with --csv, --parquet or --json"),
+    (["results", "--csv", "nowhere/all.csv"], 2, "nowhere/all.csv"),
+    (["results", "--csv", "all.csv", "--lr", "0.5"], 1, "there is no finished training with these settings"),
     (["predict"], 2, "IMAGE"),
     (["predict", "nowhere.png"], 1, "nowhere.png: cannot be read: No such file"),
     (["predict", "."], 1, ".: is a folder, not a picture"),
@@ -381,6 +384,7 @@ CALLS: dict[str, Callable[..., object]] = {
     "study": api.run_study,
     **dict.fromkeys(GRID_VARIANTS, api.train),
     "compare": api.compare,
+    "results": api.load_results,
     "report": api.make_report,
     "export": api.export,
     "import": api.import_,
@@ -431,7 +435,7 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
         given = {"networks": NETWORKS, "augmentations": AUGMENTATIONS}.get(argument, default)
         if argument == "seeds" and name != "run":
             assert parse_seeds(shown) == default
-        elif argument.endswith("_epochs") and name not in ("compare", "report", "export"):
+        elif argument.endswith("_epochs") and name not in ("compare", "results", "report", "export"):
             assert (shown, options["epochs"].to_info_dict()["default"]) == (None, default)
         elif argument == "objectives":
             assert (shown, default) == (Settings.objective, None), "that of the settings"

@@ -1,15 +1,17 @@
 """Finished trainings as a data frame, from records made by hand."""
 
-import io
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from io import BytesIO
 
 import pandas as pd
 import pytest
 
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import UsageError
-from aepretrain.frame import FIXED, REQUIRED, SETTINGS, frame, tidy
-from aepretrain.variants import CLASSIFIERS
+from aepretrain.frame import FIXED, REQUIRED, SETTINGS, frame, tidy, to_bytes
 from tests.answers import record_of
 
 PRETRAIN = TrainingSpec(variant="pretrain", network="fc", augmentation="erasing", seed=3, settings=Settings())
@@ -54,13 +56,27 @@ def test_no_training_is_an_empty_frame_with_the_same_columns() -> None:
     assert len(frame([])) == 0
 
 
-def test_a_frame_survives_csv() -> None:
-    specs = grid_specs(("fc",), ("none", "erasing"), (0, 1), Settings())
-    found = frame([record_of(spec, 0.9 + spec.seed / 100) for spec in specs])
-    read = tidy(pd.read_csv(io.StringIO(found.to_csv(index=False))))
+READ: dict[str, Callable[[BytesIO], pd.DataFrame]] = {
+    "csv": pd.read_csv,
+    "parquet": pd.read_parquet,
+    "json": partial(pd.read_json, dtype=False),
+}
+
+
+@pytest.mark.parametrize("form", READ)
+def test_a_frame_survives_as_a_file(form: str) -> None:
+    specs = grid_specs(("fc",), ("none", "erasing"), (0, 1), Settings(head_first=2, erase_scale=(0.1, 1 / 3)))
+    found = frame([record_of(spec, 2 / 3 + spec.seed / 100) for spec in specs])
+    read = tidy(READ[form](BytesIO(to_bytes(found, form))))
     pd.testing.assert_frame_equal(read[[*SETTINGS]], found[[*SETTINGS]])
-    assert read["test_accuracy"].tolist() == pytest.approx(found["test_accuracy"].tolist(), abs=1e-12)
-    assert set(read["variant"]) == {"pretrain", *CLASSIFIERS}
+    assert read["test_accuracy"].tolist() == pytest.approx(found["test_accuracy"].tolist(), abs=1e-15)
+    assert read[["key", "variant", "seed"]].values.tolist() == found[["key", "variant", "seed"]].values.tolist()
+    assert read["study"].isna().all()
+
+
+def test_a_file_of_json_has_null_for_what_is_missing() -> None:
+    (row, _) = json.loads(to_bytes(frame([record_of(PRETRAIN, 0.5), record_of(SCRATCH, 0.75, last=1.0)]), "json"))
+    assert (row["labels"], row["study"], row["last"], row["erase_scale"]) == (None, None, None, [0.1, 0.15])
 
 
 def test_a_table_of_somebody_else_needs_few_columns() -> None:

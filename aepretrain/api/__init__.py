@@ -13,7 +13,7 @@ from aepretrain.api.bundles import Exported, Imported, export, import_
 from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
 from aepretrain.api.plans import PlanPreview, preview_plan, run_plan
 from aepretrain.api.reports import Report, make_report
-from aepretrain.api.results import Results, compare
+from aepretrain.api.results import Results, compare, load_results
 from aepretrain.api.stores import sync, where
 from aepretrain.api.training import run_grid, run_study, train
 from aepretrain.api.tuning import Tunings, tune, tune_plan
@@ -33,6 +33,7 @@ __all__ = [
     "export",
     "export_onnx",
     "import_",
+    "load_results",
     "make_report",
     "predict",
     "preview_plan",

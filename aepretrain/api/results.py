@@ -12,8 +12,9 @@ from aepretrain import frame, report
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.stores import check_settings, log_result, open_store
 from aepretrain.errors import Failure, UsageError
-from aepretrain.files import check_folder, write_files
+from aepretrain.files import check_file, check_folder, write_files
 from aepretrain.records import EPOCH_METRICS, Record
+from aepretrain.redaction import redact
 from aepretrain.report import Grid
 
 
@@ -26,7 +27,7 @@ class Results:
     """Why trainings failed, by their names."""
     store_uri: str
     written: tuple[str, ...] = field(default=())
-    """Names of the files in the folder `out`."""
+    """Names of the files that were written: in the folder `out`, or as they were given."""
     is_tuned: bool = False
     """Whether each classifier has its own learning rate and weight decay, as tuning chose them."""
 
@@ -89,6 +90,41 @@ class Results:
 
     def _repr_markdown_(self) -> str:
         return repr(self)
+
+
+def load_results(
+    *,
+    csv: str | Path | None = None,
+    parquet: str | Path | None = None,
+    json: str | Path | None = None,
+    per_epoch: bool = False,
+    tracking_uri: str | None = None,
+    **settings: Any,
+) -> Results:
+    """All finished trainings of a store, those of studies, plans and tuning too.
+
+    `settings` are fields of `Settings` that they have, wherever these apply. `csv`, `parquet` and `json` are files to
+    write them to: a row a training (`Results.frame`), or with `per_epoch` a row an epoch (`Results.histories`). Raises
+    `Failure` where nothing is found, and `UsageError` where no file can be written.
+    """
+    formats = {"csv": csv, "parquet": parquet, "json": json}
+    for file in formats.values():
+        check_file(file)
+    wanted = check_settings(settings)
+    store = open_store(tracking_uri)
+    records = store.records(wanted)
+    table = frame.frame(records.values())
+    results = Results(tuple(records[key] for key in table["key"][report.fits(table, wanted)]), {}, store.uri)
+    if not results.records:
+        of_settings = " with these settings" if wanted else ""
+        raise Failure(f"there is no finished training{of_settings} in {redact(store.uri)}")
+    if any(formats.values()):
+        rows = results.histories() if per_epoch else results.frame()
+        for name, file in formats.items():
+            if file is not None:
+                write_files(Path(file).parent, {Path(file).name: frame.to_bytes(rows, name)})
+        results = replace(results, written=tuple(str(file) for file in formats.values() if file is not None))
+    return results
 
 
 def compare(

@@ -201,7 +201,7 @@ def _variant_command(variant: str) -> click.Command:
 
 for _command in (
     *map(_variant_command, GRID_VARIANTS),
-    *(results.compare, results.report, results.export, results.import_, results.sync),
+    *(results.compare, results.results, results.report, results.export, results.import_, results.sync),
     *(models.predict, models.encode, models.onnx, models.promote),
 ):
     cli.add_command(_command)

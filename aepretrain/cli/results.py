@@ -26,6 +26,43 @@ def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
     click.echo(api.where(results.store_uri))
 
 
+@click.command("results")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write them to this CSV file.")
+@click.option("--parquet", type=click.Path(path_type=Path), help="Write them to this Parquet file.")
+@click.option("--json", type=click.Path(path_type=Path), help="Write them to this JSON file, a list of objects.")
+@click.option(
+    "--per-epoch",
+    type=bool,
+    is_flag=False,
+    default=False,
+    show_default=True,
+    help="A row an epoch, with its losses and accuracies, instead of a row a training.",
+)
+@setting_options(None, as_filter=True)
+@store_option
+def results(
+    csv: Path | None, parquet: Path | None, json: Path | None, per_epoch: bool, tracking_uri: str | None, **options: Any
+) -> None:
+    """Write the finished trainings of the store as a table: settings and figures are its columns.
+
+    All trainings are in it, those of studies, plans and tuning too; the column study tells them apart. Options choose
+    those with certain settings.
+    """
+    from aepretrain import api
+
+    if not (csv or parquet or json):
+        raise click.UsageError("name a file with --csv, --parquet or --json")
+    found = api.load_results(
+        csv=csv,
+        parquet=parquet,
+        json=json,
+        per_epoch=per_epoch,
+        tracking_uri=tracking_uri,
+        **given_settings(options),
+    )
+    click.echo(f"{len(found.records)} trainings written to {', '.join(found.written)}")
+
+
 bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 
 

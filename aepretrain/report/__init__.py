@@ -1,7 +1,7 @@
 """From a frame of finished trainings to tables, the answer and its page, as values; nothing is written."""
 
 from aepretrain.report.answer import Answer, Terms, build_answer
-from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, narrow, without_choices
+from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, fits, narrow, without_choices
 from aepretrain.report.page import MakePanel, answer_text, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
@@ -35,6 +35,7 @@ __all__ = [
     "figure",
     "file_name",
     "files",
+    "fits",
     "grid_of_plan",
     "is_source_grid",
     "judge_plan",
