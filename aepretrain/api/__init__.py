@@ -14,6 +14,7 @@ from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export
 from aepretrain.api.plans import PlanPreview, preview_plan, run_plan
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.results import Results, compare, load_results
+from aepretrain.api.runs import Leftovers, RunDetails, Runs, clean, delete_runs, list_runs, show_run
 from aepretrain.api.stores import sync, where
 from aepretrain.api.training import run_grid, run_study, train
 from aepretrain.api.tuning import Tunings, tune, tune_plan
@@ -22,17 +23,23 @@ __all__ = [
     "Codes",
     "Exported",
     "Imported",
+    "Leftovers",
     "OnnxExport",
     "PlanPreview",
     "Predictions",
     "Report",
     "Results",
+    "RunDetails",
+    "Runs",
     "Tunings",
+    "clean",
     "compare",
+    "delete_runs",
     "encode",
     "export",
     "export_onnx",
     "import_",
+    "list_runs",
     "load_results",
     "make_report",
     "predict",
@@ -41,6 +48,7 @@ __all__ = [
     "run_grid",
     "run_plan",
     "run_study",
+    "show_run",
     "sync",
     "train",
     "tune",

@@ -11,6 +11,7 @@ from aepretrain import data, runner, tracking
 from aepretrain.api.choices import part_to_tune, planned_choices
 from aepretrain.api.results import Results
 from aepretrain.api.stores import find_store
+from aepretrain.api.texts import duration_text, size_text
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
 from aepretrain.config import Execution, TrainingSpec, format_seeds
 from aepretrain.display import say
@@ -84,7 +85,7 @@ class PreviewRow:
     def texts(self, jobs: int) -> list[str]:
         """The row as text; its missing trainings are trained so many at once."""
         cell = [self.dataset, self.network, self.labels, self.variant]
-        needs = [_duration(self.seconds / jobs), _size(self.num_missing * self.bytes_each)]
+        needs = [duration_text(self.seconds / jobs), size_text(self.num_missing * self.bytes_each)]
         return [*cell, f"{self.num_done:,}", f"{self.num_missing:,}", *needs]
 
 
@@ -112,10 +113,14 @@ class PlanPreview:
         if not missing:
             return text
         if unknown < missing:
-            text += f" {missing - unknown:,} of the missing ones take about {_duration(known)}, {self.jobs} at once."
+            text += (
+                f" {missing - unknown:,} of the missing ones take about {duration_text(known)}, {self.jobs} at once."
+            )
         if unknown:
             text += f" The time of {unknown:,} is unknown, as no training like them is finished."
-        return f"{text} They need about {_size(sum(one.num_missing * one.bytes_each for one in self.rows))} of disk."
+        return (
+            f"{text} They need about {size_text(sum(one.num_missing * one.bytes_each for one in self.rows))} of disk."
+        )
 
     def __repr__(self) -> str:
         return "\n".join(["  ".join(row) for row in self.table] + [self.summary])
@@ -163,18 +168,6 @@ def _rows(
         num_missing = sum(spec in missing for spec in group)
         took, size = forecast.seconds_of_same(group[0]), runner.bytes_on_disk(group[0])
         yield PreviewRow(*cell, len(group) - num_missing, num_missing, took, size)
-
-
-def _duration(seconds: float) -> str:
-    if math.isinf(seconds):
-        return "unknown"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 1e6:,.0f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.1f} GB"
 
 
 def choose(

@@ -27,6 +27,7 @@ from aepretrain.cli.options import (
     variants_option,
 )
 from aepretrain.cli.printing import adopted_run_id, out_option, print_preview, print_table, print_tables
+from aepretrain.cli.runs import runs
 from aepretrain.config import NETWORKS, STUDIES
 from aepretrain.errors import Failure
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
@@ -202,6 +203,7 @@ def _variant_command(variant: str) -> click.Command:
 for _command in (
     *map(_variant_command, GRID_VARIANTS),
     *(results.compare, results.results, results.report, results.export, results.import_, results.sync),
+    runs,
     *(models.predict, models.encode, models.onnx, models.promote),
 ):
     cli.add_command(_command)

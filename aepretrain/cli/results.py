@@ -34,6 +34,7 @@ def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
     "--per-epoch",
     type=bool,
     is_flag=False,
+    flag_value="true",
     default=False,
     show_default=True,
     help="A row an epoch, with its losses and accuracies, instead of a row a training.",

@@ -22,6 +22,7 @@ for name, value in ENVIRONMENT.items():
 from aepretrain.tracking.bundle import Bundle, read_bundle
 from aepretrain.tracking.connect import absolute_uri, default_uri, find_store, open_store, ui_hint
 from aepretrain.tracking.journal import Sender, journals_folder
+from aepretrain.tracking.listing import STATES, Leftover, TrainingRun, is_in_use, leftovers, training_runs
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
@@ -34,13 +35,16 @@ from aepretrain.tracking.transfer import export, restore
 __all__ = [
     "CHAMPION",
     "ENVIRONMENT",
+    "STATES",
     "Bundle",
     "DatasetReference",
+    "Leftover",
     "Promotion",
     "Run",
     "Sender",
     "Store",
     "StoreError",
+    "TrainingRun",
     "Unavailable",
     "absolute_uri",
     "default_uri",
@@ -48,7 +52,9 @@ __all__ = [
     "export",
     "find_store",
     "full_disk_in_a_line",
+    "is_in_use",
     "journals_folder",
+    "leftovers",
     "listing",
     "log_model",
     "one_line",
@@ -63,6 +69,7 @@ __all__ = [
     "recovering",
     "restore",
     "run_link",
+    "training_runs",
     "ui_hint",
     "upload_kept",
     "where_allowed",

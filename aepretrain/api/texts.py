@@ -1,0 +1,23 @@
+"""Times and sizes as text."""
+
+import math
+from datetime import UTC, datetime
+
+
+def duration_text(seconds: float) -> str:
+    """``40 s``, ``3 min`` or ``1.5 h``; ``unknown`` for infinity."""
+    if math.isinf(seconds):
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size_text(num_bytes: float) -> str:
+    """``7 MB`` or ``1.2 GB``."""
+    return f"{num_bytes / 1e6:,.0f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.1f} GB"
+
+
+def time_text(time: datetime) -> str:
+    """``2026-11-29 14:05``, in UTC."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
