@@ -11,13 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from aepretrain.config import Execution
+from aepretrain.errors import UsageError
 from aepretrain.redaction import redact
 from aepretrain.tracking.retry import StoreError, one_line
-from aepretrain.tracking.store import SQLITE, Store, client_of, own_folder, without_credentials
+from aepretrain.tracking.store import SQLITE, TAG, Store, client_of, own_folder, without_credentials
 
 EXPERIMENT = "aepretrain"
 CONNECT_TIMEOUT_S = 10
@@ -41,7 +45,8 @@ def open_store(
     """The store of a URI, created and migrated under a lock where needed.
 
     New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
-    `StoreError` where the store cannot be opened or the experiment is deleted.
+    `StoreError` where the store cannot be opened or the experiment is deleted, and `UsageError` where `run_id` is
+    another run.
     """
     uri = absolute_uri(uri)
     _check_reachable(uri)
@@ -50,12 +55,12 @@ def open_store(
             _check_tables(uri)
             client = client_of(uri)
             if run_id is not None:
-                experiment_id = client.get_run(run_id).info.experiment_id
+                experiment_id = _opened_run(client, run_id).info.experiment_id
             else:
                 experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
             _use_wal(uri)
             return Store(uri, experiment_id, outage_s)
-    except StoreError:
+    except (StoreError, UsageError):
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
@@ -141,6 +146,34 @@ def _check_tables(uri: str) -> None:
 def _table_names(uri: str) -> set[str]:
     with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _opened_run(client: MlflowClient, run_id: str) -> Run:
+    """A run that ``mlflow run`` has opened and nothing has ended. Raises `UsageError` for any other run.
+
+    A command renames this run, writes to it and ends it, so it must not be a run that somebody needs as it is.
+    """
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        problem = "is not in the store"
+    else:
+        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            problem = "is deleted"
+        elif run.data.tags.get(f"{TAG}kind") == "training":
+            problem = "is a training"
+        elif run.info.status not in ("RUNNING", "SCHEDULED"):
+            problem = f"has ended as {run.info.status}"
+        elif MLFLOW_PROJECT_ENTRY_POINT not in run.data.tags:
+            problem = "was not opened by `mlflow run`"
+        else:
+            return run
+    raise UsageError(
+        f"run_id={run_id!r} (argument or MLFLOW_RUN_ID) is not allowed: this run {problem}, and results are only "
+        "written to a new run that `mlflow run` has opened for them; leave run_id out, or unset MLFLOW_RUN_ID"
+    )
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
