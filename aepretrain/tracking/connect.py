@@ -1,11 +1,8 @@
 """Opening a store: its address, checks, creation and migration."""
 
-import http.client
 import os
 import shlex
 import sqlite3
-import urllib.error
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -21,10 +18,10 @@ from aepretrain.config import Execution
 from aepretrain.errors import UsageError
 from aepretrain.redaction import redact
 from aepretrain.tracking.retry import StoreError, one_line
-from aepretrain.tracking.store import SQLITE, TAG, Store, client_of, own_folder, without_credentials
+from aepretrain.tracking.server import MALFORMED, check_server, proxy_hint
+from aepretrain.tracking.store import SQLITE, TAG, Store, client_of, own_folder
 
 EXPERIMENT = "aepretrain"
-CONNECT_TIMEOUT_S = 10
 BUSY_TIMEOUT_S = 20
 DATABASES = ("postgresql", "mysql", "mssql")
 """The databases besides SQLite that MLflow supports."""
@@ -63,7 +60,9 @@ def open_store(
     except (StoreError, UsageError):
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(
+            f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
+        ) from None
 
 
 def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
@@ -83,7 +82,9 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(
+            f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
+        ) from None
     return Store(uri, "", outage_s)
 
 
@@ -104,15 +105,11 @@ def _check_reachable(uri: str) -> None:
         if uri.startswith(SQLITE):
             _check_sqlite(Path(uri.removeprefix(SQLITE)))
         elif uri.startswith(("http://", "https://")):
-            address = f"{without_credentials(uri)}/health"
-            urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
+            check_server(uri)
         elif uri.partition("+")[0].partition(":")[0] in DATABASES:
             create_engine(uri, poolclass=NullPool).connect().close()
-    except urllib.error.HTTPError:
-        return  # it answers, so it can be reached
-    except (ValueError, http.client.HTTPException):  # their messages would show a part of the password
-        wrong = "the address is malformed (in a password, write / as %2F and @ as %40)"
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
+    except ValueError:  # its message would show a part of the password
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {MALFORMED}") from None
     except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
