@@ -284,8 +284,8 @@ def test_the_callers_store_and_active_run_stay_as_they_were(
     assert (found.info.experiment_id, found.outputs and found.outputs.model_outputs) == ("0", [])
     assert not {"MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
     assert os.environ["MLFLOW_TRACKING_URI"] == uri
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert not mlflow.is_tracking_uri_set()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+    assert mlflow.get_tracking_uri() == "sqlite:///elsewhere.db", "nothing but the environment names the store"
 
     client = served.store.client
     assert client.get_model_version("of-caller", promotion.version).run_id == record.run_id

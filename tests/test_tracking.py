@@ -242,11 +242,11 @@ def test_a_run_that_mlflow_opened_is_taken_over(store: Store) -> None:
 
 def as_mlflow_run(store: Store) -> str:
     """A run that ``mlflow run`` has opened."""
-    return store.client.create_run(store.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
+    return str(store.client.create_run(store.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id)
 
 
 def by_hand(store: Store) -> str:
-    return store.client.create_run(store.experiment_id).info.run_id
+    return str(store.client.create_run(store.experiment_id).info.run_id)
 
 
 def ended(store: Store) -> str:
@@ -325,6 +325,19 @@ def test_a_deleted_experiment_is_refused_with_the_way_out(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(StoreError, match=f"mlflow experiments restore --experiment-id {store.experiment_id}"):
         tracking.open_store(store.uri, "own")
+
+
+def test_an_experiment_is_chosen_by_its_id(store: Store) -> None:
+    assert tracking.open_store(store.uri, experiment_id="0").experiment_id == "0"
+    assert tracking.open_store(store.uri, "Default", experiment_id="0").experiment_id == "0"
+    for given in ("99", "nonsense", "-1"):
+        with pytest.raises(UsageError, match=f"MLFLOW_EXPERIMENT_ID='{given}' is not allowed: there is no such"):
+            tracking.open_store(store.uri, experiment_id=given)
+    with pytest.raises(UsageError, match="this experiment is named 'Default', and MLFLOW_EXPERIMENT_NAME='own'"):
+        tracking.open_store(store.uri, "own", experiment_id="0")
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(StoreError, match="mlflow experiments restore"):
+        tracking.open_store(store.uri, experiment_id=store.experiment_id)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from sqlalchemy import NullPool, create_engine
@@ -37,13 +37,17 @@ def default_uri(folder: Path) -> str:
 
 
 def open_store(
-    uri: str, experiment: str | None = None, run_id: str | None = None, outage_s: float = Execution.outage_s
+    uri: str,
+    experiment: str | None = None,
+    run_id: str | None = None,
+    outage_s: float = Execution.outage_s,
+    experiment_id: str | None = None,
 ) -> Store:
     """The store of a URI, created and migrated under a lock where needed.
 
-    New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
-    `StoreError` where the store cannot be opened or the experiment is deleted, and `UsageError` where `run_id` is
-    another run.
+    New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to that of `experiment_id`, else
+    to the one named. Raises `StoreError` where the store cannot be opened or the experiment is deleted, and
+    `UsageError` where `run_id` is another run or there is no such `experiment_id`.
     """
     uri = absolute_uri(uri)
     _check_reachable(uri)
@@ -53,6 +57,8 @@ def open_store(
             client = client_of(uri)
             if run_id is not None:
                 experiment_id = _opened_run(client, run_id).info.experiment_id
+            elif experiment_id is not None:
+                _check_experiment(client, uri, experiment_id, experiment)
             else:
                 experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
             _use_wal(uri)
@@ -178,12 +184,31 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     if experiment is None:
         folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
         return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
-    if experiment.lifecycle_stage != "active":
+    _check_active(experiment, uri)
+    return str(experiment.experiment_id)
+
+
+def _check_experiment(client: MlflowClient, uri: str, experiment_id: str, name: str | None) -> None:
+    """Raise where this is not the id of an experiment that runs can be added to, with this name if one is given."""
+    given = f"MLFLOW_EXPERIMENT_ID={experiment_id!r} is not allowed: "
+    try:
+        experiment = client.get_experiment(experiment_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise UsageError(f"{given}there is no such experiment in {redact(uri)}; correct it, or unset it") from None
+    if name is not None and experiment.name != name:
+        named = f"MLFLOW_EXPERIMENT_NAME={name!r}"
+        raise UsageError(f"{given}this experiment is named {experiment.name!r}, and {named}; unset one of them")
+    _check_active(experiment, uri)
+
+
+def _check_active(experiment: Experiment, uri: str) -> None:
+    if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         raise StoreError(
-            f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
+            f"experiment {experiment.name!r} in {redact(uri)} is deleted; restore it with: "
             f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return str(experiment.experiment_id)
 
 
 def _use_wal(uri: str) -> None:

@@ -24,9 +24,9 @@ def check_server(uri: str) -> None:
     """Raise `StoreError` at once where a server does not answer, or is too old. MLflow would retry for minutes."""
     try:
         urlsplit(uri).port  # noqa: B018  # raises where it is no number
-        creds = get_default_host_creds(uri)
+        creds = get_default_host_creds(uri)  # type: ignore[no-untyped-call]  # MLflow has no types here
         asked = {"max_retries": 0, "timeout": CONNECT_TIMEOUT_S, "raise_on_status": False}
-        answer = http_request(creds, "/version", "GET", **asked)
+        answer = http_request(creds, "/version", "GET", **asked)  # type: ignore[no-untyped-call]
     except (ValueError, InvalidUrlException):  # their messages would show a part of the password
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {MALFORMED}") from None
     except Exception as error:  # noqa: BLE001  # MLflow has many
