@@ -18,6 +18,7 @@ from aepretrain.config import Execution
 from aepretrain.errors import UsageError
 from aepretrain.redaction import redact
 from aepretrain.tracking.retry import StoreError, one_line
+from aepretrain.tracking.schema import check_schema
 from aepretrain.tracking.server import MALFORMED, check_server, proxy_hint
 from aepretrain.tracking.store import SQLITE, TAG, Store, client_of, own_folder
 
@@ -54,6 +55,8 @@ def open_store(
     try:
         with FileLock(own_folder(uri) / "open.lock"):
             _check_tables(uri)
+            if not uri.startswith("http"):
+                check_schema(uri)
             client = client_of(uri)
             if run_id is not None:
                 experiment_id = _opened_run(client, run_id).info.experiment_id
@@ -84,6 +87,8 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
         _check_tables(uri)
         if uri.startswith(SQLITE) and not _table_names(uri) >= FIRST_TABLES:
             return None
+        if not uri.startswith("http"):
+            check_schema(uri)
         client_of(uri).search_experiments(max_results=1)
     except StoreError:
         raise

@@ -1,0 +1,70 @@
+"""The command as another user, in a read-only installation, without a home, git, shared memory or a short TMPDIR."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.integration
+
+UNSHARED = """
+mount -t tmpfs -o size=512k,mode=1777 tmpfs /dev/shm
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+dac_read_search \
+    --ambient-caps=+dac_read_search --bounding-set=-all,+dac_read_search "$@"
+"""
+"""Run a command as a user without a name of its own, who can read what root can, as Python may be in root's home."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that other users can enter, unlike pytest's."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user takes rights that this user does not have")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_the_journey_of_another_user_in_a_read_only_installation_without_a_home(folder: Path) -> None:
+    installed, work = folder / "installed", folder / "work"
+    temporary = work / ("t" * (98 - len(str(work))))
+    assert len(str(temporary)) == 99
+    shutil.copytree(ROOT / "aepretrain", installed / "aepretrain", ignore=shutil.ignore_patterns("__pycache__"))
+    temporary.mkdir(parents=True)
+    for path in installed.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for path in (work, temporary):
+        os.chown(path, 65534, 65534)
+    shown = {"PATH": "/nonexistent", "HOME": "/nonexistent", "PYTHONPATH": installed, "TMPDIR": temporary}
+    python = Path(sys.prefix).resolve() / "bin" / "python"
+
+    def run(*arguments: str) -> str:
+        environment = (f"{name}={value}" for name, value in shown.items())
+        command = ("/usr/bin/env", "-i", *environment, python, "-m", "aepretrain", *arguments)
+        done = subprocess.run(
+            ["/usr/bin/unshare", "--mount", "sh", "-c", UNSHARED, "sh", *command],
+            cwd=work,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        return done.stdout
+
+    options = ("--network", "conv", "--augmentation", "none", "--dataset", "digits", "--epochs", "1")
+    assert "[4/4]" in run("grid", *options, "--jobs", "2")
+    cells = json.loads((work / "results" / "grid.json").read_text())["cells"]
+    assert sum(cell["num_seeds"] for cell in cells) == 3
+    assert "4 trainings written to bundle/0001" in run("export", "bundle")
+    made = {"mlflow.db", "mlflow.db.locks", "mlartifacts", "results", "bundle"}
+    assert {path.name for path in work.iterdir()} == made | {temporary.name}
+    assert [one.name for one in temporary.iterdir() if one.name.startswith(("aepretrain", "pymp", "matplotlib"))] == []
