@@ -1,8 +1,6 @@
 """A server is asked as MLflow's own client asks it: certificates, credentials, proxies; and its version is checked."""
 
-import datetime
 import http.server
-import ipaddress
 import os
 import ssl
 import threading
@@ -11,31 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from aepretrain.tracking import StoreError
+from aepretrain.tracking import StoreError, open_store
 from aepretrain.tracking.server import check_server
+from tests.certificates import make_certificate
 from tests.conftest import Once
-
-
-def make_certificate(path: Path) -> None:
-    """Write a self-signed certificate for this machine, and its key, into one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    of_key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(of_key + certificate.public_bytes(pem))
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +118,21 @@ def test_a_server_of_mlflow_2_is_refused_at_the_start(version: str, status: int,
         else:
             with pytest.raises(StoreError, match=f"has MLflow {version}, .*upgrade MLflow there to version 3"):
                 check_server(address)
+
+
+def test_without_a_home_a_server_needs_a_folder_for_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with serving("3.17.2") as (address, _):
+        for home in ("/proc/nonexistent", str(tmp_path / "file")):
+            monkeypatch.setenv("HOME", home)
+            monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+            with pytest.raises(
+                StoreError, match=r"nothing can be written to ~/\.local/state .*: set XDG_STATE_HOME to"
+            ):
+                open_store(address)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        with pytest.raises(StoreError, match="not in a valid JSON format"):  # it is no MLflow, but was asked
+            open_store(address)
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])

@@ -1,17 +1,27 @@
-"""The command as another user, in a read-only installation, without a home, git, shared memory or a short TMPDIR."""
+"""Places where the command must work too.
+
+Another user in a read-only installation, without a home, git, shared memory or a short TMPDIR; a server with a
+certificate of its own.
+"""
 
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.certificates import make_certificate
+from tests.chaos.conftest import wait_for
+from tests.commands import aepretrain, start_server
 from tests.conftest import ROOT
+from tests.integration.services import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -68,3 +78,35 @@ def test_the_journey_of_another_user_in_a_read_only_installation_without_a_home(
     made = {"mlflow.db", "mlflow.db.locks", "mlartifacts", "results", "bundle"}
     assert {path.name for path in work.iterdir()} == made | {temporary.name}
     assert [one.name for one in temporary.iterdir() if one.name.startswith(("aepretrain", "pymp", "matplotlib"))] == []
+
+
+def test_a_server_with_a_certificate_of_its_own_is_trained_on(tmp_path: Path, template: Path) -> None:
+    certificate, database, port = tmp_path / "certificate.pem", tmp_path / "served.db", free_port()
+    make_certificate(certificate)
+    database.write_bytes(template.read_bytes())
+    server = start_server(
+        *("--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{database}"),
+        *("--artifacts-destination", str(tmp_path / "served")),
+        *("--uvicorn-opts", f"--ssl-certfile {certificate} --ssl-keyfile {certificate}"),
+        folder=tmp_path,
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+    )
+    try:
+        wait_for(lambda: server.poll() is not None or _listens(port), 120)
+        given = {"MLFLOW_TRACKING_URI": f"https://127.0.0.1:{port}", "XDG_STATE_HOME": str(tmp_path / "state")}
+        training = ("scratch", "--network", "fc", "--dataset", "digits", "--epochs", "1")
+        refused = aepretrain(*training, folder=tmp_path, **given)
+        assert "self-signed certificate" in refused.refusal()
+        trusted = given | {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate)}
+        done = aepretrain(*training, folder=tmp_path, **trusted)
+        assert (done.code, done.err) == (0, ""), done.out
+        again = aepretrain(*training, folder=tmp_path, **given, MLFLOW_TRACKING_INSECURE_TLS="true")
+        assert (again.code, "is done already" in again.out) == (0, True), again.err
+    finally:
+        server.kill()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
