@@ -24,7 +24,7 @@ def old_store(path: Path, *, with_run: bool) -> str:
     uri = f"sqlite:///{path}"
     engine = create_engine(uri, poolclass=NullPool)
     Base.metadata.create_all(engine)
-    command.upgrade(_get_alembic_config(uri), OF_MLFLOW_2_22)
+    command.upgrade(_get_alembic_config(uri), OF_MLFLOW_2_22)  # type: ignore[no-untyped-call]  # MLflow has no types here
     if with_run:
         execute(uri, A_RUN)
     return uri
@@ -44,7 +44,7 @@ def test_a_store_of_an_older_mlflow_is_refused_until_the_user_upgrades_it(tmp_pa
             opened(uri)
         assert str(error.value).endswith(f": mlflow db upgrade {uri}")
     assert path.read_bytes() == before
-    _upgrade_db(create_engine(uri, poolclass=NullPool))  # what that command does
+    _upgrade_db(create_engine(uri, poolclass=NullPool))  # type: ignore[no-untyped-call]  # what that command does
     assert [run.info.run_id for run in tracking.open_store(uri).search({})] == ["r"]
 
 

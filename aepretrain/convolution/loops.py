@@ -28,7 +28,7 @@ NONE = np.uint8(4)
 OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 
 
-def _compiled(loop: Callable[..., None]) -> Any:
+def _compiled(loop: Callable[..., Any]) -> Any:
     try:
         return njit(cache=True, **OPTIONS)(loop)
     except RuntimeError:  # neither beside this file nor in the home can a cache be written: each process compiles it

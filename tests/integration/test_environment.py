@@ -57,8 +57,8 @@ def test_the_journey_of_another_user_in_a_read_only_installation_without_a_home(
     python = Path(sys.prefix).resolve() / "bin" / "python"
 
     def run(*arguments: str) -> str:
-        environment = (f"{name}={value}" for name, value in shown.items())
-        command = ("/usr/bin/env", "-i", *environment, python, "-m", "aepretrain", *arguments)
+        environment = [f"{name}={value}" for name, value in shown.items()]
+        command = ["/usr/bin/env", "-i", *environment, str(python), "-m", "aepretrain", *arguments]
         done = subprocess.run(
             ["/usr/bin/unshare", "--mount", "sh", "-c", UNSHARED, "sh", *command],
             cwd=work,
@@ -80,6 +80,7 @@ def test_the_journey_of_another_user_in_a_read_only_installation_without_a_home(
     assert [one.name for one in temporary.iterdir() if one.name.startswith(("aepretrain", "pymp", "matplotlib"))] == []
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # what is forked has the filters of the tests
 def test_a_server_with_a_certificate_of_its_own_is_trained_on(tmp_path: Path, template: Path) -> None:
     certificate, database, port = tmp_path / "certificate.pem", tmp_path / "served.db", free_port()
     make_certificate(certificate)
