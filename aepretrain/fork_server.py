@@ -3,16 +3,23 @@
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import util
 
 from aepretrain import stopping
+from aepretrain.errors import Failure
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Not fork, as the parent has threads."""
 
 MODULE = "aepretrain.runner"
 """What every worker imports."""
+
+
+LONGEST_TMPDIR = 107 - len("/pymp-12345678/listener-12345678")
+"""The longest name of a temporary folder, in bytes, in which multiprocessing's sockets can lie."""
 
 
 def launch(more: Sequence[str] = ()) -> None:
@@ -24,9 +31,29 @@ def launch(more: Sequence[str] = ()) -> None:
         return
     from multiprocessing import forkserver
 
+    _choose_folder_of_sockets()
     multiprocessing.set_forkserver_preload([MODULE, *more])
     with stopping.ignored(), _quiet_resource_tracker():
         forkserver.ensure_running()
+
+
+def _choose_folder_of_sockets() -> None:
+    """Let multiprocessing's sockets lie in ``/tmp`` where the name of the temporary folder is too long for them.
+
+    The address of a socket has at most 107 bytes (Linux, unix(7)). Raises `Failure` where that folder is no way out.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, "/tmp"  # noqa: S108  # a folder of our own is made in it
+    try:
+        util.get_temp_dir()  # multiprocessing keeps it, in this process and in its children
+    except OSError as error:
+        raise Failure(
+            f"TMPDIR={before} is too long: worker processes need a name of at most {LONGEST_TMPDIR} bytes, "
+            f"and nothing can be written to /tmp ({error.strerror}); set TMPDIR to a folder with a shorter name"
+        ) from None
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

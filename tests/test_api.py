@@ -37,6 +37,7 @@ from aepretrain import (
     train,
 )
 from aepretrain.api import where
+from aepretrain.api.stores import open_store
 from aepretrain.data import Dataset
 from aepretrain.records import EPOCH_METRICS
 from tests.conftest import ROOT, Once
@@ -269,7 +270,11 @@ def test_the_environment_names_folder_store_and_experiment_and_an_argument_wins(
     run = client.get_run(trained.record.run_id)
     assert client.get_experiment(run.info.experiment_id).name == "mine"
     assert sync() == 0
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", run.info.experiment_id)
+    assert open_store(None).experiment_id == open_store(uri).experiment_id == run.info.experiment_id
     other = f"sqlite:///{tmp_path}/other.db"
+    assert open_store(other).client.get_experiment(open_store(other).experiment_id).name == "aepretrain"
     assert compare(tracking_uri=other).records == ()
     assert where() == where(uri) != where(other)
 

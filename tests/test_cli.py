@@ -189,6 +189,22 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not (tmp_path / "results").exists()
 
 
+def test_an_empty_run_id_is_none_and_a_wrong_one_is_refused(
+    here: Callable[..., Printed], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
+    client = tracking.Store(uri, "1").client
+    training = ("scratch", "--network", "fc", "--dataset", "digits", "--epochs", "1")
+    monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run("0", run_name="of somebody").info.run_id)
+    refused = here(*training)
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "was not opened by `mlflow run`" in refused.err
+    monkeypatch.setenv("MLFLOW_RUN_ID", "")
+    assert here(*training).code == 0
+    (own,) = client.search_runs(["0"])
+    assert own.info.run_name == "of somebody", "nothing was written to it"
+
+
 def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)  # exporting takes seconds
     options = ["--dataset", "digits", "--network", "fc", "--augmentation", "none", "--epochs", "2"]

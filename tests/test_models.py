@@ -1,6 +1,7 @@
 """What finished trainings are good for: which one serves, predictions, codes, ONNX, and the champion."""
 
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import mlflow
 import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from mlflow.entities import LoggedModelStatus
 from PIL import Image
 
-from aepretrain import runner, serving, tracking
+from aepretrain import api, runner, serving, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.cli.models import _percent
 from aepretrain.config import Execution, Settings, TrainingSpec
@@ -262,6 +265,37 @@ def test_without_the_extra_onnx_is_a_line(
     assert "comes with the extra named onnx" in str(done.exception)
     assert missing in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+def test_the_callers_store_and_active_run_stay_as_they_were(
+    served: Served, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = served.records["scratch"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with mlflow.start_run() as run:
+        promotion = api.promote(name="of-caller", run=record.run_id, tracking_uri=served.store.uri)
+        assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == (uri, uri)
+        active = mlflow.active_run()
+        assert active is not None
+        assert active.info.run_id == run.info.run_id
+        mlflow.log_metric("own", 0.5)
+    found = mlflow.get_run(run.info.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"own": 0.5})
+    assert (found.info.experiment_id, found.outputs and found.outputs.model_outputs) == ("0", [])
+    assert not {"MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"} & os.environ.keys()
+    assert os.environ["MLFLOW_TRACKING_URI"] == uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+    assert mlflow.get_tracking_uri() == "sqlite:///elsewhere.db", "nothing but the environment names the store"
+
+    client = served.store.client
+    assert client.get_model_version("of-caller", promotion.version).run_id == record.run_id
+    model = client.get_logged_model(str(served.store.record(record.run_id).tags["model"]).removeprefix("models:/"))
+    assert (model.experiment_id, model.source_run_id) == (served.store.experiment_id, record.run_id)
+    assert (model.status, model.name) == (LoggedModelStatus.READY, record.spec.name)
+    assert {one.key: one.value for one in model.metrics or []}["accuracy/test"] == record.metrics["test_accuracy"]
+    outputs = client.get_run(record.run_id).outputs
+    assert outputs is not None
+    assert [one.model_id for one in outputs.model_outputs] == [model.model_id]
 
 
 def test_the_champion_is_registered_once_and_moves(served: Served) -> None:

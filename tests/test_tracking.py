@@ -240,6 +240,51 @@ def test_a_run_that_mlflow_opened_is_taken_over(store: Store) -> None:
     assert found.info.run_name == SPEC.name
 
 
+def as_mlflow_run(store: Store) -> str:
+    """A run that ``mlflow run`` has opened."""
+    return str(store.client.create_run(store.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id)
+
+
+def by_hand(store: Store) -> str:
+    return str(store.client.create_run(store.experiment_id).info.run_id)
+
+
+def ended(store: Store) -> str:
+    run_id = as_mlflow_run(store)
+    store.client.set_terminated(run_id, "FAILED")
+    return run_id
+
+
+def deleted(store: Store) -> str:
+    run_id = as_mlflow_run(store)
+    store.client.delete_run(run_id)
+    return run_id
+
+
+OTHERS = {
+    "is a training": (finish, lambda store: begin(store, run_id=as_mlflow_run(store)).run_id),
+    "has ended as FAILED": (ended,),
+    "is deleted": (deleted,),
+    "was not opened by `mlflow run`": (
+        by_hand,
+        lambda store: open_grid(store, "grid", "g", run_id=None, again=False).run_id,
+    ),
+    "is not in the store": (lambda _: "0" * 32, lambda _: "../nonsense"),
+}
+
+
+@pytest.mark.parametrize(("problem", "make"), [(problem, make) for problem, some in OTHERS.items() for make in some])
+def test_a_run_of_somebody_else_is_not_taken_over(store: Store, problem: str, make: Callable[[Store], str]) -> None:
+    opened = as_mlflow_run(store)
+    assert tracking.open_store(store.uri, run_id=opened).experiment_id == store.experiment_id
+    run_id = make(store)
+    before = [run.to_dictionary() for run in store.search({})]
+    with pytest.raises(UsageError, match=f"this run {problem}") as error:
+        tracking.open_store(store.uri, run_id=run_id)
+    assert "unset MLFLOW_RUN_ID" in str(error.value)
+    assert [run.to_dictionary() for run in store.search({})] == before
+
+
 def test_a_pointer_is_not_a_training(store: Store) -> None:
     done = finish(store)
     opened = store.client.create_run(store.experiment_id).info.run_id
@@ -280,6 +325,19 @@ def test_a_deleted_experiment_is_refused_with_the_way_out(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(StoreError, match=f"mlflow experiments restore --experiment-id {store.experiment_id}"):
         tracking.open_store(store.uri, "own")
+
+
+def test_an_experiment_is_chosen_by_its_id(store: Store) -> None:
+    assert tracking.open_store(store.uri, experiment_id="0").experiment_id == "0"
+    assert tracking.open_store(store.uri, "Default", experiment_id="0").experiment_id == "0"
+    for given in ("99", "nonsense", "-1"):
+        with pytest.raises(UsageError, match=f"MLFLOW_EXPERIMENT_ID='{given}' is not allowed: there is no such"):
+            tracking.open_store(store.uri, experiment_id=given)
+    with pytest.raises(UsageError, match="this experiment is named 'Default', and MLFLOW_EXPERIMENT_NAME='own'"):
+        tracking.open_store(store.uri, "own", experiment_id="0")
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(StoreError, match="mlflow experiments restore"):
+        tracking.open_store(store.uri, experiment_id=store.experiment_id)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,13 @@ from aepretrain.redaction import redact
 def open_store(
     tracking_uri: str | None, run_id: str | None = None, outage_s: float = Execution.outage_s
 ) -> tracking.Store:
-    """The store of a URI, else of ``MLFLOW_TRACKING_URI``, else the project's ``mlflow.db``. Raises `Failure`."""
-    return tracking.open_store(_uri(tracking_uri), os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id, outage_s)
+    """The store of a URI, else of ``MLFLOW_TRACKING_URI``, else the project's ``mlflow.db``. Raises `Failure`.
+
+    An experiment's id is that of the environment's store, so in another one it means nothing.
+    """
+    name, experiment_id = (os.environ.get(f"MLFLOW_EXPERIMENT_{one}") or None for one in ("NAME", "ID"))
+    uri, of_environment = (tracking.absolute_uri(_uri(one)) for one in (tracking_uri, None))
+    return tracking.open_store(uri, name, run_id, outage_s, experiment_id if uri == of_environment else None)
 
 
 def find_store(tracking_uri: str | None, outage_s: float) -> tracking.Store | None:

@@ -19,7 +19,7 @@ out_option = click.option(
 
 def adopted_run_id() -> str | None:
     """The run that ``mlflow run`` has opened for this command, if any; removed, so that no worker writes to it."""
-    return os.environ.pop("MLFLOW_RUN_ID", None)
+    return os.environ.pop("MLFLOW_RUN_ID", None) or None
 
 
 def wide_console() -> "Console":

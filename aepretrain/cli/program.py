@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
@@ -18,6 +20,9 @@ STOPPED = "stopped; what is finished is kept, and the same command goes on from 
 
 GRACE_S = 4.5
 """How long the command may take to stop after a signal."""
+
+CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR")
+"""Variables that name folders of caches: of Numba and Fontconfig, and of Matplotlib, which may have one already."""
 
 SHOW_CURSOR = b"\x1b[?25h"
 
@@ -48,9 +53,10 @@ def _signals() -> list[signal.Signals]:
 
 def _run() -> int:
     try:
-        from aepretrain.cli.commands import cli
+        with _caches():
+            from aepretrain.cli.commands import cli
 
-        return cli.main(prog_name="aepretrain", standalone_mode=False) or 0
+            return cli.main(prog_name="aepretrain", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
@@ -72,6 +78,29 @@ def _run() -> int:
         if not of_store and not stopping.is_requested():
             raise
         return _complain(f"the tracking store failed: {redact(' '.join(str(error).split()))[:300]}", 1)
+
+
+@contextmanager
+def _caches() -> Iterator[None]:
+    """In this block, libraries that keep caches in the home have a folder for them, also where no home can be written.
+
+    Else each process would compile loops and look for fonts anew, and Matplotlib and Fontconfig would complain.
+    """
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    while not os.path.exists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    if os.access(folder, os.W_OK):
+        yield
+        return
+    before = {name: os.environ[name] for name in CACHES if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="aepretrain-", ignore_cleanup_errors=True) as own:
+        os.environ.update(dict.fromkeys(CACHES, own) | {name: before[name] for name in CACHES[1:] if name in before})
+        try:
+            yield
+        finally:
+            for name in CACHES:
+                del os.environ[name]
+            os.environ.update(before)
 
 
 def _complain(message: object, code: int) -> int:

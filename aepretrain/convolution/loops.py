@@ -1,4 +1,4 @@
-"""The loops on NumPy arrays, compiled by Numba at the first call and cached on disk.
+"""The loops on NumPy arrays, compiled by Numba at the first call and cached on disk where that is possible.
 
 Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; X = W·N, a row
 of maps as one axis; F = 2 rows of maps where they are pooled, else 1.
@@ -12,6 +12,7 @@ Pooled maps have `which`, the place of the maximum in each square: 0 to 3, row b
 `NONE` where no number is above 0. An empty `which` means that maps are not pooled.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,14 @@ TAPS = 3
 NONE = np.uint8(4)
 
 # Sums may be reordered, so that they can be vectorised. NaN and infinity keep their meaning.
-_compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+
+
+def _compiled(loop: Callable[..., Any]) -> Any:
+    try:
+        return njit(cache=True, **OPTIONS)(loop)
+    except RuntimeError:  # neither beside this file nor in the home can a cache be written: each process compiles it
+        return njit(**OPTIONS)(loop)
 
 
 @_compiled

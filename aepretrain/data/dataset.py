@@ -33,9 +33,18 @@ class Dataset:
 
     def in_shared_memory(self) -> "Dataset":
         """The same dataset in shared memory, which worker processes on this machine do not copy."""
-        for part in (self.images_NHW, self.labels_N, self.test_images_NHW, self.test_labels_N):
+        for part in self._parts:
             part.share_memory_()
         return self
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of all images and classes."""
+        return sum(part.nbytes for part in self._parts)
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.images_NHW, self.labels_N, self.test_images_NHW, self.test_labels_N
 
 
 @dataclass(frozen=True)

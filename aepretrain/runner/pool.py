@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import pickle
 import queue
+import shutil
 import signal
 import threading
 import time
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import NoReturn
 
 import joblib
@@ -31,6 +34,10 @@ MAX_STACK = 100
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that SIGTERM has ended."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Linux has it
+SPARE_BYTES = 1_000_000
+"""What is left for semaphores."""
 
 GRACE_S = 3.0
 """How long a worker that is asked to stop, or whose parent has died, may take to end its runs."""
@@ -87,16 +94,22 @@ def stack_size(execution: Execution) -> int:
 
 @contextmanager
 def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
-    """A pool of processes that share the dataset's memory, stopped when the block is left.
+    """A pool of processes that share the dataset's memory where there is room, stopped when the block is left.
 
     If it is left by an exception, workers are asked to stop: they end their runs as KILLED.
     """
     context = multiprocessing.get_context(fork_server.START_METHOD)
     if fork_server.START_METHOD == "forkserver":
         _start_server()
-    events: Queue[Event] = context.Queue()
     num = num_workers(execution)
-    executor = ProcessPoolExecutor(num, context, _begin_worker, (events, execution, dataset.in_shared_memory()))
+    try:
+        events: Queue[Event] = context.Queue()
+        executor = ProcessPoolExecutor(num, context, _begin_worker, (events, execution, _to_send(dataset)))
+    except OSError as error:  # semaphores are files there
+        raise Failure(
+            f"worker processes need a little room in /dev/shm, and there is none ({error.strerror or error}); "
+            "remove files from it, or make it larger (docker run --shm-size=64m)"
+        ) from None
     try:
         yield Pool(executor, lambda: num, lambda: list(_drain(events)))
         executor.shutdown()
@@ -107,6 +120,16 @@ def local_pool(execution: Execution, dataset: Dataset) -> Iterator[Pool]:
         executor.shutdown(wait=False, cancel_futures=True)
         _wait_for_end(workers)
         raise
+
+
+def _to_send(dataset: Dataset) -> Dataset | bytes:
+    """What a worker gets: the dataset in shared memory, or, where there is no room for it, a copy for each worker.
+
+    A container has 64 MB by default. PyTorch is not asked to try: it would leave a file there that fills it.
+    """
+    is_there = dataset.images_NHW.is_shared() or not SHARED_MEMORY.is_dir()
+    has_room = is_there or shutil.disk_usage(SHARED_MEMORY).free > dataset.num_bytes + SPARE_BYTES
+    return dataset.in_shared_memory() if has_room else pickle.dumps(dataset)
 
 
 def _start_server() -> None:
@@ -145,13 +168,14 @@ def _drain(events: "Queue[Event]") -> Iterator[Event]:
             return
 
 
-def _begin_worker(events: "Queue[Event]", execution: Execution, dataset: Dataset) -> None:
+def _begin_worker(events: "Queue[Event]", execution: Execution, sent: Dataset | bytes) -> None:
     global _events
     _events = events
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to workers too; the parent answers them
         signal.signal(number, signal.SIG_IGN)
     stopping.start([signal.SIGTERM], idle=_end, end=_end, grace_s=GRACE_S)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    dataset = pickle.loads(sent) if isinstance(sent, bytes) else sent  # noqa: S301  # from the process that made this one
     adopt(dataset, execution.data_dir)
     events.cancel_join_thread()  # a worker that ends does not wait until its news are read
     training.prepare_process(execution.threads)

@@ -16,6 +16,8 @@ ENVIRONMENT = {
 }
 """Settings of MLflow, unless the environment has others. Retries are our own (`Execution.outage_s`)."""
 
+for name in [name for name, value in os.environ.items() if name.startswith("MLFLOW_") and not value]:
+    del os.environ[name]  # as if unset; MLflow would take an empty path of a certificate for "do not verify"
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 

@@ -1,26 +1,28 @@
 """Opening a store: its address, checks, creation and migration."""
 
-import http.client
 import os
 import shlex
 import sqlite3
-import urllib.error
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from aepretrain.config import Execution
+from aepretrain.errors import UsageError
 from aepretrain.redaction import redact
 from aepretrain.tracking.retry import StoreError, one_line
-from aepretrain.tracking.store import SQLITE, Store, client_of, own_folder, without_credentials
+from aepretrain.tracking.schema import check_schema
+from aepretrain.tracking.server import MALFORMED, check_server, proxy_hint
+from aepretrain.tracking.store import SQLITE, TAG, Store, client_of, own_folder
 
 EXPERIMENT = "aepretrain"
-CONNECT_TIMEOUT_S = 10
 BUSY_TIMEOUT_S = 20
 DATABASES = ("postgresql", "mysql", "mssql")
 """The databases besides SQLite that MLflow supports."""
@@ -36,29 +38,40 @@ def default_uri(folder: Path) -> str:
 
 
 def open_store(
-    uri: str, experiment: str | None = None, run_id: str | None = None, outage_s: float = Execution.outage_s
+    uri: str,
+    experiment: str | None = None,
+    run_id: str | None = None,
+    outage_s: float = Execution.outage_s,
+    experiment_id: str | None = None,
 ) -> Store:
     """The store of a URI, created and migrated under a lock where needed.
 
-    New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to the one named. Raises
-    `StoreError` where the store cannot be opened or the experiment is deleted.
+    New runs go to the experiment of `run_id` (a run that ``mlflow run`` opened), else to that of `experiment_id`, else
+    to the one named. Raises `StoreError` where the store cannot be opened or the experiment is deleted, and
+    `UsageError` where `run_id` is another run or there is no such `experiment_id`.
     """
     uri = absolute_uri(uri)
     _check_reachable(uri)
     try:
         with FileLock(own_folder(uri) / "open.lock"):
             _check_tables(uri)
+            if not uri.startswith("http"):
+                check_schema(uri)
             client = client_of(uri)
             if run_id is not None:
-                experiment_id = client.get_run(run_id).info.experiment_id
+                experiment_id = _opened_run(client, run_id).info.experiment_id
+            elif experiment_id is not None:
+                _check_experiment(client, uri, experiment_id, experiment)
             else:
                 experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
             _use_wal(uri)
             return Store(uri, experiment_id, outage_s)
-    except StoreError:
+    except (StoreError, UsageError):
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(
+            f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
+        ) from None
 
 
 def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
@@ -74,11 +87,15 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
         _check_tables(uri)
         if uri.startswith(SQLITE) and not _table_names(uri) >= FIRST_TABLES:
             return None
+        if not uri.startswith("http"):
+            check_schema(uri)
         client_of(uri).search_experiments(max_results=1)
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(
+            f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
+        ) from None
     return Store(uri, "", outage_s)
 
 
@@ -99,15 +116,11 @@ def _check_reachable(uri: str) -> None:
         if uri.startswith(SQLITE):
             _check_sqlite(Path(uri.removeprefix(SQLITE)))
         elif uri.startswith(("http://", "https://")):
-            address = f"{without_credentials(uri)}/health"
-            urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
+            check_server(uri)
         elif uri.partition("+")[0].partition(":")[0] in DATABASES:
             create_engine(uri, poolclass=NullPool).connect().close()
-    except urllib.error.HTTPError:
-        return  # it answers, so it can be reached
-    except (ValueError, http.client.HTTPException):  # their messages would show a part of the password
-        wrong = "the address is malformed (in a password, write / as %2F and @ as %40)"
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
+    except ValueError:  # its message would show a part of the password
+        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {MALFORMED}") from None
     except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
 
@@ -143,17 +156,64 @@ def _table_names(uri: str) -> set[str]:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
+def _opened_run(client: MlflowClient, run_id: str) -> Run:
+    """A run that ``mlflow run`` has opened and nothing has ended. Raises `UsageError` for any other run.
+
+    A command renames this run, writes to it and ends it, so it must not be a run that somebody needs as it is.
+    """
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        problem = "is not in the store"
+    else:
+        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            problem = "is deleted"
+        elif run.data.tags.get(f"{TAG}kind") == "training":
+            problem = "is a training"
+        elif run.info.status not in ("RUNNING", "SCHEDULED"):
+            problem = f"has ended as {run.info.status}"
+        elif MLFLOW_PROJECT_ENTRY_POINT not in run.data.tags:
+            problem = "was not opened by `mlflow run`"
+        else:
+            return run
+    raise UsageError(
+        f"run_id={run_id!r} (argument or MLFLOW_RUN_ID) is not allowed: this run {problem}, and results are only "
+        "written to a new run that `mlflow run` has opened for them; leave run_id out, or unset MLFLOW_RUN_ID"
+    )
+
+
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
         return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
-    if experiment.lifecycle_stage != "active":
+    _check_active(experiment, uri)
+    return str(experiment.experiment_id)
+
+
+def _check_experiment(client: MlflowClient, uri: str, experiment_id: str, name: str | None) -> None:
+    """Raise where this is not the id of an experiment that runs can be added to, with this name if one is given."""
+    given = f"MLFLOW_EXPERIMENT_ID={experiment_id!r} is not allowed: "
+    try:
+        experiment = client.get_experiment(experiment_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise UsageError(f"{given}there is no such experiment in {redact(uri)}; correct it, or unset it") from None
+    if name is not None and experiment.name != name:
+        named = f"MLFLOW_EXPERIMENT_NAME={name!r}"
+        raise UsageError(f"{given}this experiment is named {experiment.name!r}, and {named}; unset one of them")
+    _check_active(experiment, uri)
+
+
+def _check_active(experiment: Experiment, uri: str) -> None:
+    if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         raise StoreError(
-            f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
+            f"experiment {experiment.name!r} in {redact(uri)} is deleted; restore it with: "
             f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return str(experiment.experiment_id)
 
 
 def _use_wal(uri: str) -> None:

@@ -2,11 +2,14 @@
 
 import contextlib
 import io
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import mlflow
+from mlflow.environment_variables import MLFLOW_TRACKING_URI
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from aepretrain.records import Record
 from aepretrain.redaction import redact
@@ -46,7 +49,6 @@ def promote(store: Store, record: Record, name: str, description: str, tags: Map
 
     The run must have a model (`log_model`). Raises MLflow's errors for a name that it does not accept.
     """
-    mlflow.set_tracking_uri(store.uri)
     client = store.client
     registered = {one.name: one for one in client.search_registered_models(f"name = '{name}'")}
     before = registered[name].aliases.get(CHAMPION) if name in registered else None
@@ -55,7 +57,7 @@ def promote(store: Store, record: Record, name: str, description: str, tags: Map
         version = str(max(int(one.version) for one in versions))
     else:
         model_uri = client.get_run(record.run_id).data.tags[f"{TAG}model"]
-        with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints there what the command prints
+        with contextlib.redirect_stderr(io.StringIO()), _default_store(store):  # MLflow prints what the command prints
             registered_now = mlflow.register_model(model_uri, name)
         version = str(registered_now.version)
     client.update_model_version(name, version, description)
@@ -63,3 +65,15 @@ def promote(store: Store, record: Record, name: str, description: str, tags: Map
         client.set_model_version_tag(name, version, TAG + key, one)
     client.set_registered_model_alias(name, CHAMPION, version)
     return Promotion(record, name, version, None if before is None else str(before), store.uri)
+
+
+@contextlib.contextmanager
+def _default_store(store: Store) -> Iterator[None]:
+    """In this block the store is MLflow's default, where registering looks for the model; then it is as before."""
+    before = os.environ.get(MLFLOW_TRACKING_URI.name)
+    try:
+        with _use_tracking_uri(store.uri):
+            yield
+    finally:
+        if before is not None:
+            os.environ[MLFLOW_TRACKING_URI.name] = before

@@ -1,15 +1,21 @@
 """A finished classifier as an MLflow model, which MLflow's own commands load, serve and register."""
 
 import logging
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
+from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+from aepretrain.tracking.provenance import user
 from aepretrain.tracking.store import TAG, Store
 
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
@@ -29,24 +35,55 @@ def log_model(
 
     `example_NCHW` has at least two images, since PyTorch's exporter would fix the batch size at 1 for one image. The
     run's status does not change. A run that has a model keeps it.
+
+    These are the calls of MLflow's own ``log_model``, which works on the default store and the active run: those belong
+    to the caller.
     """
-    run = store.client.get_run(run_id)
+    client = store.client
+    run = client.get_run(run_id)
     if f"{TAG}model" in run.data.tags:
         return
     logging.getLogger("mlflow.utils.environment").setLevel(
         logging.ERROR
     )  # it warns where uv made the environment, which has no pip
-    mlflow.set_tracking_uri(store.uri)
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # else the model goes to the experiment "Default"
-    info = Model.log(
-        artifact_path=None,
-        name=run.info.run_name,
-        flavor=mlflow.pytorch,
-        run_id=run_id,
-        pytorch_model=module,
-        signature=SIGNATURE,
-        input_example=example_NCHW,
-        tags={MLFLOW_RUN_NOTE: f"{TAKES_AND_GIVES} {run.data.tags.get(MLFLOW_RUN_NOTE, '')}"},
-        pip_requirements=[f"torch=={version('torch').partition('+')[0]}", f"numpy=={version('numpy')}"],
-    )
-    store.client.set_tag(run_id, f"{TAG}model", info.model_uri)
+    tags = {
+        MLFLOW_RUN_NOTE: f"{TAKES_AND_GIVES} {run.data.tags.get(MLFLOW_RUN_NOTE, '')}",
+        MLFLOW_USER: user(),
+        MLFLOW_SOURCE_NAME: "aepretrain",
+        MLFLOW_SOURCE_TYPE: "LOCAL",
+    }
+    model = client.create_logged_model(run.info.experiment_id, run.info.run_name, run_id, tags, run.data.params)
+    try:
+        about = Model(
+            artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run_id, model_id=model.model_id
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder, "model")
+            mlflow.pytorch.save_model(
+                module,
+                files,
+                mlflow_model=about,
+                signature=SIGNATURE,
+                input_example=example_NCHW,
+                pip_requirements=[f"torch=={version('torch').partition('+')[0]}", f"numpy=={version('numpy')}"],
+            )
+            client.log_model_artifacts(model.model_id, str(files))
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        client.log_batch(run_id, metrics=_final_metrics(store, run_id, run.data.metrics, model.model_id))
+    except BaseException:
+        with suppress(Exception):
+            client.finalize_logged_model(model.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model.model_id, "READY")
+    client.set_tag(run_id, f"{TAG}model", model.model_uri)
+
+
+def _final_metrics(store: Store, run_id: str, names: Iterable[str], model_id: str) -> list[Metric]:
+    """The run's metrics of no epoch, as those of its model."""
+    histories = (store.client.get_metric_history(run_id, name) for name in names)
+    return [
+        Metric(one.key, one.value, one.timestamp, 0, model_id=model_id, run_id=run_id)
+        for history in histories
+        for one in history
+        if one.step == 0 and one.model_id is None
+    ]

@@ -241,13 +241,25 @@ def without_credentials(address: str) -> str:
 
 
 def own_folder(uri: str) -> Path:
-    """A folder beside an SQLite database; for a server one in the user's state folder, named by a hash of the URI."""
+    """A folder beside an SQLite database; for a server one in the user's state folder, named by a hash of the URI.
+
+    Raises `StoreError` where the latter cannot be written to.
+    """
     if uri.startswith(SQLITE):
         folder = Path(uri.removeprefix(SQLITE) + ".locks")
-    else:
-        states = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        folder = states / "aepretrain" / hashlib.sha256(without_credentials(uri).encode()).hexdigest()[:16]
-    folder.mkdir(parents=not uri.startswith(SQLITE), exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        return folder
+    states = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+    try:
+        folder = states.expanduser() / "aepretrain" / hashlib.sha256(without_credentials(uri).encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("it is not yours")
+    except (OSError, RuntimeError) as error:  # the latter where nobody knows the home
+        raise StoreError(
+            f"nothing can be written to {states} ({one_line(error)}), where locks and unsent results are kept for a "
+            "server: set XDG_STATE_HOME to a folder that can be written to and is kept"
+        ) from None
     return folder
 
 
