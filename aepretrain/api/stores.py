@@ -9,7 +9,6 @@ from typing import Any
 from aepretrain import tracking
 from aepretrain.config import Execution, Settings
 from aepretrain.errors import UsageError
-from aepretrain.redaction import redact
 
 
 def open_store(
@@ -31,7 +30,7 @@ def _uri(tracking_uri: str | None) -> str:
 def where(tracking_uri: str | None = None) -> str:
     """A sentence that says where runs are kept and how to look at them, without passwords."""
     uri = tracking.absolute_uri(_uri(tracking_uri))
-    return f"Runs are kept in {redact(uri)}; look at them with: {tracking.ui_hint(uri)}"
+    return f"Runs are kept in {tracking.shown_uri(uri)}; look at them with: {tracking.ui_hint(uri)}"
 
 
 def sync(*, tracking_uri: str | None = None) -> int:

@@ -19,8 +19,9 @@ ENVIRONMENT = {
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
+from aepretrain.tracking.address import absolute_uri, default_uri, shown_uri, ui_hint
 from aepretrain.tracking.bundle import Bundle, read_bundle
-from aepretrain.tracking.connect import absolute_uri, default_uri, find_store, open_store, ui_hint
+from aepretrain.tracking.connect import find_store, open_store
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import log_model
@@ -63,6 +64,7 @@ __all__ = [
     "recovering",
     "restore",
     "run_link",
+    "shown_uri",
     "ui_hint",
     "upload_kept",
     "where_allowed",

@@ -1,8 +1,7 @@
-"""Opening a store: its address, checks, creation and migration."""
+"""Opening a store: checks, creation and migration."""
 
 import http.client
 import os
-import shlex
 import sqlite3
 import urllib.error
 import urllib.request
@@ -15,9 +14,9 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from aepretrain.config import Execution
-from aepretrain.redaction import redact
+from aepretrain.tracking.address import absolute_uri, mlflow_command, shown_uri, sqlite_file, without_credentials
 from aepretrain.tracking.retry import StoreError, one_line
-from aepretrain.tracking.store import SQLITE, Store, client_of, own_folder, without_credentials
+from aepretrain.tracking.store import Store, client_of, own_folder
 
 EXPERIMENT = "aepretrain"
 CONNECT_TIMEOUT_S = 10
@@ -27,12 +26,6 @@ DATABASES = ("postgresql", "mysql", "mssql")
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
 """The tables that every version of MLflow creates first."""
-
-
-def default_uri(folder: Path) -> str:
-    """SQLite's ``mlflow.db`` in the nearest folder upward that holds an MLproject, else in `folder` itself."""
-    root = next((one for one in (folder, *folder.parents) if (one / "MLproject").is_file()), folder)
-    return f"{SQLITE}{(root / 'mlflow.db').absolute()}"
 
 
 def open_store(
@@ -58,7 +51,7 @@ def open_store(
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}") from None
 
 
 def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
@@ -67,37 +60,27 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
     Raises `StoreError` where the store cannot be opened.
     """
     uri = absolute_uri(uri)
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
         return None
     _check_reachable(uri)
     try:
         _check_tables(uri)
-        if uri.startswith(SQLITE) and not _table_names(uri) >= FIRST_TABLES:
+        if file is not None and not _table_names(file) >= FIRST_TABLES:
             return None
         client_of(uri).search_experiments(max_results=1)
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}") from None
     return Store(uri, "", outage_s)
-
-
-def ui_hint(uri: str) -> str:
-    """The command that shows the runs of a store, or its address, without passwords."""
-    shown = redact(uri)
-    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-
-
-def absolute_uri(uri: str) -> str:
-    """The URI with an absolute path without links, so that one store has one name in every folder."""
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
 def _check_reachable(uri: str) -> None:
     """Fail at once and in one line where MLflow would retry for minutes."""
     try:
-        if uri.startswith(SQLITE):
-            _check_sqlite(Path(uri.removeprefix(SQLITE)))
+        if (file := sqlite_file(uri)) is not None:
+            _check_sqlite(file)
         elif uri.startswith(("http://", "https://")):
             address = f"{without_credentials(uri)}/health"
             urllib.request.urlopen(address, timeout=CONNECT_TIMEOUT_S).close()  # noqa: S310  # http(s)
@@ -107,9 +90,9 @@ def _check_reachable(uri: str) -> None:
         return  # it answers, so it can be reached
     except (ValueError, http.client.HTTPException):  # their messages would show a part of the password
         wrong = "the address is malformed (in a password, write / as %2F and @ as %40)"
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {wrong}") from None
+        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {wrong}") from None
     except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}") from None
 
 
 def _check_sqlite(path: Path) -> None:
@@ -130,35 +113,39 @@ def _check_tables(uri: str) -> None:
     MLflow would add its tables to such a file. A file without a schema version may be a store whose creation was
     interrupted; MLflow continues that.
     """
-    if not uri.startswith(SQLITE):
+    file = sqlite_file(uri)
+    if file is None:
         return
-    there = _table_names(uri)
+    there = _table_names(file)
     if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
         lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
-        raise StoreError(f"{redact(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed")
+        raise StoreError(
+            f"{shown_uri(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed"
+        )
 
 
-def _table_names(uri: str) -> set[str]:
-    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+def _table_names(file: Path) -> set[str]:
+    with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
-        return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
+        file = sqlite_file(uri)
+        location = None if file is None else file.with_name("mlartifacts").as_uri()
+        return str(client.create_experiment(name, artifact_location=location))
     if experiment.lifecycle_stage != "active":
         raise StoreError(
-            f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
-            f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            f"experiment {name!r} in {shown_uri(uri)} is deleted; restore it with: "
+            + mlflow_command(uri, f"experiments restore --experiment-id {experiment.experiment_id}")
         )
     return str(experiment.experiment_id)
 
 
 def _use_wal(uri: str) -> None:
     """Set SQLite's WAL mode, in which readers and a writer work at the same time. The file keeps the mode."""
-    if uri.startswith(SQLITE):
-        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)
+    if (file := sqlite_file(uri)) is not None:
+        connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()

@@ -2,15 +2,14 @@
 
 import contextlib
 import io
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mlflow
 
 from aepretrain.records import Record
-from aepretrain.redaction import redact
 from aepretrain.stopping import deferred
+from aepretrain.tracking.address import mlflow_command
 from aepretrain.tracking.store import TAG, Store
 
 CHAMPION = "champion"
@@ -36,8 +35,7 @@ class Promotion:
     @property
     def serve_command(self) -> str:
         """The command that serves the champion, without passwords."""
-        uri = shlex.quote(redact(self.store_uri))
-        return f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {self.uri} --env-manager local -p 5001"
+        return mlflow_command(self.store_uri, f"models serve -m {self.uri} --env-manager local -p 5001")
 
 
 @deferred()
