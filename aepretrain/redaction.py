@@ -16,8 +16,8 @@ IN_QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:pass|pwd|secret|token|key)[^=&\s]*=
 IN_HEADER = re.compile(r"(?<![\w/])(Basic|Bearer) [\w+/=.~-]{4,}")
 """The value of an authorization header, which a server may repeat in its answer. After a ``/`` it is a folder."""
 
-CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
-"""Characters that steer a terminal, break a line or turn the direction of writing."""
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Characters that steer a terminal, break a line or turn the direction of writing; and bytes that are no UTF-8."""
 
 LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 

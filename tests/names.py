@@ -33,5 +33,8 @@ NAMES = {
 }
 """Names by what is special in them."""
 
+DECODED = ("code of a slash", "code of a letter")
+"""Those in which a program finds %-codes."""
+
 NOT_UTF8 = b"\xff\xfe".decode(errors="surrogateescape")
 """A name that is no text, which Linux allows."""

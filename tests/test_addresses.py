@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ from mlflow import MlflowClient
 
 from aepretrain import tracking
 from aepretrain.tracking import StoreError
-from tests.names import NAMES, NOT_UTF8
+from tests.names import DECODED, NAMES, NOT_UTF8
 from tests.runs import begin
 
 BESIDE = ["mlartifacts", "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.db.locks"]
 """All that a store consists of."""
+
+CODED = (*DECODED, "question mark", "newline", "escape")
+"""Names that an address cannot hold as they are."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,6 +42,7 @@ def test_a_checkout_of_any_name_has_its_store_in_it(
     printed = tracking.ui_hint(store.uri)
     assert printed.isprintable() or "\u200d" in printed
     *_, pasted = shlex.split(printed)
+    assert name in CODED or pasted == f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=pasted)
     assert client.get_run(run.run_id).info.artifact_uri == weights.parent.as_uri()
     assert Path(client.download_artifacts(run.run_id, "weights.pt")).read_bytes() == b"weights"
@@ -144,7 +149,7 @@ def test_a_folder_whose_name_is_no_text_is_refused_and_stays_empty(
 ) -> None:
     (tmp_path / NOT_UTF8).mkdir()
     monkeypatch.chdir(tmp_path / NOT_UTF8)
-    for refused in (lambda: tracking.default_uri(Path.cwd()), lambda: tracking.absolute_uri("sqlite:///mlflow.db")):
+    for refused in (partial(tracking.default_uri, Path.cwd()), partial(tracking.open_store, "sqlite:///mlflow.db")):
         with pytest.raises(StoreError, match="is not UTF-8; rename it"):
             refused()
     assert os.listdir() == []
@@ -163,5 +168,5 @@ def test_an_experiment_whose_artifacts_mlflow_would_put_elsewhere_is_refused(
     run_id = client.create_run(experiment_id).info.run_id
     for options in ({"experiment": "theirs"}, {"run_id": run_id}):
         with pytest.raises(StoreError, match=r"experiment 'theirs' .* MLflow would write .*/job/7/mlruns"):
-            tracking.open_store(uri, **options)  # type: ignore[arg-type]  # each is a text
+            tracking.open_store(uri, **options)
     assert os.listdir(tmp_path) == ["job%2F7"]

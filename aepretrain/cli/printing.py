@@ -54,9 +54,10 @@ def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None
     """Print rows of which the first is the heading."""
     from rich.table import Table
 
-    table = Table(*rows[0], title=title, title_justify="left")
-    for row in rows[1:]:
-        table.add_row(*map(printable, row))
+    (heading, *rest), title = [list(map(printable, row)) for row in rows], title and printable(title)
+    table = Table(*heading, title=title, title_justify="left")
+    for row in rest:
+        table.add_row(*row)
     _wide_console().print(table)
 
 

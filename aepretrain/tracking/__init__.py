@@ -24,7 +24,7 @@ from aepretrain.tracking.bundle import Bundle, read_bundle
 from aepretrain.tracking.connect import find_store, open_store
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
-from aepretrain.tracking.models import log_model
+from aepretrain.tracking.models import check_loads_models, log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
 from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
 from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, plan_seen, point_to
@@ -44,6 +44,7 @@ __all__ = [
     "StoreError",
     "Unavailable",
     "absolute_uri",
+    "check_loads_models",
     "default_uri",
     "ending",
     "export",

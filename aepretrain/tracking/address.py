@@ -84,7 +84,9 @@ def _coded(path: str) -> str:
     if first is None:
         return path
     start = path.rfind("/", 0, first.start()) + 1
-    return path[:start] + CODED.sub(lambda one: quote(one[0]), path[start:]).replace("/", "%2F")
+    return path[:start] + CODED.sub(lambda one: quote(one[0], errors="surrogateescape"), path[start:]).replace(
+        "/", "%2F"
+    )
 
 
 def shown_uri(uri: str) -> str:

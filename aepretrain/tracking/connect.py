@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -46,6 +47,7 @@ def open_store(
                 experiment_id = client.get_run(run_id).info.experiment_id
             else:
                 experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
+            _check_artifacts(client, experiment_id)
             _use_wal(uri)
             return Store(uri, experiment_id, outage_s)
     except StoreError:
@@ -141,6 +143,17 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             + mlflow_command(uri, f"experiments restore --experiment-id {experiment.experiment_id}")
         )
     return str(experiment.experiment_id)
+
+
+def _check_artifacts(client: MlflowClient, experiment_id: str) -> None:
+    """Raise `StoreError` where MLflow would write artifacts elsewhere: it decodes a path that it has not coded."""
+    one = client.get_experiment(experiment_id)
+    decoded = unquote(one.artifact_location)
+    if one.artifact_location.startswith("/") and decoded != one.artifact_location:
+        raise StoreError(
+            f"experiment {one.name!r} has its artifacts in {one.artifact_location}, but MLflow would write them into "
+            f"{decoded}: name another experiment with MLFLOW_EXPERIMENT_NAME, or rename the folder"
+        )
 
 
 def _use_wal(uri: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
@@ -10,6 +11,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from aepretrain.records import Record
+from aepretrain.tracking.retry import StoreError
 from aepretrain.tracking.store import TAG, Store
 
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
@@ -20,6 +23,17 @@ SIGNATURE = ModelSignature(
     inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 28, 28))]),
     outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 10))]),
 )
+
+
+def check_loads_models(record: Record) -> None:
+    """Raise `StoreError` where MLflow stores models, but cannot load them: it decodes the path of their folder."""
+    parts = urlsplit(record.artifact_uri)
+    folder = unquote(parts.path)
+    if parts.scheme == "file" and unquote(folder) != folder:
+        raise StoreError(
+            f"MLflow cannot load a model from {folder}, as it decodes the %: import the trainings into a store in "
+            "another folder and promote there (aepretrain export, aepretrain import)"
+        )
 
 
 def log_model(
