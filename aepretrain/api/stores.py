@@ -15,21 +15,23 @@ def open_store(
     tracking_uri: str | None, run_id: str | None = None, outage_s: float = Execution.outage_s
 ) -> tracking.Store:
     """The store of a URI, else of ``MLFLOW_TRACKING_URI``, else the project's ``mlflow.db``. Raises `Failure`."""
-    return tracking.open_store(_uri(tracking_uri), os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id, outage_s)
+    return tracking.open_store(store_uri(tracking_uri), os.environ.get("MLFLOW_EXPERIMENT_NAME"), run_id, outage_s)
 
 
 def find_store(tracking_uri: str | None, outage_s: float) -> tracking.Store | None:
     """The same store for reading only; None where it is not there yet."""
-    return tracking.find_store(_uri(tracking_uri), outage_s)
+    return tracking.find_store(store_uri(tracking_uri), outage_s)
 
 
-def _uri(tracking_uri: str | None) -> str:
-    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path.cwd())
+def store_uri(tracking_uri: str | None) -> str:
+    """The address of that store, checked. Raises `StoreError` for what is no address."""
+    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return tracking.absolute_uri(given or tracking.default_uri(Path.cwd()))
 
 
 def where(tracking_uri: str | None = None) -> str:
     """A sentence that says where runs are kept and how to look at them, without passwords."""
-    uri = tracking.absolute_uri(_uri(tracking_uri))
+    uri = store_uri(tracking_uri)
     return f"Runs are kept in {tracking.shown_uri(uri)}; look at them with: {tracking.ui_hint(uri)}"
 
 

@@ -4,8 +4,8 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from aepretrain.data import Dataset
-from tests.commands import Done, aepretrain
-from tests.integration.browser import served
+from tests.chaos.conftest import wait_for
+from tests.commands import Done, aepretrain, start_server
 from tests.integration.services import free_port
 from tests.names import DECODED, NAMES
 
@@ -25,7 +25,6 @@ pytestmark = pytest.mark.integration
 
 GRID = ("grid", "--dataset", "digits", "--network", "fc", "--augmentation", "none", "--epochs", "1", "--jobs", "1")
 FOLDERS = ("checkout", "out", "pictures", "bundle", "other")
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 CASES = {
     "all names, one in the other": [name for kind, name in NAMES.items() if kind not in DECODED],
@@ -39,6 +38,13 @@ def pasted(line: str) -> list[str]:
     program = 'mlflow() { printf "%s\\0" "$MLFLOW_TRACKING_URI" "$@"; }\n' + line
     done = subprocess.run(["/bin/bash", "-c", program], capture_output=True, text=True, check=True)
     return done.stdout.split("\0")[:-1]
+
+
+def answers(address: str) -> bool:
+    """Whether a server answers at this address."""
+    with suppress(requests.ConnectionError):
+        return requests.get(address, timeout=5).ok
+    return False
 
 
 def printed(done: Done, pattern: str) -> str:
@@ -115,10 +121,16 @@ def test_the_whole_way(case: str, tmp_path: Path, template: Path, digits: Datase
         mlflow.set_tracking_uri(before)
     assert model.predict(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 10)
 
-    port = free_port()
-    command = f"{printed(imported, ui)} --port {port} --workers 1"
-    variables = {**os.environ, "PATH": PATH, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with served(["/bin/bash", "-c", command], f"http://127.0.0.1:{port}/health", tmp_path, variables):
+    port = str(free_port())
+    server = start_server(
+        *(*pasted(printed(imported, ui))[2:], "--port", port, "--workers", "1"),
+        folder=tmp_path,
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+    )
+    try:
+        wait_for(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), 120)
         for run_id, path in weights.items():
-            answer = requests.get(f"http://127.0.0.1:{port}/get-artifact?path=weights.pt&run_uuid={run_id}", timeout=60)
-            assert answer.content == path.read_bytes()
+            address = f"http://127.0.0.1:{port}/get-artifact?path=weights.pt&run_uuid={run_id}"
+            assert requests.get(address, timeout=60).content == path.read_bytes()
+    finally:
+        server.kill()
