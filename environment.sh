@@ -39,6 +39,14 @@ make_environment() {
   made_from > .venv/made-from.txt # last, so that a half-made environment is made again
 }
 
+# Programs in such a folder's .venv could not be found or started. The last line of what is looked at is the point.
+case $(pwd -P; echo .) in
+  *:* | *$'\n'*$'\n'*)
+    echo "A Python environment cannot be in a folder with a colon or a line break in its name: rename $(printf '%q' "$(pwd -P)")" >&2
+    return 1
+    ;;
+esac
+
 made_from | cmp --silent - .venv/made-from.txt || make_environment
 
 # Let Python keep compiled modules: without them a start takes three times as long.

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from aepretrain.config import TrainingSpec
 from aepretrain.records import EpochResult, Record
+from aepretrain.redaction import printable
 from aepretrain.runner import Event, Forecast
 from aepretrain.variants import EVALUATIONS
 
@@ -20,8 +21,8 @@ HEARTBEAT_S = 30
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:
-    """Print one line as it is: nothing in it is markup, and long lines are not wrapped."""
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print one line as it is: nothing in it is markup, an emoji's name or a control character; nothing is wrapped."""
+    console.print(printable(line), style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Display:
@@ -42,11 +43,11 @@ class Display:
         in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
         self.is_live = (console.is_terminal or in_notebook) and not console.quiet
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not self.is_live,
         )

@@ -84,6 +84,18 @@ def test_this_checkout_is_what_runs_from_every_folder(program: list[str | Path],
     assert "_AEPRETRAIN_COMPLETE=bash_complete" in printed(*program, _AEPRETRAIN_COMPLETE="bash_source")
 
 
+@pytest.mark.parametrize("name", ["12:30", "new\nline", "line\n"])
+def test_a_folder_that_cannot_hold_an_environment_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    shutil.copy(ROOT / "environment.sh", tmp_path / name)
+    shutil.copy(ROOT / "requirements.txt", tmp_path / name)
+    script = ["/bin/bash", "-c", "set -euo pipefail; source ./environment.sh; echo it goes on"]
+    done = subprocess.run(script, cwd=tmp_path / name, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "in a folder with a colon or a line break in its name: rename " in done.stderr
+    assert sorted(os.listdir(tmp_path / name)) == ["environment.sh", "requirements.txt"]
+
+
 BAD = [
     (["grid", "--network", "lenet"], 2, "network='lenet' is not known: it must be one of fc, conv"),
     (["grid", "--augmentation", "flip"], 2, "augmentation='flip'"),
@@ -125,6 +137,14 @@ BAD = [
     (["study", "all", "--cluster", "tcp://127.0.0.1:1", "--resources", "GPU=0"], 2, "resources='GPU=0'"),
     (["nonsense"], 2, "nonsense"),
     (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
+    (
+        ["compare", "--tracking-uri", "mlflow.db"],
+        1,
+        "it must begin with sqlite:/// or http://, like sqlite:///mlflow.db",
+    ),
+    (["grid", "--tracking-uri", "localhost:5000"], 1, "like http://localhost:5000"),
+    (["grid", "--tracking-uri", "sqlite:///what?/mlflow.db"], 1, "write a ? in the path as %3F"),
+    (["run", str(ROOT / "plans" / "when.yaml"), "--dry-run", "--tracking-uri", "mlflow.db"], 1, "sqlite:///mlflow.db"),
     (["compare"], 1, "no finished classifier"),
     (["results"], 2, "name a file with --csv, --parquet or --json"),
     (["runs", "--state", "lost"], 2, "'lost' is not one of 'done', 'failed', 'killed', 'running'"),

@@ -35,9 +35,7 @@ def test_runs_are_listed_with_state_time_and_reason(store: Store, uri: str) -> N
     assert listed.summary == "3 trainings: 1 failed, 1 done, 1 running"
     assert [one.run_id for one in api.list_runs(state="done", tracking_uri=uri).runs] == [done]
     assert api.list_runs(state="killed", tracking_uri=uri).summary == "0 trainings"
-    with pytest.raises(
-        UsageError, match="state='lost' is not allowed: it must be one of done, failed"
-    ):
+    with pytest.raises(UsageError, match="state='lost' is not allowed: it must be one of done, failed"):
         api.list_runs(state="lost", tracking_uri=uri)
     text = shown(uri=uri)
     assert failed.run_id[:8] in text

@@ -12,7 +12,6 @@ from aepretrain.config import canonical_json
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import frame
 from aepretrain.records import Record
-from aepretrain.redaction import redact
 
 
 class Exported(NamedTuple):
@@ -44,7 +43,7 @@ def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: A
     table = report.belongs(frame(finished.values()), wanted)
     records, of_grids = ([finished[key] for key in rows["key"]] for rows in (table, report.choose(table, {})))
     if not records:
-        raise Failure(f"nothing is finished in {redact(store.uri)}")
+        raise Failure(f"nothing is finished in {tracking.shown_uri(store.uri)}")
     unplanned = [record for record in of_grids if "plan" not in record.tags]
     shown = [*shown_records(unplanned, records, store), *_first_of_each_cell(records)]
     selected = {record.run_id for record in shown}

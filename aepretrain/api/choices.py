@@ -1,5 +1,6 @@
 """Trainings with their arms' choices, from the finished trainings of a store."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def planned_choices(path: str | Path, plan: Plan, store: Store | None) -> tuple[
     """The tuned comparisons of a plan (a `part_to_tune`), once all of its arms are tuned. Raises `UsageError`."""
     assert plan.tuned is not None, "part_to_tune checks it"
     arms = arms_of([arm for dataset in plan.datasets for arm in plan.arms(dataset)])
-    tune = find_choices(arms, store, f"aepretrain tune {path}", plan.tuned.seeds, plan.tuned.trials)
+    tune = find_choices(arms, store, f"aepretrain tune {shlex.quote(str(path))}", plan.tuned.seeds, plan.tuned.trials)
     return plan.tuned_comparisons(tune)
 
 

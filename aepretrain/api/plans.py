@@ -10,7 +10,7 @@ from rich.console import Console
 from aepretrain import data, runner, tracking
 from aepretrain.api.choices import part_to_tune, planned_choices
 from aepretrain.api.results import Results
-from aepretrain.api.stores import find_store
+from aepretrain.api.stores import find_store, store_uri
 from aepretrain.api.texts import duration_text, size_text
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
 from aepretrain.config import Execution, TrainingSpec, format_seeds
@@ -46,6 +46,7 @@ def run_plan(
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     runner.load_plugins(session.execution)
     runner.check([spec for specs in chosen.values() for spec in specs], session.execution)
+    tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     for dataset in chosen:
         data.load(dataset, session.execution.data_dir)
     if part is not None:  # before a store is made

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from aepretrain import frame, report
+from aepretrain import frame, report, tracking
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.stores import check_settings, log_result, open_store
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_file, check_folder, write_files
 from aepretrain.records import EPOCH_METRICS, Record
-from aepretrain.redaction import redact
 from aepretrain.report import Grid
 
 
@@ -117,7 +116,7 @@ def load_results(
     results = Results(tuple(records[key] for key in table["key"][report.fits(table, wanted)]), {}, store.uri)
     if not results.records:
         of_settings = " with these settings" if wanted else ""
-        raise Failure(f"there is no finished training{of_settings} in {redact(store.uri)}")
+        raise Failure(f"there is no finished training{of_settings} in {tracking.shown_uri(store.uri)}")
     if any(formats.values()):
         rows = results.histories() if per_epoch else results.frame()
         for name, file in formats.items():

@@ -9,7 +9,6 @@ from aepretrain import tracking
 from aepretrain.api.stores import open_store
 from aepretrain.api.texts import duration_text, size_text, time_text
 from aepretrain.errors import Failure, UsageError
-from aepretrain.redaction import redact
 from aepretrain.tracking import Leftover, TrainingRun
 
 MIN_DIGITS = 4
@@ -132,7 +131,9 @@ def clean(*, remove: bool = False, tracking_uri: str | None = None) -> Leftovers
     """
     store = open_store(tracking_uri)
     if tracking.is_in_use(store):
-        raise Failure(f"trainings into {redact(store.uri)} are running on this machine: wait until they have ended")
+        raise Failure(
+            f"trainings into {tracking.shown_uri(store.uri)} are running on this machine: wait until they have ended"
+        )
     found = tuple(tracking.leftovers(store))
     for one in found if remove else ():
         if one.path.is_dir():

@@ -9,7 +9,6 @@ from typing import Any
 from aepretrain import tracking
 from aepretrain.config import Execution, Settings
 from aepretrain.errors import UsageError
-from aepretrain.redaction import redact
 
 
 def open_store(
@@ -20,23 +19,25 @@ def open_store(
     An experiment's id is that of the environment's store, so in another one it means nothing.
     """
     name, experiment_id = (os.environ.get(f"MLFLOW_EXPERIMENT_{one}") or None for one in ("NAME", "ID"))
-    uri, of_environment = (tracking.absolute_uri(_uri(one)) for one in (tracking_uri, None))
+    uri, of_environment = (tracking.absolute_uri(store_uri(one)) for one in (tracking_uri, None))
     return tracking.open_store(uri, name, run_id, outage_s, experiment_id if uri == of_environment else None)
 
 
 def find_store(tracking_uri: str | None, outage_s: float) -> tracking.Store | None:
     """The same store for reading only; None where it is not there yet."""
-    return tracking.find_store(_uri(tracking_uri), outage_s)
+    return tracking.find_store(store_uri(tracking_uri), outage_s)
 
 
-def _uri(tracking_uri: str | None) -> str:
-    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path.cwd())
+def store_uri(tracking_uri: str | None) -> str:
+    """The address of that store, checked. Raises `StoreError` for what is no address."""
+    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return tracking.absolute_uri(given or tracking.default_uri(Path.cwd()))
 
 
 def where(tracking_uri: str | None = None) -> str:
     """A sentence that says where runs are kept and how to look at them, without passwords."""
-    uri = tracking.absolute_uri(_uri(tracking_uri))
-    return f"Runs are kept in {redact(uri)}; look at them with: {tracking.ui_hint(uri)}"
+    uri = store_uri(tracking_uri)
+    return f"Runs are kept in {tracking.shown_uri(uri)}; look at them with: {tracking.ui_hint(uri)}"
 
 
 def sync(*, tracking_uri: str | None = None) -> int:

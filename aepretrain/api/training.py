@@ -15,7 +15,7 @@ from rich.console import Console
 from aepretrain import data, report, runner, tracking
 from aepretrain.api.choices import tuned_specs, tuned_study
 from aepretrain.api.results import Results
-from aepretrain.api.stores import find_store, open_store, where
+from aepretrain.api.stores import find_store, open_store, store_uri, where
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.display import Display, say
 from aepretrain.errors import Failure, UsageError
@@ -59,6 +59,7 @@ def run_grid(
     check_folder(out)
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives, variants)
+    tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     specs = session.with_available_dataset(specs, fallback_dataset)
     if tuned:  # before a store is made
         specs = tuned_specs(specs, find_store(tracking_uri, session.execution.outage_s))
@@ -95,6 +96,7 @@ def run_study(
         raise UsageError(f"tuned=True is not allowed for study={name!r}: only the study labels has tuned settings")
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives)
+    tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     session.with_available_dataset(specs, None)
     studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     if tuned:  # before a store is made
@@ -135,6 +137,7 @@ def train(
         variant=variant, network=network, augmentation=augmentation, seed=seed, settings=settings or Settings()
     )
     runner.check([spec], execution)
+    tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     data.load(spec.settings.dataset, execution.data_dir)
     store = open_store(tracking_uri, run_id, execution.outage_s)
     with Display(Console(quiet=not show), [spec], 1) as display:

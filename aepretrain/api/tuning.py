@@ -8,6 +8,7 @@ from rich.console import Console
 
 from aepretrain import data, report, runner, tracking
 from aepretrain.api.choices import arms_of, part_to_tune
+from aepretrain.api.stores import store_uri
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, format_seeds
 from aepretrain.display import say
@@ -110,6 +111,7 @@ def _tune(
         raise UsageError(f"seeds={given!r} is not allowed for tuning: seeds below {FIRST_TUNING_SEED} are judged")
     if not 1 <= trials <= MAX_TRIALS:
         raise UsageError(f"trials={trials!r} is not allowed: it must be an integer from 1 to {MAX_TRIALS}")
+    tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     for dataset in arms:
         data.load(dataset, session.execution.data_dir)
     store = session.open_store(tracking_uri, run_id)

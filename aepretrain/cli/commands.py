@@ -26,7 +26,7 @@ from aepretrain.cli.options import (
     tuning_options,
     variants_option,
 )
-from aepretrain.cli.printing import adopted_run_id, out_option, print_preview, print_table, print_tables
+from aepretrain.cli.printing import adopted_run_id, echo, out_option, print_preview, print_table, print_tables
 from aepretrain.cli.runs import runs
 from aepretrain.config import NETWORKS, STUDIES
 from aepretrain.errors import Failure
@@ -156,7 +156,7 @@ def _print_end(trained: "Results | Tunings") -> None:
     """Print where runs are kept. Raises `Failure` where trainings have failed."""
     from aepretrain import api
 
-    click.echo(api.where(trained.store_uri))
+    echo(api.where(trained.store_uri))
     if trained.failures:
         num, reasons = len(trained.failures), "; ".join(f"{name}: {why}" for name, why in trained.failures.items())
         raise Failure(f"{num} of {len(trained.records) + num} trainings are missing ({reasons})")
@@ -193,9 +193,9 @@ def _variant_command(variant: str) -> click.Command:
         )
         if trained.reused:
             name = trained.record.spec.name
-            click.echo(f"{name} is done already: {summary(trained.record)} (--force trains it again)")
-        click.echo(f"run {trained.record.run_id}")
-        click.echo(api.where(tracking_uri))
+            echo(f"{name} is done already: {summary(trained.record)} (--force trains it again)")
+        echo(f"run {trained.record.run_id}")
+        echo(api.where(tracking_uri))
 
     return click.command(variant, help=VARIANTS.look_up(variant).title)(command)
 

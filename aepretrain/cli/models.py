@@ -1,13 +1,13 @@
 """The commands that use a finished network: ``predict``, ``encode``, ``onnx`` and ``promote``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aepretrain.cli.options import plugin_option, store_option
-from aepretrain.cli.printing import adopted_run_id, wide_console
+from aepretrain.cli.printing import adopted_run_id, echo, print_table
 
 if TYPE_CHECKING:
     from aepretrain.records import Record
@@ -32,10 +32,10 @@ def _model_options(command: Command) -> Command:
 def _print_model(record: "Record") -> None:
     dataset = record.spec.settings.dataset
     loss = f"validation loss {record.metrics['best_val_loss']:.4f}"
-    click.echo(f"{record.spec.name} on {dataset}, run {record.run_id}, {loss}")
+    echo(f"{record.spec.name} on {dataset}, run {record.run_id}, {loss}")
     if dataset != "mnist":
         note = f"note: pictures are prepared like MNIST's, but this network was trained on {dataset}"
-        click.echo(note, err=True)
+        echo(note, err=True)
 
 
 @click.command()
@@ -43,16 +43,14 @@ def _print_model(record: "Record") -> None:
 @_model_options
 def predict(images: tuple[Path, ...], **options: Any) -> None:
     """Predict the digit in each picture: PNG or JPEG, one digit, any size, dark on light or light on dark."""
-    from rich.table import Table
-
     from aepretrain import api
 
     predictions = api.predict(images, **options)
     _print_model(predictions.record)
-    table = Table("picture", "digit", "probability", "else", "")
+    rows: list[Sequence[str]] = [("picture", "digit", "probability", "else", "")]
     for path, ((digit, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
-        table.add_row(str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others))
-    wide_console().print(table)
+        rows.append((str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others)))
+    print_table(rows)
 
 
 def _percent(prob: float) -> str:
@@ -77,7 +75,7 @@ def encode(folder: Path, out: Path, **options: Any) -> None:
     codes = api.encode(folder, out=out, run_id=adopted_run_id(), **options)
     _print_model(codes.record)
     num, num_features = codes.codes_ND.shape
-    click.echo(f"{num} pictures as codes of {num_features} numbers written to {out}")
+    echo(f"{num} pictures as codes of {num_features} numbers written to {out}")
 
 
 @click.command()
@@ -91,7 +89,7 @@ def onnx(out: Path, **options: Any) -> None:
 
     exported = api.export_onnx(out, run_id=adopted_run_id(), **options)
     _print_model(exported.record)
-    click.echo(f"written to {out}; ONNX Runtime gives the same probabilities to within {exported.max_difference:.1g}")
+    echo(f"written to {out}; ONNX Runtime gives the same probabilities to within {exported.max_difference:.1g}")
 
 
 @click.command()
@@ -107,6 +105,6 @@ def promote(**options: Any) -> None:
     promotion = api.promote(run_id=adopted_run_id(), **options)
     _print_model(promotion.record)
     before = {None: "", promotion.version: " (as before)"}.get(promotion.before, f" (before: {promotion.before})")
-    click.echo(f"version {promotion.version} of {promotion.name} is the champion{before}")
-    click.echo(f"Serve it with: {promotion.serve_command}")
-    click.echo(api.where(promotion.store_uri))
+    echo(f"version {promotion.version} of {promotion.name} is the champion{before}")
+    echo(f"Serve it with: {promotion.serve_command}")
+    echo(api.where(promotion.store_uri))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aepretrain.redaction import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,7 +24,12 @@ def adopted_run_id() -> str | None:
     return os.environ.pop("MLFLOW_RUN_ID", None) or None
 
 
-def wide_console() -> "Console":
+def echo(text: object, *, err: bool = False) -> None:
+    """Print text as it is, line by line; control characters in it are shown, not obeyed."""
+    click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
+
+
+def _wide_console() -> "Console":
     """A console for tables; a file gets 160 columns, since it has no width of its own."""
     from rich.console import Console
 
@@ -36,7 +43,7 @@ def print_preview(plan: Path, request: Mapping[str, Any]) -> None:
 
     preview = api.preview_plan(plan, **{name: request[name] for name in request if name not in ELSEWHERE})
     print_table(preview.table)
-    wide_console().print(preview.summary, highlight=False, soft_wrap=True)
+    echo(preview.summary)
 
 
 ELSEWHERE = ("cluster", "resources")
@@ -47,14 +54,15 @@ def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None
     """Print rows of which the first is the heading."""
     from rich.table import Table
 
-    table = Table(*rows[0], title=title, title_justify="left")
-    for row in rows[1:]:
+    (heading, *rest), title = [list(map(printable, row)) for row in rows], title and printable(title)
+    table = Table(*heading, title=title, title_justify="left")
+    for row in rest:
         table.add_row(*row)
-    wide_console().print(table)
+    _wide_console().print(table)
 
 
 def print_tables(results: "Results", out: str) -> None:
     """Print the table of classifiers, and the names of its files."""
     for title, rows in results.tables:
         print_table(rows, title)
-    wide_console().print(f"Written to {out}: {', '.join(results.written)}", highlight=False)
+    echo(f"Written to {out}: {', '.join(results.written)}")

@@ -14,7 +14,7 @@ import click
 
 from aepretrain import stopping
 from aepretrain.errors import Failure, UsageError
-from aepretrain.redaction import redact
+from aepretrain.redaction import in_a_line
 
 STOPPED = "stopped; what is finished is kept, and the same command goes on from there"
 
@@ -77,7 +77,7 @@ def _run() -> int:
         of_store = type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3"))
         if not of_store and not stopping.is_requested():
             raise
-        return _complain(f"the tracking store failed: {redact(' '.join(str(error).split()))[:300]}", 1)
+        return _complain(f"the tracking store failed: {in_a_line(str(error))[:300]}", 1)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _complain(message: object, code: int) -> int:
     if stopping.is_requested():
         message, code = STOPPED, stopping.exit_code()
     with suppress(OSError):  # the terminal may be gone
-        click.echo(f"aepretrain: {redact(' '.join(str(message).split()))}", err=True)
+        click.echo(f"aepretrain: {in_a_line(str(message))}", err=True)
     return code
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from aepretrain.cli.options import given_settings, setting_options, store_option
-from aepretrain.cli.printing import adopted_run_id, out_option, print_tables
+from aepretrain.cli.printing import adopted_run_id, echo, out_option, print_tables
 from aepretrain.config import SMALLEST_EFFECT
 
 
@@ -23,7 +23,7 @@ def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
 
     results = api.compare(tracking_uri=tracking_uri, out=out, run_id=adopted_run_id(), **given_settings(options))
     print_tables(results, out)
-    click.echo(api.where(results.store_uri))
+    echo(api.where(results.store_uri))
 
 
 @click.command("results")
@@ -61,7 +61,7 @@ def results(
         tracking_uri=tracking_uri,
         **given_settings(options),
     )
-    click.echo(f"{len(found.records)} trainings written to {', '.join(found.written)}")
+    echo(f"{len(found.records)} trainings written to {', '.join(found.written)}")
 
 
 bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -82,10 +82,10 @@ def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
 
     exported = api.export(folder, tracking_uri=tracking_uri, **given_settings(options))
     if exported.part is None:
-        click.echo(f"nothing new: {folder} holds all {exported.num_finished} trainings")
+        echo(f"nothing new: {folder} holds all {exported.num_finished} trainings")
     else:
         size = f"{exported.num_bytes / 1e6:.1f} MB"
-        click.echo(f"{exported.num_written} trainings written to {exported.part} ({size})")
+        echo(f"{exported.num_written} trainings written to {exported.part} ({size})")
 
 
 @click.command("import")
@@ -96,8 +96,8 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
     from aepretrain import api
 
     imported = api.import_(folder, tracking_uri=tracking_uri)
-    click.echo(f"{imported.num_new} of {imported.num_trainings} trainings of {folder} were new")
-    click.echo(api.where(tracking_uri))
+    echo(f"{imported.num_new} of {imported.num_trainings} trainings of {folder} were new")
+    echo(api.where(tracking_uri))
 
 
 @click.command("report")
@@ -143,10 +143,10 @@ def report(
         **given_settings(options),
     )
     if bundle is None:
-        click.echo(api.where(tracking_uri))
-    click.echo(repr(made))
+        echo(api.where(tracking_uri))
+    echo(repr(made))
     pages = [name for name in made.files if "/" not in name]
-    click.echo(f"Written to {out}: {', '.join(pages)} and {len(made.files) - len(pages)} pictures")
+    echo(f"Written to {out}: {', '.join(pages)} and {len(made.files) - len(pages)} pictures")
 
 
 @click.command()
@@ -159,5 +159,5 @@ def sync(tracking_uri: str | None) -> None:
     from aepretrain import api
 
     num_uploaded = api.sync(tracking_uri=tracking_uri)
-    click.echo(f"{num_uploaded} training(s) uploaded" if num_uploaded else "nothing to upload")
-    click.echo(api.where(tracking_uri))
+    echo(f"{num_uploaded} training(s) uploaded" if num_uploaded else "nothing to upload")
+    echo(api.where(tracking_uri))

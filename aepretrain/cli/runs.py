@@ -3,7 +3,7 @@
 import click
 
 from aepretrain.cli.options import store_option
-from aepretrain.cli.printing import print_table
+from aepretrain.cli.printing import echo, print_table
 
 
 @click.group("runs", invoke_without_command=True)
@@ -24,8 +24,8 @@ def runs(context: click.Context, state: str | None, tracking_uri: str | None) ->
     listed = api.list_runs(state=state, tracking_uri=tracking_uri)
     if listed.runs:
         print_table(listed.table)
-    click.echo(listed.summary)
-    click.echo(api.where(tracking_uri))
+    echo(listed.summary)
+    echo(api.where(tracking_uri))
 
 
 @runs.command("show")
@@ -52,7 +52,7 @@ def delete(before: str | None, run_ids: tuple[str, ...], tracking_uri: str | Non
     from aepretrain import api
 
     for one in api.delete_runs(run_ids, tracking_uri=tracking_uri or before):
-        click.echo(f"deleted {one.name} (run {one.run_id})")
+        echo(f"deleted {one.name} (run {one.run_id})")
 
 
 @runs.command("clean")
@@ -74,4 +74,4 @@ def clean(before: str | None, remove: bool, tracking_uri: str | None) -> None:
     found = api.clean(remove=remove, tracking_uri=tracking_uri or before)
     if found.leftovers:
         print_table(found.table)
-    click.echo(found.summary)
+    echo(found.summary)

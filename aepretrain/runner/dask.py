@@ -24,7 +24,6 @@ from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.redaction import redact
 from aepretrain.runner.jobs import Event, perform
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool
@@ -176,8 +175,8 @@ def check_hosts(others: Collection[str], store: tracking.Store) -> None:
     """Check that workers on these hosts can write into the store. Raises `Failure`."""
     if others and (store.is_of_one_host or store.has_local_artifacts):
         raise Failure(
-            f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into {redact(store.uri)}: "
-            "let them all track on a server (--tracking-uri, docs/deploy.md)"
+            f"the cluster has workers on {', '.join(sorted(others))}, which cannot write into "
+            f"{tracking.shown_uri(store.uri)}: let them all track on a server (--tracking-uri, docs/deploy.md)"
         )
 
 

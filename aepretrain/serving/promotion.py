@@ -14,8 +14,10 @@ BLANK_N1HW = np.zeros((2, 1, 28, 28), np.float32)
 def promote(store: tracking.Store, record: Record, name: str, reason: str) -> tracking.Promotion:
     """Register a classifier's MLflow model and give it the alias ``champion``. The model is logged if the run has none.
 
-    `reason` says how the classifier was chosen. Raises `Failure` where PyTorch cannot export the network.
+    `reason` says how the classifier was chosen. Raises `Failure` where PyTorch cannot export the network, and where
+    MLflow could not load its model.
     """
+    tracking.check_loads_models(record)
     if "model" not in record.tags:
         module = load_classifier(store, record)
         try:

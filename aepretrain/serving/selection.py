@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Record
-from aepretrain.redaction import redact
-from aepretrain.tracking import Store
+from aepretrain.tracking import Store, shown_uri
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 
@@ -20,7 +19,7 @@ def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> 
     if chosen is None:
         of_dataset = f" of {dataset}" if dataset else ""
         raise Failure(
-            f"there is no finished classifier{of_dataset} with its weights in {redact(store.uri)}: train some, "
+            f"there is no finished classifier{of_dataset} with its weights in {shown_uri(store.uri)}: train some, "
             "for example with: aepretrain grid"
         )
     return chosen

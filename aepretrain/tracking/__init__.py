@@ -21,12 +21,13 @@ for name in [name for name, value in os.environ.items() if name.startswith("MLFL
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
+from aepretrain.tracking.address import absolute_uri, default_uri, shown_uri, ui_hint
 from aepretrain.tracking.bundle import Bundle, read_bundle
-from aepretrain.tracking.connect import absolute_uri, default_uri, find_store, open_store, ui_hint
+from aepretrain.tracking.connect import find_store, open_store
 from aepretrain.tracking.journal import Sender, journals_folder
 from aepretrain.tracking.listing import STATES, Leftover, TrainingRun, is_in_use, leftovers, training_runs
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
-from aepretrain.tracking.models import log_model
+from aepretrain.tracking.models import check_loads_models, log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
 from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
 from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, plan_seen, point_to
@@ -49,6 +50,7 @@ __all__ = [
     "TrainingRun",
     "Unavailable",
     "absolute_uri",
+    "check_loads_models",
     "default_uri",
     "ending",
     "export",
@@ -71,6 +73,7 @@ __all__ = [
     "recovering",
     "restore",
     "run_link",
+    "shown_uri",
     "training_runs",
     "ui_hint",
     "upload_kept",

@@ -1,10 +1,10 @@
-"""Opening a store: its address, checks, creation and migration."""
+"""Opening a store: checks, creation and migration."""
 
 import os
-import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -16,11 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aepretrain.config import Execution
 from aepretrain.errors import UsageError
-from aepretrain.redaction import redact
+from aepretrain.tracking.address import absolute_uri, mlflow_command, shown_uri, sqlite_file
 from aepretrain.tracking.retry import StoreError, one_line
 from aepretrain.tracking.schema import check_schema
 from aepretrain.tracking.server import MALFORMED, check_server, proxy_hint
-from aepretrain.tracking.store import SQLITE, TAG, Store, client_of, own_folder
+from aepretrain.tracking.store import TAG, Store, client_of, own_folder
 
 EXPERIMENT = "aepretrain"
 BUSY_TIMEOUT_S = 20
@@ -29,12 +29,6 @@ DATABASES = ("postgresql", "mysql", "mssql")
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "metrics", "params"})
 """The tables that every version of MLflow creates first."""
-
-
-def default_uri(folder: Path) -> str:
-    """SQLite's ``mlflow.db`` in the nearest folder upward that holds an MLproject, else in `folder` itself."""
-    root = next((one for one in (folder, *folder.parents) if (one / "MLproject").is_file()), folder)
-    return f"{SQLITE}{(root / 'mlflow.db').absolute()}"
 
 
 def open_store(
@@ -64,13 +58,14 @@ def open_store(
                 _check_experiment(client, uri, experiment_id, experiment)
             else:
                 experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
+            _check_artifacts(client, experiment_id)
             _use_wal(uri)
             return Store(uri, experiment_id, outage_s)
     except (StoreError, UsageError):
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
         raise StoreError(
-            f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
+            f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
         ) from None
 
 
@@ -80,12 +75,13 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
     Raises `StoreError` where the store cannot be opened.
     """
     uri = absolute_uri(uri)
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
         return None
     _check_reachable(uri)
     try:
         _check_tables(uri)
-        if uri.startswith(SQLITE) and not _table_names(uri) >= FIRST_TABLES:
+        if file is not None and not _table_names(file) >= FIRST_TABLES:
             return None
         if not uri.startswith("http"):
             check_schema(uri)
@@ -94,35 +90,24 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
         raise
     except Exception as error:  # noqa: BLE001  # every database has errors of its own
         raise StoreError(
-            f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
+            f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
         ) from None
     return Store(uri, "", outage_s)
-
-
-def ui_hint(uri: str) -> str:
-    """The command that shows the runs of a store, or its address, without passwords."""
-    shown = redact(uri)
-    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-
-
-def absolute_uri(uri: str) -> str:
-    """The URI with an absolute path without links, so that one store has one name in every folder."""
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
 def _check_reachable(uri: str) -> None:
     """Fail at once and in one line where MLflow would retry for minutes."""
     try:
-        if uri.startswith(SQLITE):
-            _check_sqlite(Path(uri.removeprefix(SQLITE)))
+        if (file := sqlite_file(uri)) is not None:
+            _check_sqlite(file)
         elif uri.startswith(("http://", "https://")):
             check_server(uri)
         elif uri.partition("+")[0].partition(":")[0] in DATABASES:
             create_engine(uri, poolclass=NullPool).connect().close()
     except ValueError:  # its message would show a part of the password
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {MALFORMED}") from None
+        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {MALFORMED}") from None
     except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
-        raise StoreError(f"the tracking store {redact(uri)} cannot be opened: {one_line(error)}") from None
+        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}") from None
 
 
 def _check_sqlite(path: Path) -> None:
@@ -143,16 +128,19 @@ def _check_tables(uri: str) -> None:
     MLflow would add its tables to such a file. A file without a schema version may be a store whose creation was
     interrupted; MLflow continues that.
     """
-    if not uri.startswith(SQLITE):
+    file = sqlite_file(uri)
+    if file is None:
         return
-    there = _table_names(uri)
+    there = _table_names(file)
     if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
         lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
-        raise StoreError(f"{redact(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed")
+        raise StoreError(
+            f"{shown_uri(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed"
+        )
 
 
-def _table_names(uri: str) -> set[str]:
-    with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+def _table_names(file: Path) -> set[str]:
+    with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
@@ -187,8 +175,9 @@ def _opened_run(client: MlflowClient, run_id: str) -> Run:
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
-        return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
+        file = sqlite_file(uri)
+        location = None if file is None else file.with_name("mlartifacts").as_uri()
+        return str(client.create_experiment(name, artifact_location=location))
     _check_active(experiment, uri)
     return str(experiment.experiment_id)
 
@@ -201,7 +190,7 @@ def _check_experiment(client: MlflowClient, uri: str, experiment_id: str, name: 
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise UsageError(f"{given}there is no such experiment in {redact(uri)}; correct it, or unset it") from None
+        raise UsageError(f"{given}there is no such experiment in {shown_uri(uri)}; correct it, or unset it") from None
     if name is not None and experiment.name != name:
         named = f"MLFLOW_EXPERIMENT_NAME={name!r}"
         raise UsageError(f"{given}this experiment is named {experiment.name!r}, and {named}; unset one of them")
@@ -211,14 +200,25 @@ def _check_experiment(client: MlflowClient, uri: str, experiment_id: str, name: 
 def _check_active(experiment: Experiment, uri: str) -> None:
     if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         raise StoreError(
-            f"experiment {experiment.name!r} in {redact(uri)} is deleted; restore it with: "
-            f"MLFLOW_TRACKING_URI={redact(uri)} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            f"experiment {experiment.name!r} in {shown_uri(uri)} is deleted; restore it with: "
+            + mlflow_command(uri, f"experiments restore --experiment-id {experiment.experiment_id}")
+        )
+
+
+def _check_artifacts(client: MlflowClient, experiment_id: str) -> None:
+    """Raise `StoreError` where MLflow would write artifacts elsewhere: it decodes a path that it has not coded."""
+    one = client.get_experiment(experiment_id)
+    decoded = unquote(one.artifact_location)
+    if one.artifact_location.startswith("/") and decoded != one.artifact_location:
+        raise StoreError(
+            f"experiment {one.name!r} has its artifacts in {one.artifact_location}, but MLflow would write them into "
+            f"{decoded}: name another experiment with MLFLOW_EXPERIMENT_NAME, or rename the folder"
         )
 
 
 def _use_wal(uri: str) -> None:
     """Set SQLite's WAL mode, in which readers and a writer work at the same time. The file keeps the mode."""
-    if uri.startswith(SQLITE):
-        connection = sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)
+    if (file := sqlite_file(uri)) is not None:
+        connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()

@@ -21,7 +21,7 @@ from typing import Self
 from mlflow import MlflowClient
 
 from aepretrain import stopping
-from aepretrain.redaction import redact
+from aepretrain.tracking.address import shown_uri
 from aepretrain.tracking.operations import Operation, merged
 from aepretrain.tracking.retry import StoreError, Unavailable, delays, is_full, may_be_mended, one_line
 from aepretrain.tracking.store import TAG, Store
@@ -204,7 +204,7 @@ class Sender:
         behind = self._behind()
         if behind:
             trouble = one_line(self._trouble) if self._trouble else "it does not answer"
-            address = shlex.quote(redact(self._store.uri))
+            address = shlex.quote(shown_uri(self._store.uri))
             raise Unavailable(
                 f"the tracking store accepts no data ({trouble}); the results of {len(behind)} training(s) are "
                 f"kept in {behind[0].folder.parent}; upload them later with: aepretrain sync --tracking-uri {address}"

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,8 +11,8 @@ from mlflow.environment_variables import MLFLOW_TRACKING_URI
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from aepretrain.records import Record
-from aepretrain.redaction import redact
 from aepretrain.stopping import deferred
+from aepretrain.tracking.address import mlflow_command
 from aepretrain.tracking.store import TAG, Store
 
 CHAMPION = "champion"
@@ -39,8 +38,7 @@ class Promotion:
     @property
     def serve_command(self) -> str:
         """The command that serves the champion, without passwords."""
-        uri = shlex.quote(redact(self.store_uri))
-        return f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {self.uri} --env-manager local -p 5001"
+        return mlflow_command(self.store_uri, f"models serve -m {self.uri} --env-manager local -p 5001")
 
 
 @deferred()

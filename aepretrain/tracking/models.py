@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
@@ -15,7 +16,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+from aepretrain.records import Record
 from aepretrain.tracking.provenance import user
+from aepretrain.tracking.retry import StoreError
 from aepretrain.tracking.store import TAG, Store
 
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
@@ -26,6 +29,17 @@ SIGNATURE = ModelSignature(
     inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 28, 28))]),
     outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 10))]),
 )
+
+
+def check_loads_models(record: Record) -> None:
+    """Raise `StoreError` where MLflow stores models, but cannot load them: it decodes the path of their folder."""
+    parts = urlsplit(record.artifact_uri)
+    folder = unquote(parts.path)
+    if parts.scheme == "file" and unquote(folder) != folder:
+        raise StoreError(
+            f"MLflow cannot load a model from {folder}, as it decodes the %: import the trainings into a store in "
+            "another folder and promote there (aepretrain export, aepretrain import)"
+        )
 
 
 def log_model(

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from aepretrain import stopping
 from aepretrain.errors import Failure
-from aepretrain.redaction import redact
+from aepretrain.redaction import in_a_line
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 5.0
@@ -36,7 +36,7 @@ class Unavailable(StoreError):
 
 def one_line(error: BaseException) -> str:
     """An error's message on one line, without credentials, cut to a readable length."""
-    return redact(" ".join(str(error).split()))[:300] or type(error).__name__
+    return in_a_line(str(error))[:300] or type(error).__name__
 
 
 def may_pass(error: BaseException) -> bool:

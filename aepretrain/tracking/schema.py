@@ -8,7 +8,7 @@ import mlflow
 from mlflow.store.db.utils import _get_latest_schema_revision
 from sqlalchemy import NullPool, create_engine, inspect, text
 
-from aepretrain.redaction import redact
+from aepretrain.tracking.address import shown_uri
 from aepretrain.tracking.retry import StoreError
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
@@ -29,12 +29,12 @@ def check_schema(uri: str) -> None:
         return
     if any(MIGRATIONS.glob(f"{version}_*.py")):
         raise StoreError(
-            f"the tracking store {redact(uri)} was made by an older MLflow, and its tables must be changed for MLflow "
+            f"the tracking store {shown_uri(uri)} was made by an older MLflow, and its tables must be changed for MLflow "
             f"{mlflow.__version__}, which cannot be undone: stop what uses it, make a copy of the database, then run: "
-            f"mlflow db upgrade {shlex.quote(redact(uri))}"
+            f"mlflow db upgrade {shlex.quote(shown_uri(uri))}"
         )
     raise StoreError(
-        f"the tracking store {redact(uri)} was made by a newer MLflow than {mlflow.__version__}, which cannot use it: "
+        f"the tracking store {shown_uri(uri)} was made by a newer MLflow than {mlflow.__version__}, which cannot use it: "
         "update aepretrain and MLflow here, or choose another store with --tracking-uri"
     )
 

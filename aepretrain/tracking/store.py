@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -28,14 +28,13 @@ from aepretrain import stopping
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
 from aepretrain.errors import UsageError
 from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
-from aepretrain.redaction import redact
+from aepretrain.tracking.address import SQLITE, mlflow_command, shown_uri, sqlite_file, without_credentials
 from aepretrain.tracking.metric_names import our_name, stored_name
 from aepretrain.tracking.retry import StoreError, one_line, patient
 
 TAG = "aepretrain."
 """Prefix of our tags. Queries use tags, since MLflow itself may have written the parameters."""
 
-SQLITE = "sqlite:///"
 RUNS_AT_ONCE = 1000
 """Runs in one query for metrics. SQLite reads the metrics of all runs for each query."""
 
@@ -140,12 +139,13 @@ class Store:
             raise UsageError(f"run={run_id!r} is not a run id: it must be 32 digits and letters from a to f")
         record = next(self._records({"schema": str(SCHEMA)}, f"attributes.run_id = '{run_id}'"), None)
         if record is None:
-            raise StoreError(f"there is no finished training with run id {run_id} in {redact(self.uri)}")
+            raise StoreError(f"there is no finished training with run id {run_id} in {shown_uri(self.uri)}")
         return record
 
     def _records(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Record]:
         filters = {"done": "true", **tags}
-        return map(_record, self.search(filters, "attributes.status = 'FINISHED'", *conditions))
+        runs = self.search(filters, "attributes.status = 'FINISHED'", *conditions)
+        return (_record(run, self.uri) for run in runs)
 
     def search(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Run]:
         """All runs, of all experiments, whose tags have these values."""
@@ -234,19 +234,13 @@ def client_of(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
-def without_credentials(address: str) -> str:
-    """A server's address without user and password."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
-
-
 def own_folder(uri: str) -> Path:
     """A folder beside an SQLite database; for a server one in the user's state folder, named by a hash of the URI.
 
     Raises `StoreError` where the latter cannot be written to.
     """
-    if uri.startswith(SQLITE):
-        folder = Path(uri.removeprefix(SQLITE) + ".locks")
+    if (file := sqlite_file(uri)) is not None:
+        folder = file.with_name(f"{file.name}.locks")
         folder.mkdir(exist_ok=True)
         return folder
     states = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
@@ -274,8 +268,8 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
             return
 
 
-def _record(run: Run) -> Record:
-    """The record of a run that is marked as done. Raises `StoreError` where something is missing."""
+def _record(run: Run, uri: str) -> Record:
+    """The record of a run in this store that is marked as done. Raises `StoreError` where something is missing."""
     tags = {name.removeprefix(TAG): value for name, value in run.data.tags.items() if name.startswith(TAG)}
     try:
         return Record(
@@ -291,5 +285,5 @@ def _record(run: Run) -> Record:
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(
             f"run {run.info.run_id} is marked as done, but is not a finished training ({type(error).__name__}: "
-            f"{one_line(error)}); to remove it: mlflow runs delete --run-id {run.info.run_id}"
+            f"{one_line(error)}); to remove it: {mlflow_command(uri, f'runs delete --run-id {run.info.run_id}')}"
         ) from None
