@@ -11,11 +11,13 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service import utils
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from aepretrain.config import Execution
 from aepretrain.redaction import redact
+from aepretrain.tracking.relocation import ARTIFACTS, LOCKS, relocate
 from aepretrain.tracking.retry import StoreError, one_line
 from aepretrain.tracking.store import SQLITE, Store, client_of, own_folder, without_credentials
 
@@ -49,6 +51,10 @@ def open_store(
         with FileLock(own_folder(uri) / "open.lock"):
             _check_tables(uri)
             client = client_of(uri)
+            if uri.startswith(SQLITE):
+                with closing(sqlite3.connect(uri.removeprefix(SQLITE), timeout=BUSY_TIMEOUT_S)) as connection:
+                    relocate(connection, own_folder(uri))
+                vars(utils).get("_artifact_repos_cache", {}).clear()  # by run id: a copy of a store has the same ids
             if run_id is not None:
                 experiment_id = client.get_run(run_id).info.experiment_id
             else:
@@ -146,8 +152,11 @@ def _table_names(uri: str) -> set[str]:
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        folder = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" if uri.startswith(SQLITE) else None
-        return str(client.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
+        if not uri.startswith(SQLITE):
+            return str(client.create_experiment(name))
+        folder = Path(uri.removeprefix(SQLITE)).parent / ARTIFACTS
+        tags = {LOCKS: str(own_folder(uri))}  # for `relocate`
+        return str(client.create_experiment(name, artifact_location=folder.as_uri(), tags=tags))
     if experiment.lifecycle_stage != "active":
         raise StoreError(
             f"experiment {name!r} in {redact(uri)} is deleted; restore it with: "
