@@ -86,7 +86,8 @@ class Store:
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of this name on this host; `on_wait` is called if another process holds it.
 
-        The lock is free again when its holder dies. A signal ends the waiting (see `stopping`).
+        The lock is free again when its holder dies. A signal ends the waiting (see `stopping`). The lock's file is
+        removed in the end.
         """
         lock = FileLock(self.folder / f"{name}.lock")
         try:
@@ -100,7 +101,7 @@ class Store:
         try:
             yield
         finally:
-            lock.release()
+            _release(lock)
 
     @contextmanager
     def try_lock(self, name: str) -> Iterator[bool]:
@@ -114,7 +115,7 @@ class Store:
         try:
             yield True
         finally:
-            lock.release()
+            _release(lock)
 
     def done(self, key: str) -> Record | None:
         """The finished training of a key; of several attempts the highest."""
@@ -232,6 +233,17 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of errors that it raises
     os.environ[MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name] = "true"  # MLflow would print the address with its password
     return MlflowClient(tracking_uri=uri)
+
+
+def _release(lock: FileLock) -> None:
+    """Remove a lock's file and release the lock.
+
+    In this order no two processes hold the lock at once: the file that is removed is the one that is locked, and who
+    gets the lock of a removed file takes it for none and tries again (filelock, since 3.21).
+    """
+    with suppress(OSError):
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 def without_credentials(address: str) -> str:
