@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Run, ViewType
+from mlflow.entities import LifecycleStage, Metric, Run, ViewType
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -30,7 +30,7 @@ from aepretrain.errors import UsageError
 from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.redaction import redact
 from aepretrain.tracking.metric_names import our_name, stored_name
-from aepretrain.tracking.retry import StoreError, one_line, patient
+from aepretrain.tracking.retry import StoreError, one_line, patient, where_possible
 
 TAG = "aepretrain."
 """Prefix of our tags. Queries use tags, since MLflow itself may have written the parameters."""
@@ -143,6 +143,12 @@ class Store:
         if record is None:
             raise StoreError(f"there is no finished training with run id {run_id} in {redact(self.uri)}")
         return record
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether there is a run with this id that is neither deleted nor purged."""
+        with where_possible():
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
+        return False
 
     def _records(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Record]:
         filters = {"done": "true", **tags}
