@@ -79,6 +79,8 @@ class Display:
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
             if spec in self._tasks:
                 self._progress.remove_task(self._tasks.pop(spec))
+        elif event.kind == "resumed":
+            self._print(f"{spec.name}: goes on after {event.message}, which an earlier start has trained")
         elif event.kind == "started":
             total = None if spec.trains_by_updates else spec.epochs
             self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")
