@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -19,9 +19,40 @@ HEARTBEAT_S = 30
 """Seconds between two lines about epochs where there are no bars."""
 
 
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(bar_width=24),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("{task.fields[note]}"),
+)
+"""What a bar shows."""
+
+T = TypeVar("T")
+
+
 def say(console: Console, line: str, style: str | None = None) -> None:
     """Print one line as it is: nothing in it is markup, and long lines are not wrapped."""
     console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def track(console: Console, done: str, trainings: Collection[T]) -> Iterator[T]:
+    """The trainings one by one; a bar, or a line from time to time, shows how many are `done`."""
+    line_s, is_live = time.monotonic(), _is_live(console)
+    with Progress(*COLUMNS, console=console, disable=not is_live) as progress:
+        task = progress.add_task(f"trainings {done}", total=len(trainings), note="")
+        for num, training in enumerate(trainings, start=1):
+            yield training
+            progress.advance(task)
+            if not is_live and time.monotonic() - line_s > HEARTBEAT_S:
+                line_s = time.monotonic()
+                say(console, f"[{num}/{len(trainings)}] trainings {done}")
+
+
+def _is_live(console: Console) -> bool:
+    """Whether bars can be shown."""
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
+    return (console.is_terminal or in_notebook) and not console.quiet
 
 
 class Display:
@@ -39,17 +70,8 @@ class Display:
         self._forecast = Forecast()
         self._tasks: dict[TrainingSpec, TaskID] = {}
         self._last_line_s = time.monotonic()
-        in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
-        self.is_live = (console.is_terminal or in_notebook) and not console.quiet
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not self.is_live,
-        )
+        self.is_live = _is_live(console)
+        self._progress = Progress(*COLUMNS, console=console, disable=not self.is_live)
         self._overall = self._progress.add_task("trainings", total=self.total, note="")
 
     def _seeds(self, spec: TrainingSpec) -> set[TrainingSpec]:

@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain import stopping
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
-from aepretrain.errors import UsageError
+from aepretrain.errors import Failure, UsageError
 from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.redaction import redact
 from aepretrain.tracking.metric_names import our_name, stored_name
@@ -167,7 +167,13 @@ class Store:
         )
 
     def artifact(self, record: Record, path: str) -> bytes:
-        """The content of one artifact. Raises `StoreError` where it cannot be read."""
+        """The content of one artifact. Raises `StoreError` where it cannot be read or has changed."""
+        content = self._read(record, path)
+        if not hashlib.sha256(content).hexdigest().startswith(record.artifacts.get(path, "")):
+            raise StoreError(f"{path} of run {record.run_id} is damaged: its SHA-256 differs from the one in the run")
+        return content
+
+    def _read(self, record: Record, path: str) -> bytes:
         with suppress(MlflowException, OSError):
             return self._download(record, path)
         try:
@@ -189,7 +195,11 @@ class Store:
         """A classifier's outcomes on the test images. Raises `Failure` where they are missing or damaged."""
         if "imported_run" in record.tags and self.has_artifact(record, OUTCOMES):
             return Outcomes.from_bytes(self.artifact(record, OUTCOMES))
-        return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
+        content = self.artifact(record, PREDICTIONS)
+        try:
+            return Predictions.from_bytes(content).outcomes()
+        except Failure as error:
+            raise Failure(f"run {record.run_id}: {error}") from None
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
