@@ -82,9 +82,10 @@ class Record:
 
     @property
     def artifacts(self) -> dict[str, str]:
-        """The first digits of the SHA-256 of the artifacts that it was stored with, by path; older ones have none."""
+        """The SHA-256, or its first digits, of the artifacts that it was stored with, by path; older ones list none."""
         listed = filter(None, self.tags.get("artifacts", "").split(","))
-        return {path: digest for path, _, digest in (one.partition("=") for one in listed)}
+        weights = {"weights.pt": self.tags["weights_sha256"]} if self.has_weights else {}
+        return {path: digest for path, _, digest in (one.partition("=") for one in listed)} | weights
 
     def setting(self, name: str) -> Any:
         """The value of a field of `Settings`; None where the training does not depend on it."""

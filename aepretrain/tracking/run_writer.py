@@ -49,7 +49,7 @@ class Run:
     run_id: str
     journal: Journal | None = None
     sender: Sender | None = None
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict, compare=False)
     """The SHA-256 of each artifact that was logged, by path."""
 
     def journaled(self, key: str, sender: Sender) -> "Run":
@@ -147,8 +147,8 @@ class Run:
 
     def finish(self, time_ms: int | None = None) -> None:
         """Mark the run as done, with the artifacts that it has, then end it. Call this last."""
-        self.tag(artifacts=",".join(f"{path}={digest[:DIGITS]}" for path, digest in self.digests.items()))
-        self.tag(done="true")
+        artifacts = ",".join(f"{path}={digest[:DIGITS]}" for path, digest in self.digests.items())
+        self.tag(artifacts=artifacts, done="true")
         self.end("FINISHED", time_ms)
 
     def fail(self, error: BaseException) -> None:

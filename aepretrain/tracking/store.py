@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,7 +171,10 @@ class Store:
         """The content of one artifact. Raises `StoreError` where it cannot be read or has changed."""
         content = self._read(record, path)
         if not hashlib.sha256(content).hexdigest().startswith(record.artifacts.get(path, "")):
-            raise StoreError(f"{path} of run {record.run_id} is damaged: its SHA-256 differs from the one in the run")
+            raise StoreError(
+                f"{path} of run {record.run_id} is damaged: its SHA-256 differs from the one in the run; "
+                f"{self._way_out(record)}"
+            )
         return content
 
     def _read(self, record: Record, path: str) -> bytes:
@@ -180,7 +184,13 @@ class Store:
             self.client.get_run(record.run_id)  # waits for the server; a download would report a missing file
             return self._download(record, path)
         except (MlflowException, OSError) as error:
-            raise StoreError(f"run {record.run_id} has no readable artifact {path}: {one_line(error)}") from None
+            raise StoreError(
+                f"run {record.run_id} has no readable artifact {path}: {one_line(error)}; {self._way_out(record)}"
+            ) from None
+
+    def _way_out(self, record: Record) -> str:
+        command = f"MLFLOW_TRACKING_URI={shlex.quote(redact(self.uri))} mlflow runs delete --run-id {record.run_id}"
+        return f"put it back, or delete the run, and it is trained again: {command}"
 
     def _download(self, record: Record, path: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -232,13 +242,8 @@ class Store:
         return f"{server}/#/runs/{record.run_id}"
 
     def weights(self, record: Record) -> bytes:
-        """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""
-        content = self.artifact(record, "weights.pt")
-        if hashlib.sha256(content).hexdigest() != record.tags["weights_sha256"]:
-            raise StoreError(
-                f"weights.pt of run {record.run_id} is damaged: its SHA-256 differs from the one in the run"
-            )
-        return content
+        """The checkpoint of a finished training. Raises `StoreError` as `artifact` does."""
+        return self.artifact(record, "weights.pt")
 
 
 @lru_cache(maxsize=4)

@@ -106,9 +106,7 @@ def _exported_path(path: str) -> str:
 
 
 def _content(store: Store, record: Record, path: str) -> bytes:
-    if path == PREDICTIONS:
-        return store.outcomes(record).to_bytes()
-    return store.weights(record) if path == "weights.pt" else store.artifact(record, path)
+    return store.outcomes(record).to_bytes() if path == PREDICTIONS else store.artifact(record, path)
 
 
 def _row(record: Record, run: StoredRun, with_weights: bool) -> Row:
