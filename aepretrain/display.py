@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -20,9 +20,40 @@ HEARTBEAT_S = 30
 """Seconds between two lines about epochs where there are no bars."""
 
 
+COLUMNS = (
+    TextColumn("{task.description}", markup=False),
+    BarColumn(bar_width=24),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("{task.fields[note]}", markup=False),
+)
+"""What a bar shows."""
+
+T = TypeVar("T")
+
+
 def say(console: Console, line: str, style: str | None = None) -> None:
     """Print one line as it is: nothing in it is markup, an emoji's name or a control character; nothing is wrapped."""
     console.print(printable(line), style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def track(console: Console, done: str, trainings: Collection[T]) -> Iterator[T]:
+    """The trainings one by one; a bar, or a line from time to time, shows how many are `done`."""
+    line_s, is_live = time.monotonic(), _is_live(console)
+    with Progress(*COLUMNS, console=console, disable=not is_live) as progress:
+        task = progress.add_task(f"trainings {done}", total=len(trainings), note="")
+        for num, training in enumerate(trainings, start=1):
+            yield training
+            progress.advance(task)
+            if not is_live and time.monotonic() - line_s > HEARTBEAT_S:
+                line_s = time.monotonic()
+                say(console, f"[{num}/{len(trainings)}] trainings {done}")
+
+
+def _is_live(console: Console) -> bool:
+    """Whether bars can be shown."""
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
+    return (console.is_terminal or in_notebook) and not console.quiet
 
 
 class Display:
@@ -40,17 +71,8 @@ class Display:
         self._forecast = Forecast()
         self._tasks: dict[TrainingSpec, TaskID] = {}
         self._last_line_s = time.monotonic()
-        in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
-        self.is_live = (console.is_terminal or in_notebook) and not console.quiet
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-            disable=not self.is_live,
-        )
+        self.is_live = _is_live(console)
+        self._progress = Progress(*COLUMNS, console=console, disable=not self.is_live)
         self._overall = self._progress.add_task("trainings", total=self.total, note="")
 
     def _seeds(self, spec: TrainingSpec) -> set[TrainingSpec]:
@@ -80,6 +102,8 @@ class Display:
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
             if spec in self._tasks:
                 self._progress.remove_task(self._tasks.pop(spec))
+        elif event.kind == "resumed":
+            self._print(f"{spec.name}: goes on after {event.message}, which an earlier start has trained")
         elif event.kind == "started":
             total = None if spec.trains_by_updates else spec.epochs
             self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")

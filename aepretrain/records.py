@@ -49,6 +49,10 @@ def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
     return [values[epoch] for epoch in sorted(values)]
 
 
+DIGITS = 16
+"""How many digits of an artifact's SHA-256 a record has."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One finished training.
@@ -75,6 +79,13 @@ class Record:
     def has_weights(self) -> bool:
         """Whether its weights are stored. A training imported from a bundle may have none."""
         return "weights_sha256" in self.tags
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """The SHA-256, or its first digits, of the artifacts that it was stored with, by path; older ones list none."""
+        listed = filter(None, self.tags.get("artifacts", "").split(","))
+        weights = {"weights.pt": self.tags["weights_sha256"]} if self.has_weights else {}
+        return {path: digest for path, _, digest in (one.partition("=") for one in listed)} | weights
 
     def setting(self, name: str) -> Any:
         """The value of a field of `Settings`; None where the training does not depend on it."""

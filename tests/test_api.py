@@ -1,6 +1,7 @@
 """What ``import aepretrain`` offers: quick and complete; every call with small trainings, in this process."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -97,6 +98,7 @@ def finished(once: Once, template: Path, tmp_path: Path) -> str:
         closing(sqlite3.connect(tmp_path / "finished.db")) as copy,
     ):
         source.backup(copy)
+    shutil.copytree(made / "mlartifacts", tmp_path / "mlartifacts")
     return f"sqlite:///{tmp_path}/finished.db"
 
 
@@ -199,6 +201,26 @@ def test_a_report_is_made_of_results_a_store_and_a_bundle(
     assert import_(tmp_path / "bundle", tracking_uri=uri) == (0, 4)
     assert str(compare(tracking_uri=uri)) == str(results)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_report_whose_grids_run_is_deleted_or_purged_is_made_and_goes_to_another(finished: str) -> None:
+    store = tracking.open_store(finished)
+    (grid,) = store.search({"kind": "grid"})
+    database = Path(finished.removeprefix("sqlite:///"))
+    expected = repr(make_report(tracking_uri=finished))
+
+    store.client.delete_run(grid.info.run_id)
+    other = store.client.create_run(store.experiment_id).info.run_id
+    scratch = next(one for one in store.records().values() if one.cell[2] == "scratch")
+    store.client.set_tag(scratch.run_id, "mlflow.parentRunId", other)
+    assert repr(make_report(tracking_uri=finished)) == expected
+    assert "results/report.html" in {one.path for one in store.client.list_artifacts(other, "results")}
+
+    store.client.delete_run(other)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
+            connection.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (grid.info.run_id,))  # noqa: S608
+    assert repr(make_report(tracking_uri=finished)) == expected
 
 
 def test_one_training(finished: str, capsys: pytest.CaptureFixture[str]) -> None:

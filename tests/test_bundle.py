@@ -5,9 +5,11 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from aepretrain import runner, stats, tracking
+from aepretrain import display, runner, stats, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.config import SCHEMA, Execution, Settings, TrainingSpec
 from aepretrain.errors import Failure
@@ -64,7 +66,7 @@ def export(store: tracking.Store, folder: Path) -> dict[str, Record]:
 
 
 def comparable(record: Record) -> tuple[object, ...]:
-    changed = {"done", "pid", "locks", "imported_run", "pretraining_run", "model", "weights_sha256"}
+    changed = {"artifacts", "done", "pid", "locks", "imported_run", "pretraining_run", "model", "weights_sha256"}
     tags = {name: value for name, value in record.tags.items() if name not in changed}
     return record.key, record.attempt, record.identity, record.metrics, tags
 
@@ -451,6 +453,43 @@ def test_a_bundle_of_another_schema_can_be_read_but_not_imported(
     assert not list(store.search({}))
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "harm", "is_older"),
+    [
+        *itertools.product((PREDICTIONS, PER_CLASS, "figures/loss_curve.png", "weights.pt"), (remove, flip), (False,)),
+        *itertools.product((PREDICTIONS, "weights.pt"), (remove,), (True,)),
+    ],
+)
+def test_a_training_that_lost_an_artifact_or_has_a_damaged_one_is_not_exported(
+    path: str, harm: Callable[[Path], None], is_older: bool, filled: tracking.Store, tmp_path: Path
+) -> None:
+    """An older run lists no artifacts, but a classifier has predictions, and the digest of its weights is known."""
+    shutil.copytree(Path(filled.folder).parent / "artifacts", tmp_path / "artifacts")
+    with (
+        closing(sqlite3.connect(filled.uri.removeprefix("sqlite:///"))) as source,
+        closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
+    ):
+        source.backup(copy)
+    store = tracking.open_store(f"sqlite:///{tmp_path}/copy.db")
+    record = next(one for one in store.records().values() if one.cell[2] == "finetune" and one.seed == 0)
+    if is_older:
+        store.client.delete_tag(record.run_id, "aepretrain.artifacts")
+    harm(tmp_path / "artifacts" / record.run_id / "artifacts" / path)
+    with pytest.raises(Failure, match=f"{record.run_id}.*(artifact {path}|damaged)"):
+        export(store, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_the_table_of_trainings_alone_has_the_final_figures(filled: tracking.Store, tmp_path: Path) -> None:
     records = export(filled, tmp_path)
     rows = {row["key"]: row for row in pq.read_table(tmp_path / "0001" / "trainings.parquet").to_pylist()}
@@ -527,11 +566,14 @@ def test_commands(
         assert done.exit_code == 0, done.output
         return done.stdout
 
+    monkeypatch.setattr(display, "HEARTBEAT_S", -1)  # a line after each training
     printed = run(filled.uri, "export", "bundle")
+    assert printed.startswith("[1/4] trainings read\n")
     assert re.search(r"^4 trainings written to bundle/0001 \(\d+\.\d MB\)$", printed, re.MULTILINE)
     assert "nothing new: bundle holds all 4 trainings" in run(filled.uri, "export", "bundle")
     assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["0001"]
-    assert "4 of 4 trainings of bundle were new" in run(store.uri, "import", "bundle")
+    printed = run(store.uri, "import", "bundle")
+    assert "[4/4] trainings imported\n4 of 4 trainings of bundle were new" in printed
     for name, arguments in {"store": [], "bundle": ["--bundle", "bundle"]}.items():
         printed = run(filled.uri, "report", *arguments, "--out", name)
         assert "There is no verdict" in printed

@@ -245,7 +245,8 @@ def test_told_to_stop_during_its_last_write_a_training_is_finished(
     assert only.info.status == "FINISHED"
 
 
-def test_a_parent_run_belongs_to_whom_entered_it_last(store: Store) -> None:
+def test_a_parent_run_belongs_to_whom_entered_it_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "is_of_one_host", False)
     parent = tracking.open_grid(store, "grid", "g", run_id=None, again=False)
     parent.end("KILLED")
     store.client.set_tag(parent.run_id, "aepretrain.host", "another host")

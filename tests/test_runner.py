@@ -302,6 +302,36 @@ def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...]
         assert a.tags["weights_sha256"] == b.tags["weights_sha256"]
 
 
+@pytest.mark.parametrize("instructions", [None, "AVX2048"])
+def test_a_training_goes_on_and_says_so_unless_the_processor_has_other_instructions(
+    instructions: str | None, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.snapshots, "INTERVAL_S", 0.0)
+    spec = TrainingSpec(variant="scratch", network="fc", settings=Settings(dataset="digits", cls_epochs=4))
+
+    def stop(event: Event) -> None:
+        if event.epoch is not None and event.epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_single(spec, store, EXECUTION, stop)
+    training.describe_machine.cache_clear()
+    with monkeypatch.context() as patched:
+        if instructions is not None:
+            patched.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+        events: list[Event] = []
+        tags = runner.run_single(spec, store, EXECUTION, events.append).record.tags
+    training.describe_machine.cache_clear()
+    resumed = [(event.spec, event.message) for event in events if event.kind == "resumed"]
+    if instructions is None:
+        assert resumed == [(spec, "2 epochs")]
+        assert tags["resumed_after"] == "2"
+    else:
+        assert resumed == []
+        assert "resumed_after" not in tags
+        assert tags["instructions"] == instructions
+
+
 def test_a_model_that_cannot_be_exported_costs_no_run(
     specs: tuple[TrainingSpec, ...], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from aepretrain.errors import UsageError
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Predictions
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid
 from aepretrain.tracking.metric_names import NAMES, our_name, stored_name
+from tests.commands import start
 from tests.runs import FIGURES, KEY, SPEC, begin, finish, stored
 
 
@@ -204,17 +205,25 @@ def test_being_stopped_ends_the_run_as_killed(store: Store, stop: type[BaseExcep
     assert stored(store, run.run_id).info.status == "KILLED"
 
 
-def test_a_run_that_lost_its_process_is_ended_by_the_next_attempt(store: Store) -> None:
+@pytest.fixture(params=["SQLite", "server"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of the store: beside a database there are the locks of all hosts, for a server only those of this one."""
+    monkeypatch.setattr(Store, "is_of_one_host", request.param == "SQLite")
+    return str(request.param)
+
+
+def test_a_run_that_lost_its_process_is_ended_by_the_next_attempt(store: Store, kind: str) -> None:
     orphan, elsewhere = begin(store), begin(store)
     store.client.set_tag(elsewhere.run_id, "aepretrain.host", "another host")
     store.client.update_run(orphan.run_id, "RUNNING")
     run = begin(store)
     assert stored(store, orphan.run_id).info.status == "KILLED"
-    assert stored(store, elsewhere.run_id).info.status == "RUNNING", "nobody here knows"
+    expected = {"SQLite": "KILLED", "server": "RUNNING"}[kind]
+    assert stored(store, elsewhere.run_id).info.status == expected, "of a server's other hosts nobody here knows"
     assert stored(store, run.run_id).data.tags["aepretrain.attempt"] == "3"
 
 
-def test_runs_that_no_process_is_at_are_ended(store: Store) -> None:
+def test_runs_that_no_process_is_at_are_ended(store: Store, kind: str) -> None:
     """A training's process holds the lock of its key, a grid's that of the grid, as long as they live."""
     grid = open_grid(store, "grid", "g", run_id=None, again=False)
     training, elsewhere = begin(store), begin(store)
@@ -223,11 +232,33 @@ def test_runs_that_no_process_is_at_are_ended(store: Store) -> None:
     store.client.set_tag(elsewhere.run_id, "aepretrain.host", "another host")
     with store.lock(KEY, lambda: None), store.lock("grid-g", lambda: None):
         tracking.recover(store)
-        assert {stored(store, run.run_id).info.status for run in (grid, training)} == {"RUNNING"}
+        assert {stored(store, run.run_id).info.status for run in (grid, training, elsewhere)} == {"RUNNING"}
     tracking.recover(store)
     assert {stored(store, run.run_id).info.status for run in (grid, training)} == {"KILLED"}
     assert "without ending" in stored(store, training.run_id).data.tags["aepretrain.error"]
-    assert stored(store, elsewhere.run_id).info.status == "RUNNING", "nobody here knows"
+    expected = {"SQLite": "KILLED", "server": "RUNNING"}[kind]
+    assert stored(store, elsewhere.run_id).info.status == expected, "of a server's other hosts nobody here knows"
+
+
+def test_a_lock_has_one_holder_and_leaves_no_file(store: Store, tmp_path: Path) -> None:
+    """Several processes add to one number; its file is read and written while the lock is held."""
+    number, num_processes, num_steps = tmp_path / "number", 4, 60
+    number.write_text("0")
+
+    def add() -> None:
+        steps_left = num_steps
+        while steps_left:
+            with store.try_lock("key") as free:
+                if free:
+                    number.write_text(str(int(number.read_text()) + 1))
+                    steps_left -= 1
+
+    processes = [start(add, tmp_path) for _ in range(num_processes)]
+    assert [process.finish().err for process in processes] == [""] * num_processes
+    assert number.read_text() == str(num_processes * num_steps)
+    with store.lock("key", lambda: None):
+        assert list(store.folder.glob("key*"))
+    assert not list(store.folder.glob("key*"))
 
 
 def test_a_run_that_mlflow_opened_is_taken_over(store: Store) -> None:

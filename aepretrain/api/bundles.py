@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from rich.console import Console
 
 from aepretrain import report, tracking
 from aepretrain.api.reports import shown_records
 from aepretrain.api.stores import check_settings, open_store
 from aepretrain.config import canonical_json
+from aepretrain.display import say, track
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import frame
 from aepretrain.records import Record
@@ -31,7 +35,7 @@ class Imported(NamedTuple):
     num_trainings: int
 
 
-def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: Any) -> Exported:
+def export(folder: str | Path, *, tracking_uri: str | None = None, show: bool = True, **settings: Any) -> Exported:
     """Add the finished trainings of a store to the bundle in a folder, as a new part.
 
     `settings` are fields of `Settings` that the grid has. The seed that is shown of each cell is kept with its pictures
@@ -47,7 +51,7 @@ def export(folder: str | Path, *, tracking_uri: str | None = None, **settings: A
     unplanned = [record for record in of_grids if "plan" not in record.tags]
     shown = [*shown_records(unplanned, records, store), *_first_of_each_cell(records)]
     selected = {record.run_id for record in shown}
-    part = tracking.export(store, records, selected, Path(folder))
+    part = tracking.export(store, records, selected, Path(folder), partial(track, Console(quiet=not show), "read"))
     if part is None:
         return Exported(len(records), None, 0, 0)
     num_bytes = sum(file.stat().st_size for file in part.folder.iterdir())
@@ -63,9 +67,12 @@ def _first_of_each_cell(records: Sequence[Record]) -> Iterable[Record]:
     return first.values()
 
 
-def import_(folder: str | Path, *, tracking_uri: str | None = None) -> Imported:
+def import_(folder: str | Path, *, tracking_uri: str | None = None, show: bool = True) -> Imported:
     """Add the trainings of the bundle in a folder to a store, and count them. The store's own stay as they are."""
     if not os.path.isdir(folder):
         raise UsageError(f"folder={str(folder)!r} is not a folder")
     bundle = tracking.read_bundle(Path(folder))
-    return Imported(tracking.restore(open_store(tracking_uri), bundle), len(bundle.trainings))
+    console = Console(quiet=not show)
+    shown = partial(track, console, "imported")
+    on_wait = partial(say, console, "locked by another process that imports this bundle; waiting")
+    return Imported(tracking.restore(open_store(tracking_uri), bundle, shown, on_wait), len(bundle.trainings))

@@ -50,7 +50,7 @@ def make_report(
     `plans` are YAML files: their comparisons are judged by their own rules, and the grid is that of the first plan that
     is the source's grid. Without plans, the grid is that of the trainings with these `settings` (fields of `Settings`),
     and differences below `smallest_effect` (by default 0.001) count as negligible. The page of a store is logged there
-    too: to `run_id`, else to the run of most trainings.
+    too: to `run_id`, else to the run of most trainings, if it is still there.
     """
     check_folder(out)
     wanted, read = check_settings(settings), [read_plan(plan) for plan in plans]
@@ -144,13 +144,14 @@ def code_maps_of(wanted: Record, similarities: Iterable[Record], archive: Archiv
 
 
 def _log_to_grid(store: tracking.Store, made: Report) -> None:
-    """Log the page to the parent run of most trainings, unless a server with permissions says it is another user's."""
+    """Log the page to that parent run of most trainings which is still there, unless it is another user's."""
     of_plans = [one.parent_run_id for of in made.plans for one in of.records.values()]
     of_grid = made.answer.grid.trainings["parent_run_id"].tolist() if made.answer else []
-    parents = Counter(filter(None, of_grid or of_plans))
-    if parents:
-        parent = tracking.Run(store, parents.most_common(1)[0][0])
-        with tracking.where_allowed():
+    parents = Counter(filter(None, of_grid or of_plans)).most_common()
+    run_id = next((run_id for run_id, _ in parents if store.has_run(run_id)), None)
+    if run_id is not None:
+        parent = tracking.Run(store, run_id)
+        with tracking.where_possible():
             parent.log_files(made.files)
             where = f"`results/report.html` among the artifacts of {tracking.run_link('this run', parent.run_id)}"
             parent.describe_experiment(f"{made.files['answer.md'].decode()}\nThe whole report is {where}.")

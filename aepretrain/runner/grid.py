@@ -197,7 +197,7 @@ class Trainer:
             job = wanted[key]
             is_of_others = record.study is not None and (record.study == TUNED or not job.tags)
             if job.study is None and is_of_others:  # it belongs to the grid from now on
-                with tracking.where_allowed():
+                with tracking.where_possible():
                     tracking.Run(self.store, record.run_id).tag(study="")
         finished = {**work.done, **schedule.finished}
         return {key: finished[key] for key in all_jobs if key in finished}
@@ -228,5 +228,5 @@ def select(records: Iterable[Record]) -> list[Record]:
 def _present_selected(dataset: Dataset, jobs: Mapping[str, Job], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
         stopping.check()
-        with tracking.where_allowed():
+        with tracking.where_possible():
             present(jobs[record.key], record, dataset)

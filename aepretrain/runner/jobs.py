@@ -26,7 +26,7 @@ class Event:
 
     `kind` is ``reused`` (it was finished before), ``needed`` (it was not asked for, but is trained because another
     starts from it), ``planned`` (it is added to what will be trained), ``waiting`` (another process holds its lock),
-    ``started``, ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
+    ``started``, ``resumed`` (from a snapshot), ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
     """
 
     kind: str
@@ -150,13 +150,19 @@ def _train(
             runs[place].log_history([result])
             listen(Event("epoch", jobs[place].spec, result))
 
+        def note_resumed(specs: Sequence[TrainingSpec], num_epochs: int) -> None:
+            for job, run in zip(jobs, runs, strict=True):
+                if job.spec in specs:
+                    run.tag(resumed_after=num_epochs)
+                    listen(Event("resumed", job.spec, message=f"{num_epochs} epochs"))
+
         weights = [
             {name: training.parse_weights(store.weights(record)) for name, record in of_job.items()}
             for of_job in sources
         ]
         keys = {job.spec: job.key for job in jobs}
-        circumstances = {"device": str(device), "threads": jobs[0].execution.threads}
-        snapshots = SnapshotFiles(store.folder, keys, circumstances)
+        circumstances = {"device": device, "threads": jobs[0].execution.threads, **training.describe_machine(device)}
+        snapshots = SnapshotFiles(store.folder, keys, circumstances, note_resumed)
         outcomes = training.run([job.spec for job in jobs], dataset, device, weights, log_epoch, snapshots, check_stop)
         for job, run, of_job, outcome in zip(jobs, runs, sources, outcomes, strict=True):
             check_stop()

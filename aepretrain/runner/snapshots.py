@@ -5,9 +5,10 @@ import io
 import os
 import pickle
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,28 @@ FORMAT = 3
 class SnapshotFile:
     """The latest snapshot of one stack of trainings; an `engine.Snapshots`.
 
-    `identity` names the trainings, their device, threads and versions. A file of another identity, or one that is cut
-    short or altered, is removed when it is loaded. Nothing in a file is executed.
+    `identity` names the trainings and all that may change their bits. A file of another identity, or one that is cut
+    short or altered, is removed when it is loaded. Nothing in a file is executed. `on_resume` is told the number of
+    epochs in a file that is loaded.
     """
 
     path: Path
     identity: str
     interval_s: float
+    on_resume: Callable[[int], None]
 
     @classmethod
-    def of(cls, folder: Path, keys: Sequence[str], circumstances: Mapping[str, object]) -> "SnapshotFile":
+    def of(
+        cls,
+        folder: Path,
+        keys: Sequence[str],
+        circumstances: Mapping[str, object],
+        on_resume: Callable[[int], None] = lambda _: None,
+    ) -> "SnapshotFile":
         """The file for the trainings with these keys, in this order, in a folder."""
         build = {"format": FORMAT, "torch": torch.__version__, "machine": platform.machine(), **circumstances}
         name = hashlib.sha256(",".join(keys).encode()).hexdigest()
-        return cls(folder / f"{name}{SUFFIX}", f"{list(keys)} {build}", INTERVAL_S)
+        return cls(folder / f"{name}{SUFFIX}", f"{list(keys)} {build}", INTERVAL_S, on_resume)
 
     def load(self) -> Mapping[str, Any] | None:
         """The state in the file, on the CPU; None if there is no valid one."""
@@ -52,6 +61,7 @@ class SnapshotFile:
         if digest == self._digest(content):
             with suppress(pickle.UnpicklingError):
                 state: Mapping[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+                self.on_resume(state["epochs_done"])
                 return state
         self.remove()
         return None
@@ -86,15 +96,25 @@ class SnapshotFile:
 
 
 class SnapshotFiles:
-    """The snapshot files of trainings that are run as one or more stacks."""
+    """The snapshot files of trainings that are run as one or more stacks.
 
-    def __init__(self, folder: Path, keys: Mapping[TrainingSpec, str], circumstances: Mapping[str, object]) -> None:
-        self._folder, self._keys, self._circumstances = folder, keys, circumstances
+    `on_resume` is told the trainings that go on from a file, and the number of epochs that they have in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keys: Mapping[TrainingSpec, str],
+        circumstances: Mapping[str, object],
+        on_resume: Callable[[Sequence[TrainingSpec], int], None],
+    ) -> None:
+        self._folder, self._keys, self._circumstances, self._on_resume = folder, keys, circumstances, on_resume
         self._files: list[SnapshotFile] = []
 
     def __call__(self, specs: Sequence[TrainingSpec]) -> SnapshotFile:
         """The file of a stack."""
-        self._files.append(SnapshotFile.of(self._folder, [self._keys[spec] for spec in specs], self._circumstances))
+        keys, on_resume = [self._keys[spec] for spec in specs], partial(self._on_resume, specs)
+        self._files.append(SnapshotFile.of(self._folder, keys, self._circumstances, on_resume))
         return self._files[-1]
 
     def remove(self) -> None:

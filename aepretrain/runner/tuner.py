@@ -143,6 +143,6 @@ def _with_entry(store: tracking.Store, record: Record, tag: str, entry: str) -> 
     if entry in entries:
         return record
     tags = {tag: " ".join([*entries, entry])}
-    with tracking.where_allowed():
+    with tracking.where_possible():
         tracking.Run(store, record.run_id).tag(**tags)
     return replace(record, tags={**record.tags, **tags})

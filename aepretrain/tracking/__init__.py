@@ -29,7 +29,7 @@ from aepretrain.tracking.listing import STATES, Leftover, TrainingRun, is_in_use
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import check_loads_models, log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
-from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_allowed
+from aepretrain.tracking.retry import StoreError, Unavailable, full_disk_in_a_line, one_line, where_possible
 from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, plan_seen, point_to
 from aepretrain.tracking.run_writer import DatasetReference, Run, listing, run_link
 from aepretrain.tracking.store import Store
@@ -77,5 +77,5 @@ __all__ = [
     "training_runs",
     "ui_hint",
     "upload_kept",
-    "where_allowed",
+    "where_possible",
 ]

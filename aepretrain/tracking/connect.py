@@ -10,6 +10,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service import utils
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aepretrain.config import Execution
 from aepretrain.errors import UsageError
 from aepretrain.tracking.address import absolute_uri, mlflow_command, shown_uri, sqlite_file
+from aepretrain.tracking.relocation import ARTIFACTS, LOCKS, relocate
 from aepretrain.tracking.retry import StoreError, one_line
 from aepretrain.tracking.schema import check_schema
 from aepretrain.tracking.server import MALFORMED, check_server, proxy_hint
@@ -52,6 +54,10 @@ def open_store(
             if not uri.startswith("http"):
                 check_schema(uri)
             client = client_of(uri)
+            if (file := sqlite_file(uri)) is not None:
+                with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection:
+                    relocate(connection, own_folder(uri))
+                vars(utils).get("_artifact_repos_cache", {}).clear()  # by run id: a copy of a store has the same ids
             if run_id is not None:
                 experiment_id = _opened_run(client, run_id).info.experiment_id
             elif experiment_id is not None:
@@ -175,9 +181,10 @@ def _opened_run(client: MlflowClient, run_id: str) -> Run:
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        file = sqlite_file(uri)
-        location = None if file is None else file.with_name("mlartifacts").as_uri()
-        return str(client.create_experiment(name, artifact_location=location))
+        if (file := sqlite_file(uri)) is None:
+            return str(client.create_experiment(name))
+        location, tags = file.with_name(ARTIFACTS).as_uri(), {LOCKS: str(own_folder(uri))}  # for `relocate`
+        return str(client.create_experiment(name, artifact_location=location, tags=tags))
     _check_active(experiment, uri)
     return str(experiment.experiment_id)
 

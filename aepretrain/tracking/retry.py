@@ -51,12 +51,12 @@ def may_be_mended(error: BaseException) -> bool:
 
 
 @contextmanager
-def where_allowed() -> Iterator[None]:
-    """Skip the rest of a block if the server forbids it, as with other users' runs."""
+def where_possible() -> Iterator[None]:
+    """Skip the rest of a block if the server forbids it, as with other users' runs, or if the run is gone."""
     try:
         yield
     except (MlflowException, requests.HTTPError) as error:
-        if _http_status(error) != HTTPStatus.FORBIDDEN:
+        if _http_status(error) not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             raise
 
 

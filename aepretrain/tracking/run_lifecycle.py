@@ -36,8 +36,8 @@ def open_training(
 ) -> Run:
     """Begin the run of a training: `run_id`, which ``mlflow run`` opened, or a new one.
 
-    Ends as KILLED earlier runs of the key that are RUNNING but have lost their process. Those are the runs of this
-    host, as the caller holds the key's lock, and those of the same parent on any host, as a grid trains a key in one
+    Ends as KILLED earlier runs of the key that are RUNNING but have lost their process. Those are the runs whose lock
+    the caller holds now (`has_locks_here`), and those of the same parent on any host, as a grid trains a key in one
     worker at a time.
     """
     earlier = [one for one in store.search({"key": key}) if one.info.run_id != run_id]
@@ -89,8 +89,8 @@ def plan_seen(store: Store, digest: str) -> str:
 def open_import(store: Store, name: str, digest: str) -> Run:
     """Begin the parent run of a bundle's trainings: reopen that of an earlier import of the bundle, or make a new one.
 
-    Ends what an earlier import, whose process was killed, left RUNNING. (`recover` does not: those runs have the tags
-    of another host.) The caller holds the import's lock.
+    Ends what an earlier import, whose process was killed, left RUNNING. (On a server `recover` does not: those runs
+    have the tags of another host.) The caller holds the import's lock.
     """
     earlier = list(store.search({"bundle": digest, "kind": "import"}))
     if not earlier:
@@ -104,7 +104,12 @@ def open_import(store: Store, name: str, digest: str) -> Run:
 
 
 def has_locks_here(store: Store, run: StoredRun) -> bool:
-    """Whether a run's process has its locks in the same folder of the same host as this one."""
+    """Whether a run's process has its locks where this one has them, so that a free lock shows that it has died.
+
+    Locks of an SQLite store lie beside it, whatever the host is called, as in containers, and wherever it was moved.
+    """
+    if store.is_of_one_host:
+        return True
     host, folder = (run.data.tags.get(TAG + name) for name in ("host", "locks"))
     return bool(host == socket.gethostname() and folder == str(store.folder))
 

@@ -5,7 +5,7 @@ import io
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 
 from aepretrain.config import canonical_json
-from aepretrain.records import EpochResult
+from aepretrain.records import DIGITS, EpochResult
 from aepretrain.tracking.journal import Journal, Sender
 from aepretrain.tracking.metric_names import stored_name
 from aepretrain.tracking.operations import Operation
@@ -49,6 +49,8 @@ class Run:
     run_id: str
     journal: Journal | None = None
     sender: Sender | None = None
+    digests: dict[str, str] = field(default_factory=dict, compare=False)
+    """The SHA-256 of each artifact that was logged, by path."""
 
     def journaled(self, key: str, sender: Sender) -> "Run":
         """The same run, written through a journal from now on. `key` is that of its training."""
@@ -92,6 +94,7 @@ class Run:
     def log_bytes(self, path: str, content: bytes) -> None:
         """Log an artifact of this content at this path."""
         self._write("artifact", path, content)
+        self.digests[path] = hashlib.sha256(content).hexdigest()
 
     def log_files(self, files: Mapping[str, bytes]) -> None:
         """Log artifacts by name, in the folder ``results``."""
@@ -142,10 +145,11 @@ class Run:
         )  # first, or a crash in between would make it look like a person's
         client.set_experiment_tag(experiment.experiment_id, MLFLOW_RUN_NOTE, note)
 
-    def finish(self) -> None:
-        """Mark the run as done, then end it. Call this last."""
-        self.tag(done="true")
-        self.end("FINISHED")
+    def finish(self, time_ms: int | None = None) -> None:
+        """Mark the run as done, with the artifacts that it has, then end it. Call this last."""
+        artifacts = ",".join(f"{path}={digest[:DIGITS]}" for path, digest in self.digests.items())
+        self.tag(artifacts=artifacts, done="true")
+        self.end("FINISHED", time_ms)
 
     def fail(self, error: BaseException) -> None:
         """End the run as FAILED, with the error as a tag."""

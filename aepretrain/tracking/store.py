@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +20,18 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Run, ViewType
+from mlflow.entities import LifecycleStage, Metric, Run, ViewType
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain import stopping
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
-from aepretrain.errors import UsageError
+from aepretrain.errors import Failure, UsageError
 from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
 from aepretrain.tracking.address import SQLITE, mlflow_command, shown_uri, sqlite_file, without_credentials
 from aepretrain.tracking.metric_names import our_name, stored_name
-from aepretrain.tracking.retry import StoreError, one_line, patient
+from aepretrain.tracking.retry import StoreError, one_line, patient, where_possible
 
 TAG = "aepretrain."
 """Prefix of our tags. Queries use tags, since MLflow itself may have written the parameters."""
@@ -85,7 +86,8 @@ class Store:
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of this name on this host; `on_wait` is called if another process holds it.
 
-        The lock is free again when its holder dies. A signal ends the waiting (see `stopping`).
+        The lock is free again when its holder dies. A signal ends the waiting (see `stopping`). The lock's file is
+        removed in the end.
         """
         lock = FileLock(self.folder / f"{name}.lock")
         try:
@@ -99,7 +101,7 @@ class Store:
         try:
             yield
         finally:
-            lock.release()
+            _release(lock)
 
     @contextmanager
     def try_lock(self, name: str) -> Iterator[bool]:
@@ -113,7 +115,7 @@ class Store:
         try:
             yield True
         finally:
-            lock.release()
+            _release(lock)
 
     def done(self, key: str) -> Record | None:
         """The finished training of a key; of several attempts the highest."""
@@ -142,6 +144,12 @@ class Store:
             raise StoreError(f"there is no finished training with run id {run_id} in {shown_uri(self.uri)}")
         return record
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether there is a run with this id that is neither deleted nor purged."""
+        with where_possible():
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
+        return False
+
     def _records(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Record]:
         filters = {"done": "true", **tags}
         runs = self.search(filters, "attributes.status = 'FINISHED'", *conditions)
@@ -160,14 +168,29 @@ class Store:
         )
 
     def artifact(self, record: Record, path: str) -> bytes:
-        """The content of one artifact. Raises `StoreError` where it cannot be read."""
+        """The content of one artifact. Raises `StoreError` where it cannot be read or has changed."""
+        content = self._read(record, path)
+        if not hashlib.sha256(content).hexdigest().startswith(record.artifacts.get(path, "")):
+            raise StoreError(
+                f"{path} of run {record.run_id} is damaged: its SHA-256 differs from the one in the run; "
+                f"{self._way_out(record)}"
+            )
+        return content
+
+    def _read(self, record: Record, path: str) -> bytes:
         with suppress(MlflowException, OSError):
             return self._download(record, path)
         try:
             self.client.get_run(record.run_id)  # waits for the server; a download would report a missing file
             return self._download(record, path)
         except (MlflowException, OSError) as error:
-            raise StoreError(f"run {record.run_id} has no readable artifact {path}: {one_line(error)}") from None
+            raise StoreError(
+                f"run {record.run_id} has no readable artifact {path}: {one_line(error)}; {self._way_out(record)}"
+            ) from None
+
+    def _way_out(self, record: Record) -> str:
+        command = f"MLFLOW_TRACKING_URI={shlex.quote(redact(self.uri))} mlflow runs delete --run-id {record.run_id}"
+        return f"put it back, or delete the run, and it is trained again: {command}"
 
     def _download(self, record: Record, path: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +205,11 @@ class Store:
         """A classifier's outcomes on the test images. Raises `Failure` where they are missing or damaged."""
         if "imported_run" in record.tags and self.has_artifact(record, OUTCOMES):
             return Outcomes.from_bytes(self.artifact(record, OUTCOMES))
-        return Predictions.from_bytes(self.artifact(record, PREDICTIONS)).outcomes()
+        content = self.artifact(record, PREDICTIONS)
+        try:
+            return Predictions.from_bytes(content).outcomes()
+        except Failure as error:
+            raise Failure(f"run {record.run_id}: {error}") from None
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
@@ -215,13 +242,8 @@ class Store:
         return f"{server}/#/runs/{record.run_id}"
 
     def weights(self, record: Record) -> bytes:
-        """The checkpoint of a finished training. Raises `StoreError` where its SHA-256 is not the one recorded."""
-        content = self.artifact(record, "weights.pt")
-        if hashlib.sha256(content).hexdigest() != record.tags["weights_sha256"]:
-            raise StoreError(
-                f"weights.pt of run {record.run_id} is damaged: its SHA-256 differs from the one in the run"
-            )
-        return content
+        """The checkpoint of a finished training. Raises `StoreError` as `artifact` does."""
+        return self.artifact(record, "weights.pt")
 
 
 @lru_cache(maxsize=4)
@@ -232,6 +254,17 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of errors that it raises
     os.environ[MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name] = "true"  # MLflow would print the address with its password
     return MlflowClient(tracking_uri=uri)
+
+
+def _release(lock: FileLock) -> None:
+    """Remove a lock's file and release the lock.
+
+    In this order no two processes hold the lock at once: the file that is removed is the one that is locked, and who
+    gets the lock of a removed file takes it for none and tries again (filelock, since 3.21).
+    """
+    with suppress(OSError):
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 def own_folder(uri: str) -> Path:

@@ -2,9 +2,10 @@
 
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run as StoredRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
@@ -20,7 +21,7 @@ from aepretrain.tracking.run_writer import DatasetReference, Number, Run, run_li
 from aepretrain.tracking.store import Store
 from aepretrain.tracking.tables import Row, Tables, write_tables
 
-NOT_EXPORTED = ("done", "locks", "model", "pid")
+NOT_EXPORTED = ("artifacts", "done", "locks", "model", "pid")
 """Tags that an import writes anew, or that mean nothing in another store."""
 
 
@@ -32,12 +33,19 @@ class Part:
     num_trainings: int
 
 
-def export(store: Store, records: Sequence[Record], selected: Collection[str], folder: Path) -> Part | None:
+Track = Callable[[Collection[Any]], Iterable[Any]]
+"""Gives what it is given, one by one, and may show how many are done."""
+
+
+def export(
+    store: Store, records: Sequence[Record], selected: Collection[str], folder: Path, track: Track = iter
+) -> Part | None:
     """Write into a bundle, as a new part, those trainings that it does not hold; None where it holds all.
 
     Those whose run ids are in `selected` get their figures and filters, and classifiers among them that no plan has
-    started their weights. The part appears with all its files or not at all. Raises `Failure` where the folder cannot
-    be written or holds a damaged bundle, and `StoreError` where a run cannot be read.
+    started their weights. The part appears with all its files or not at all. `track` gives the trainings one by one,
+    and may show how many are done. Raises `Failure` where the folder cannot be written or holds a damaged bundle, and
+    where a run has lost an artifact or one is damaged.
     """
     held = _held(folder)
     new = [one for one in records if _is_new(store, one, one.run_id in selected, held.get(one.key))]
@@ -45,7 +53,7 @@ def export(store: Store, records: Sequence[Record], selected: Collection[str], f
         return None
     curves = {metric: store.curves(new, metric) for metric in sorted(EPOCH_METRICS)}
     trainings = []
-    for i, record in enumerate(new):
+    for i, record in enumerate(track(new)):
         of_record = {metric: of_all[i] for metric, of_all in curves.items()}
         paths = _paths(store, record, record.run_id in selected)
         files = {_exported_path(path): _content(store, record, path) for path in paths}
@@ -80,14 +88,17 @@ def _is_new(store: Store, record: Record, selected: bool, held: Training | None)
 
 
 def _paths(store: Store, record: Record, selected: bool) -> list[str]:
-    """The artifacts of a run that a bundle keeps.
+    """The artifacts of a run that a bundle keeps, also those that it has lost.
 
     Weights of pretrainings and of a plan's trainings are large, and can be trained again.
     """
     folders = ("evidence", "figures", "filters") if selected else ("evidence",)
-    paths = [one.path for folder in folders for one in store.client.list_artifacts(record.run_id, folder)]
+    paths = {one.path for folder in folders for one in store.client.list_artifacts(record.run_id, folder)}
+    paths |= {path for path in record.artifacts if path.startswith(folders)}
+    if "test_accuracy" in record.metrics and "imported_run" not in record.tags:  # an older run lists no artifacts
+        paths.add(PREDICTIONS)
     keeps_weights = selected and record.has_weights and record.cell[2] != "pretrain" and "plan" not in record.tags
-    return paths + ["weights.pt"] * keeps_weights
+    return sorted(paths) + ["weights.pt"] * keeps_weights
 
 
 def _exported_path(path: str) -> str:
@@ -155,34 +166,35 @@ def _rename_to_next(part: Path, folder: Path) -> Path:
 
 
 @stopping.deferred()
-def restore(store: Store, bundle: Bundle) -> int:
+def restore(store: Store, bundle: Bundle, track: Track = iter, on_wait: Callable[[], None] = lambda: None) -> int:
     """Write those trainings of a bundle into a store that it does not have; gives their number.
 
     A training without weights counts as done, and is trained again where another training starts from it. An
-    interrupted import is continued by the next. Raises `Failure` for a bundle of another schema.
+    interrupted import is continued by the next. `track` is that of `export`; `on_wait` is called if another process
+    imports the bundle. Raises `Failure` for a bundle of another schema.
     """
     schemas = {one.record.tags.get("schema") for one in bundle.trainings.values()}
     if schemas != {str(SCHEMA)}:
         names = ", ".join(sorted(map(str, schemas)))
         raise Failure(f"bundle {bundle.name} has trainings of schema {names}, which this version ({SCHEMA}) cannot use")
-    with store.lock(f"import-{bundle.digest}", lambda: None):
+    with store.lock(f"import-{bundle.digest}", on_wait):
         if bundle.records().keys() <= store.records().keys():
             return 0
         with ending() as open_runs:
             parent = open_import(store, f"import {bundle.name}", bundle.digest)
             open_runs.append(parent)
-            num_new = _restore_missing(store, parent.run_id, bundle)
+            num_new = _restore_missing(store, parent.run_id, bundle, track)
             parent.describe(f"{len(bundle.trainings)} trainings from the bundle {bundle.name}.")
             parent.end("FINISHED")
     return num_new
 
 
-def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle) -> int:
+def _restore_missing(store: Store, parent_run_id: str, bundle: Bundle, track: Track) -> int:
     """Write the trainings that the store does not have; gives their number."""
     num_new = 0
     run_ids: dict[str, str] = {}
     """Run ids in this store by run ids in the bundle."""
-    for run_id, training in bundle.trainings.items():
+    for run_id, training in track(bundle.trainings.items()):
         stopping.check()
         with store.lock(training.row["key"], lambda: None):
             done = store.done(training.row["key"])
@@ -209,8 +221,7 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
         run.log_numbers(_numbers(training))
         for path, content in training.files.items():
             run.log_bytes(path, content)
-        run.tag(done="true")
-        run.end("FINISHED", row["end_ms"])
+        run.finish(row["end_ms"])
     return run.run_id
 
 

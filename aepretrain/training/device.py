@@ -16,10 +16,17 @@ COMPUTING = ("torch", "numpy", "numba", "scikit-learn")
 
 @lru_cache(maxsize=4)
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """The processor or card by its name, and the versions of what computes on it."""
+    """What changes a result's bits: the processor or card by its name, its vector instructions, and versions.
+
+    A processor of the same name may have fewer instructions, as in a virtual machine.
+    """
     packages = ", ".join(f"{name} {version(name)}" for name in COMPUTING)
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {"processor": processor, "versions": f"Python {platform.python_version()}, {packages}"}
+    return {
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "versions": f"Python {platform.python_version()}, {packages}",
+    }
 
 
 def _processor() -> str:

@@ -22,11 +22,6 @@ SETTINGS = Settings(dataset="digits", ae_epochs=1, cls_epochs=1)
 OPTIONS = ("--network", "fc", "--dataset", "digits", "--epochs", "1")
 """The same settings as a command's options."""
 
-MOVE = (
-    "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
-    "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)",
-)
-
 
 @pytest.fixture(scope="package")
 def original(template: Path, once: Once) -> Path:
@@ -58,9 +53,6 @@ def copied(original: Path) -> Callable[[Path], str]:
             closing(sqlite3.connect(folder / "mlflow.db")) as its,
         ):
             ours.backup(its)
-            for statement in MOVE:
-                its.execute(statement, (str(original), str(folder)))
-            its.commit()
         return f"sqlite:///{folder}/mlflow.db"
 
     return copy
