@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from aepretrain import frame, report
-from aepretrain.api.reports import Report, make_report
+from aepretrain.api.reports import Report, check_match, make_report
 from aepretrain.api.stores import check_settings, log_result, open_store
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_folder, write_files
@@ -100,14 +100,16 @@ def compare(
 ) -> Results:
     """The finished trainings of a store, without those of studies.
 
-    `settings` are fields of `Settings` that all of them have. With `out` or `run_id` there must be classifiers, and
-    their settings must be the same.
+    `settings` are fields of `Settings` that all of them have. Raises `UsageError` where only other settings have
+    classifiers. With `out` or `run_id` there must be classifiers, and their settings must be the same.
     """
     check_folder(out)
     wanted = check_settings(settings)
     store = open_store(tracking_uri, run_id)
     records = store.records(wanted)
     chosen = report.choose(frame.frame(records.values()), wanted)
+    if wanted and report.in_table(chosen).empty:
+        check_match(wanted, store.records())
     results = Results(tuple(records[key] for key in chosen["key"]), {}, store.uri)
     if out is not None:
         results = results.write(out)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from typing import NoReturn
 
@@ -67,6 +68,9 @@ def _run() -> int:
         return _complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except (KeyboardInterrupt, click.Abort):
         return _complain(STOPPED, stopping.exit_code())
+    except SystemExit as error:  # no command calls it, but code of a plugin or of a library may
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return _complain(f"{place.filename}, line {place.lineno}, ends the program: SystemExit: {error}", 1)
     except Exception as error:
         of_store = type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3"))
         if not of_store and not stopping.is_requested():
