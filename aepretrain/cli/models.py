@@ -8,7 +8,7 @@ import click
 
 from aepretrain.cli.command import Command
 from aepretrain.cli.options import plugin_option, store_option
-from aepretrain.cli.printing import adopted_run_id, wide_console
+from aepretrain.cli.printing import adopted_run_id, print_table
 
 if TYPE_CHECKING:
     from aepretrain.records import Record
@@ -42,16 +42,14 @@ def _print_model(record: "Record") -> None:
 @_model_options
 def predict(images: tuple[Path, ...], **options: Any) -> None:
     """Predict the digit in each picture: PNG or JPEG, one digit, any size, dark on light or light on dark."""
-    from rich.table import Table
-
     from aepretrain import api
 
     predictions = api.predict(images, **options)
     _print_model(predictions.record)
-    table = Table("picture", "digit", "probability", "else", "")
+    rows = [["picture", "digit", "probability", "else", ""]]
     for path, ((digit, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
-        table.add_row(str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others))
-    wide_console().print(table)
+        rows.append([str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others)])
+    print_table(rows)
 
 
 def _percent(prob: float) -> str:

@@ -1,11 +1,14 @@
 """Options and printing that several commands share."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from aepretrain.cli.characters import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,39 +25,54 @@ def adopted_run_id() -> str | None:
     return os.environ.pop("MLFLOW_RUN_ID", None)
 
 
-def wide_console() -> "Console":
-    """A console for tables; a file gets 160 columns, since it has no width of its own."""
-    from rich.console import Console
-
-    console = Console(markup=False, emoji=False)  # names of files are text
-    return console if console.is_terminal else Console(width=160, markup=False, emoji=False)
-
-
 def print_preview(plan: Path, request: Mapping[str, Any]) -> None:
     """Print what is missing of a part of a plan, which is chosen by the arguments of `run_plan`."""
     from aepretrain import api
 
     preview = api.preview_plan(plan, **{name: request[name] for name in request if name not in ELSEWHERE})
     print_table(preview.table)
-    wide_console().print(preview.summary, highlight=False, soft_wrap=True)
+    click.echo(preview.summary)
 
 
 ELSEWHERE = ("cluster", "resources")
 """Options of a run that change nothing about what is missing."""
 
 
-def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print rows of which the first is the heading."""
+def print_table(rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print rows of which the first is the heading. In a terminal that is too narrow, each row is a block of lines."""
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0], title=title, title_justify="left")
-    for row in rows[1:]:
+    console = Console(markup=False, emoji=False, highlight=False)  # names of files are text
+    title = plain(title, console.encoding)
+    heading, *rest = [[plain(text, console.encoding) for text in row] for row in rows]
+    table = Table(*heading, title=title or None, title_justify="left")
+    for row in rest:
         table.add_row(*row)
-    wide_console().print(table)
+    width = console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum
+    if not console.is_terminal:  # a file has no width of its own
+        console.width = width
+    if width <= console.width:
+        console.print(table)
+    else:
+        _print_blocks(console, heading, rest, title)
+
+
+def _print_blocks(console: "Console", heading: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print a line for each text, after its heading. It is broken between words only."""
+    from rich.cells import cell_len
+
+    if title:
+        console.print(title, style="italic")
+    for row in rows:
+        for name, text in zip(heading, row, strict=True):
+            line = f"{name}: {text}" if name else text
+            console.print(line, soft_wrap=any(cell_len(word) > console.width for word in line.split()))
+        console.print()
 
 
 def print_tables(results: "Results", out: str) -> None:
     """Print the table of classifiers, and the names of its files."""
     for title, rows in results.tables:
         print_table(rows, title)
-    wide_console().print(f"Written to {out}: {', '.join(results.written)}", highlight=False)
+    click.echo(f"Written to {out}: {', '.join(results.written)}")

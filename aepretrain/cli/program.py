@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from aepretrain import stopping
+from aepretrain.cli import characters
 from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import redact
 
@@ -30,8 +31,8 @@ def main() -> NoReturn:
     """
     undo = stopping.start(_signals(), idle=_interrupt, end=_end, grace_s=GRACE_S)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            characters.adapt(stream)
     code = _run()
     if not stopping.is_requested():  # else the time to stop is limited until the very end
         undo()
