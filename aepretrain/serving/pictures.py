@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aepretrain.errors import Failure
+from aepretrain.serving.doubts import LEAST_INK, doubts
 
 FIELD, BOX = 28, 20
 """Sides of the prepared image, and of the box within which the digit is scaled."""
@@ -35,9 +36,6 @@ MAX_SIDE = 1024
 LEAST_CONTRAST = 16 / 255
 """Smaller differences from the background are paper or JPEG noise, not ink."""
 
-LEAST_INK = 0.3
-"""Share of the strongest ink below which a pixel does not count for the digit's edges."""
-
 Picture = NDArray[np.float32]
 
 
@@ -46,10 +44,17 @@ def read_picture(path: Path) -> Picture:
 
     Raises `Failure`, naming the file, where it is not such a picture or is empty.
     """
+    return examine_picture(path)[0]
+
+
+def examine_picture(path: Path) -> tuple[Picture, list[str]]:
+    """`read_picture`, and in what respects the picture differs from MNIST's images (`doubts`). Raises `Failure`."""
     try:
-        return prepare(_grey(path))
+        ink_HW = _ink(_grey(path))
     except Failure as failure:
         raise Failure(f"{path}: {failure}") from None
+    digit_HW = _cut_out(ink_HW)
+    return _center(digit_HW), doubts(ink_HW, digit_HW)
 
 
 def prepare(grey_HW: Picture) -> Picture:
@@ -57,10 +62,14 @@ def prepare(grey_HW: Picture) -> Picture:
 
     Raises `Failure` where nothing is drawn.
     """
-    ink_HW = _ink(grey_HW)
+    return _center(_cut_out(_ink(grey_HW)))
+
+
+def _cut_out(ink_HW: Picture) -> Picture:
+    """The digit, scaled so that its longer side is 20."""
     rows_N, columns_N = (np.flatnonzero((ink_HW > LEAST_INK).any(axis)) for axis in (1, 0))
     top, bottom, left, right = rows_N[0], rows_N[-1] + 1, columns_N[0], columns_N[-1] + 1
-    return _center(_scale(ink_HW[top:bottom, left:right]))
+    return _scale(ink_HW[top:bottom, left:right])
 
 
 def _grey(path: Path) -> Picture:
