@@ -152,6 +152,26 @@ def test_predict_tells_three_classes_with_the_numbers_of_the_model(served: Serve
     assert "this network was trained on digits" in done.stderr
 
 
+def test_predict_says_what_is_unlike_mnist_where_the_network_knows_mnist(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, framed = tmp_path / "usual.png", tmp_path / "[framed] one.png"
+    drawn = np.zeros((100, 100), np.uint8)
+    drawn[20:80, 40:52] = drawn[20:32, 40:75] = 255
+    Image.fromarray(drawn).save(usual)
+    drawn[[5, 6, 93, 94], 5:95] = drawn[5:95, [5, 6, 93, 94]] = 255
+    Image.fromarray(drawn).save(framed)
+    done = command(served, "predict", usual, framed)
+    assert "unlike MNIST's" not in done.stderr, "the rules are not about other datasets"
+    digits_record = served.records["scratch"]
+    record = replace(digits_record, identity={**digits_record.identity, "dataset": "mnist"})
+    monkeypatch.setattr(serving, "choose_classifier", lambda *_: record)
+    done = command(served, "predict", usual, framed)
+    assert done.exit_code == 0, done.output
+    (note,) = done.stderr.splitlines()
+    assert note.startswith(f"note: {framed} is unlike MNIST's images, so its digit may be wrong: there is ink along")
+
+
 def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
     for variant in ("finetune", "scratch"):
         run_id = served.records[variant].run_id

@@ -50,6 +50,11 @@ def predict(images: tuple[Path, ...], **options: Any) -> None:
     for path, ((digit, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
         rows.append([str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others)])
     print_table(rows)
+    for path, doubts in zip(images, predictions.doubts, strict=True):
+        if doubts:
+            click.echo(
+                f"note: {path} is unlike MNIST's images, so its digit may be wrong: {'; '.join(doubts)}", err=True
+            )
 
 
 def _percent(prob: float) -> str:

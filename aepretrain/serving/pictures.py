@@ -36,6 +36,9 @@ MAX_SIDE = 1024
 LEAST_CONTRAST = 16 / 255
 """Smaller differences from the background are paper or JPEG noise, not ink."""
 
+LEAST_SIGNAL = 16
+"""A picture of 16 bits has more than noise where it differs from the background by so many times the usual noise."""
+
 Picture = NDArray[np.float32]
 
 
@@ -83,8 +86,9 @@ def _grey(path: Path) -> Picture:
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise Failure(f"has {image.width:,} × {image.height:,} pixels: at most {MAX_PIXELS:,} are read")
+            has_16_bits = str(image.tile[0].args).endswith("16B")  # PNG's; Pillow cuts colours to 8
             image.load()
-            return _brightness(ImageOps.exif_transpose(image))
+            return _brightness(ImageOps.exif_transpose(_stretch(image) if has_16_bits else image))
     except Failure:
         raise
     except Image.DecompressionBombError:  # raised by Pillow at some 180 million
@@ -97,9 +101,28 @@ def _grey(path: Path) -> Picture:
         raise Failure(f"is a damaged picture ({' '.join(str(error).split())[:100]})") from None
 
 
+def _stretch(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits as one of 8 bits. Many scanners and microscopes use a part of the range, like 0 to 4,095."""
+    if image.mode.startswith("I"):
+        return Image.fromarray(_in_8_bits(np.asarray(image, dtype=np.float32), 65535))
+    bands = (np.asarray(band, dtype=np.float32) for band in image.convert("LA").split())
+    return Image.merge("LA", [Image.fromarray(_in_8_bits(band_HW, 255)) for band_HW in bands])
+
+
+def _in_8_bits(values_HW: Picture, most: int) -> NDArray[np.uint8]:
+    """Values scaled so that the largest is 255; if they may be noise only, so that `most` would be 255."""
+    border_N = _border(values_HW)
+    noise = float(np.median(np.abs(np.diff(border_N))))
+    is_noise = np.abs(values_HW - np.median(border_N)).max() < LEAST_SIGNAL * noise
+    scale = 255 / (most if is_noise else max(1.0, float(values_HW.max())))
+    return (values_HW * scale).round().astype(np.uint8)
+
+
+def _border(values_HW: Picture) -> Picture:
+    return np.concatenate([values_HW[0], values_HW[-1], values_HW[:, 0], values_HW[:, -1]])
+
+
 def _brightness(image: Image.Image) -> Picture:
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut to 8
-        image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     with_alpha_HW2 = np.asarray(image.convert("LA"), dtype=np.float32) / np.float32(255)
     grey_HW, alpha_HW = np.moveaxis(with_alpha_HW2, 2, 0)
@@ -111,8 +134,7 @@ def _brightness(image: Image.Image) -> Picture:
 
 def _ink(grey_HW: Picture) -> Picture:
     """The strength of ink of each pixel in [0, 1]. The background is the median of the border."""
-    border_N = np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[:, 0], grey_HW[:, -1]])
-    ground, low, high = float(np.median(border_N)), float(grey_HW.min()), float(grey_HW.max())
+    ground, low, high = float(np.median(_border(grey_HW))), float(grey_HW.min()), float(grey_HW.max())
     if high - low < LEAST_CONTRAST:
         raise Failure("nothing is drawn in it")
     is_light = ground - low > high - ground
