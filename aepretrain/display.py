@@ -1,14 +1,26 @@
 """Progress of trainings: live bars on a terminal and in a notebook, plain lines elsewhere."""
 
 import math
+import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column, Table
 
 from aepretrain.config import TrainingSpec
 from aepretrain.records import EpochResult, Record
@@ -16,18 +28,14 @@ from aepretrain.redaction import printable
 from aepretrain.runner import Event, Forecast
 from aepretrain.variants import EVALUATIONS
 
+NO_NOTES = ("", "", "")
+
+LATE = 2
+"""A training that takes so many times the mean of its kind may take any time."""
+
 HEARTBEAT_S = 30
 """Seconds between two lines about epochs where there are no bars."""
 
-
-COLUMNS = (
-    TextColumn("{task.description}", markup=False),
-    BarColumn(bar_width=24),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TextColumn("{task.fields[note]}", markup=False),
-)
-"""What a bar shows."""
 
 T = TypeVar("T")
 
@@ -40,8 +48,8 @@ def say(console: Console, line: str, style: str | None = None) -> None:
 def track(console: Console, done: str, trainings: Collection[T]) -> Iterator[T]:
     """The trainings one by one; a bar, or a line from time to time, shows how many are `done`."""
     line_s, is_live = time.monotonic(), _is_live(console)
-    with Progress(*COLUMNS, console=console, disable=not is_live) as progress:
-        task = progress.add_task(f"trainings {done}", total=len(trainings), note="")
+    with _Bars(console, disable=not is_live) as progress:
+        task = progress.add_task(f"trainings {done}", total=len(trainings), notes=NO_NOTES)
         for num, training in enumerate(trainings, start=1):
             yield training
             progress.advance(task)
@@ -53,27 +61,67 @@ def track(console: Console, done: str, trainings: Collection[T]) -> Iterator[T]:
 def _is_live(console: Console) -> bool:
     """Whether bars can be shown."""
     in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None  # rich shows bars through it
-    return (console.is_terminal or in_notebook) and not console.quiet
+    return (console.is_interactive or in_notebook) and not console.quiet
+
+
+def _columns(bar_width: int, *, with_time: bool, note: int) -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="crop")),
+        *([BarColumn(bar_width)] if bar_width else []),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if with_time else []),
+        TextColumn(f"{{task.fields[notes][{note}]}}", markup=False),
+    )
+
+
+LAYOUTS = (
+    _columns(24, with_time=True, note=0),
+    _columns(10, with_time=True, note=1),
+    _columns(0, with_time=False, note=1),
+    _columns(0, with_time=False, note=2),
+)
+"""The columns of bars, from wide terminals to narrow ones."""
+
+
+class _Bars(Progress):
+    """Bars in the widest layout for which the terminal has room."""
+
+    def __init__(self, terminal: Console, *, disable: bool) -> None:
+        self._terminal = terminal
+        super().__init__(*LAYOUTS[0], console=terminal, disable=disable)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """The bars of these tasks. Of their field ``notes``, three texts, it shows one."""
+        tasks = list(tasks)
+        for self.columns in LAYOUTS:
+            table = super().make_tasks_table(tasks)
+            options = self._terminal.options.update(max_width=sys.maxsize)
+            if self._terminal.measure(table, options=options).maximum <= self._terminal.width:
+                break
+        return table
 
 
 class Display:
-    """Bars or lines for these trainings, of which `jobs` run at once; `handle` takes their events."""
+    """Bars or lines for these trainings, whose number `may_grow`; `handle` takes their events."""
 
-    def __init__(self, console: Console, specs: Sequence[TrainingSpec], jobs: int) -> None:
+    def __init__(self, console: Console, specs: Sequence[TrainingSpec], *, may_grow: bool = False) -> None:
         self.console = console
         self.total = len(specs)
-        self.jobs = jobs
+        self.may_grow = may_grow
         self._unsettled: dict[TrainingSpec, set[TrainingSpec]] = {}
         """Trainings without a result, by `TrainingSpec.seedless`, so that an estimate looks at few groups."""
 
         for spec in specs:
             self._seeds(spec).add(spec)
         self._forecast = Forecast()
+        """From the trainings that this command has finished. Those of others may have run on another machine."""
+        self._started_s: dict[TrainingSpec, float] = {}
+        self._most_at_once = 1
         self._tasks: dict[TrainingSpec, TaskID] = {}
-        self._last_line_s = time.monotonic()
+        self._last_line_s = self._estimated_s = time.monotonic()
         self.is_live = _is_live(console)
-        self._progress = Progress(*COLUMNS, console=console, disable=not self.is_live)
-        self._overall = self._progress.add_task("trainings", total=self.total, note="")
+        self._progress = _Bars(console, disable=not self.is_live)
+        self._overall = self._progress.add_task("trainings", total=self.total, notes=NO_NOTES)
 
     def _seeds(self, spec: TrainingSpec) -> set[TrainingSpec]:
         return self._unsettled.setdefault(spec.seedless, set())
@@ -100,24 +148,30 @@ class Display:
             self._print(f"{spec.name}: locked by another process that trains it or the same grid; waiting")
         elif event.kind == "retried":
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
+            self._started_s.pop(spec, None)
             if spec in self._tasks:
                 self._progress.remove_task(self._tasks.pop(spec))
         elif event.kind == "resumed":
             self._print(f"{spec.name}: goes on after {event.message}, which an earlier start has trained")
         elif event.kind == "started":
             total = None if spec.trains_by_updates else spec.epochs
-            self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, note="")
+            self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, notes=NO_NOTES)
+            self._started_s[spec] = time.monotonic()
+            self._most_at_once = max(self._most_at_once, len(self._started_s))
         elif event.epoch is not None:
             self._show_epoch(spec, event.epoch)
         elif event.kind != "planned":
             self._settle(event)
 
     def _show_epoch(self, spec: TrainingSpec, result: EpochResult) -> None:
-        note = f"loss {result.train_loss:.4f}, validation {result.val_loss:.4f}"
+        note, short = f"loss {result.train_loss:.4f}, validation {result.val_loss:.4f}", f"loss {result.val_loss:.4f}"
         if result.val_accuracy is not None:
-            note += f", accuracy {result.val_accuracy:.4f}"
+            short = f"accuracy {result.val_accuracy:.4f}"
+            note += f", {short}"
         if spec in self._tasks:
-            self._progress.update(self._tasks[spec], completed=result.epoch, note=note)
+            self._progress.update(self._tasks[spec], completed=result.epoch, notes=(note, short, ""))
+        if self.is_live and time.monotonic() - self._estimated_s > 1:
+            self._show_time_left(self._time_left())
         if not self.is_live and time.monotonic() - self._last_line_s > HEARTBEAT_S:
             most = "" if spec.trains_by_updates else f" of at most {spec.epochs}"
             self._print(f"  {spec.name}: epoch {result.epoch}{most}, {note}")
@@ -127,22 +181,55 @@ class Display:
         self._seeds(spec).discard(spec)
         if spec in self._tasks:
             self._progress.remove_task(self._tasks.pop(spec))
-        if event.record is not None:
-            self._forecast.add(event.record)
+        started_s = self._started_s.pop(spec, None)
+        if event.record is not None and started_s is not None:
+            self._forecast.add(event.record, time.monotonic() - started_s)
         outcome = event.message if event.record is None else summary(event.record)
         settled, note = self.total - sum(map(len, self._unsettled.values())), self._time_left()
-        self._progress.update(self._overall, completed=settled, note=note)
+        self._progress.update(self._overall, completed=settled)
+        self._show_time_left(note)
         self._print(f"[{settled}/{self.total}] {spec.name} {event.kind}: {outcome}{note and f'; {note}'}")
 
     def _print(self, line: str) -> None:
         self._last_line_s = time.monotonic()
         say(self.console, line)
 
+    def _show_time_left(self, note: str) -> None:
+        self._estimated_s = time.monotonic()
+        self._progress.update(self._overall, notes=(note, note, ""))
+
     def _time_left(self) -> str:
-        """An estimate from the trainings that have finished; empty where a network has none."""
-        left = {cell: len(seeds) for cell, seeds in self._unsettled.items() if seeds}
-        seconds = sum(self._forecast.seconds(cell) * num for cell, num in left.items()) / self.jobs
-        return f"about {max(1, round(seconds / 60))} min left" if 0 < seconds < math.inf else ""
+        """An estimate from the trainings that this command has finished, or a lower bound; empty where it is unknown.
+
+        It is the longest of: the time of all, so many at once as there were, and that of one after its sources.
+        """
+        is_known, total_s, longest_s = not self.may_grow, 0.0, dict[TrainingSpec, float]()
+        running = defaultdict[TrainingSpec, list[float]](list)
+        for spec, started_s in self._started_s.items():
+            running[spec.seedless].append(time.monotonic() - started_s)
+        for cell, seeds in self._unsettled.items():
+            mean_s = self._forecast.seconds_of_same(cell) if seeds else 0.0
+            if mean_s == math.inf or any(ran_s > LATE * mean_s for ran_s in running[cell]):
+                is_known = False
+            if seeds and mean_s < math.inf:
+                left_S = [max(0.0, mean_s - ran_s) for ran_s in running[cell]]
+                left_S += [mean_s] * (len(seeds) - len(left_S))
+                total_s, longest_s[cell] = total_s + sum(left_S), max(left_S)
+
+        def with_sources(cell: TrainingSpec) -> float:
+            sources = (one.seedless for one in cell.sources.values())
+            return longest_s.get(cell, 0.0) + max(map(with_sources, sources), default=0.0)
+
+        seconds = max(total_s / self._most_at_once, *map(with_sources, longest_s), 0.0)
+        return _time_text(seconds, is_known) if longest_s else ""
+
+
+def _time_text(seconds: float, is_known: bool) -> str:
+    """``about 5 min left``; a lower bound of less than a minute is not worth a word."""
+    if seconds < 60:
+        return "less than 1 min left" if is_known else ""
+    text = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{'about' if is_known else 'at least'} {text} left"
 
 
 def summary(record: Record) -> str:

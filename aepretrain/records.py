@@ -283,7 +283,10 @@ PER_CLASS = "evidence/per_class.json"
 
 
 class Archive(Protocol):
-    """The source of finished trainings' files and curves: a tracking store or a bundle."""
+    """The source of finished trainings with their files and curves: a tracking store or a bundle."""
+
+    def records(self) -> dict[str, Record]:
+        """All finished trainings by key."""
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""

@@ -353,7 +353,7 @@ def test_what_cannot_be_asked_for_is_refused_before_there_is_a_store(tmp_path: P
     with pytest.raises(UsageError, match="nowhere: there is no such file"):
         make_report(plans=["nowhere"], tracking_uri=uri)
     shipped = ROOT / "plans" / "source-grid.yaml"
-    with pytest.raises(UsageError, match="lr: a report of plans has the settings of the plans"):
+    with pytest.raises(UsageError, match=r"lr=0\.1: a report of plans has the settings of the plans"):
         make_report(plans=[shipped], lr=0.1, tracking_uri=uri)
     with pytest.raises(UsageError, match="several have the same name"):
         make_report(plans=[shipped, shipped], tracking_uri=uri)

@@ -97,44 +97,56 @@ def test_a_folder_that_cannot_hold_an_environment_is_refused(name: str, tmp_path
 
 
 BAD = [
-    (["grid", "--network", "lenet"], 2, "network='lenet' is not known: it must be one of fc, conv"),
-    (["grid", "--augmentation", "flip"], 2, "augmentation='flip'"),
+    (["grid", "--network", "lenet"], 2, "--network='lenet' is not known: it must be one of fc, conv"),
+    (["grid", "--augmentation", "flip"], 2, "--augmentation='flip'"),
     (["grid", "--seeds", "3-1"], 2, "runs backwards"),
-    (["grid", "--seeds", "x"], 2, "seeds='x'"),
-    (["grid", "--jobs", "0"], 2, "jobs=0"),
-    (["grid", "--outage-s", "-1"], 2, "outage_s=-1.0"),
-    (["grid", "--epochs", "-3"], 2, "epochs=-3"),
+    (["grid", "--seeds", "x"], 2, "--seeds='x'"),
+    (["grid", "--jobs", "0"], 2, "--jobs=0"),
+    (["grid", "--outage-s", "-1"], 2, "--outage-s=-1.0"),
+    (["grid", "--epochs", "-3"], 2, ": --epochs=-3 is not"),
     (["grid", "--epochs", "abc"], 2, "--epochs"),
+    (["grid", "--epochs", "0"], 2, ": --epochs=0 is not allowed: it must be an integer from 1"),
+    (["grid", "--epochs", "5", "--ae-epochs", "0"], 2, ": --ae-epochs=0 is not allowed"),
+    (["scratch", "--network", "fc", "--epochs", "0"], 2, ": --epochs=0 is not allowed"),
+    (["compare", "--epochs", "0"], 2, ": --epochs=0 is not allowed"),
     (["grid", "--erase-scale", "0.2"], 2, "two numbers"),
     (["scratch"], 2, "--network"),
-    (["report", "--smallest-effect", "0"], 2, "smallest_effect=0.0"),
+    (["report", "--smallest-effect", "0"], 2, "--smallest-effect=0.0"),
     (["report", "nowhere.yaml"], 2, "nowhere.yaml: there is no such file"),
-    (["report", "--lr", "0.1", str(ROOT / "plans" / "when.yaml")], 2, "lr: a report of plans has the settings of"),
+    (
+        ["report", "--lr", "0.1", str(ROOT / "plans" / "when.yaml")],
+        2,
+        "--lr=0.1: a report of plans has the settings of",
+    ),
     (
         ["report", "--smallest-effect", "0.1", str(ROOT / "plans" / "when.yaml")],
         2,
-        "smallest_effect: a report of plans",
+        "--smallest-effect=0.1: a report of plans",
     ),
-    (["report", "--bundle", "nowhere"], 2, "bundle='nowhere' is not a folder"),
+    (["report", "--bundle", "nowhere"], 2, "--bundle='nowhere' is not a folder"),
     (["report", "--bundle", "."], 1, "no readable bundle in ."),
     (["report"], 1, "no finished classifier"),
     (["export", "bundle"], 1, "nothing is finished"),
     (["import", "nowhere"], 2, "folder='nowhere' is not a folder"),
     (["import", "."], 1, "no readable bundle in ."),
-    (["scratch", "--network", "fc", "--batch-size", "0"], 2, "batch_size=0"),
-    (["scratch", "--network", "fc", "--lr", "nan"], 2, "lr=nan"),
-    (["scratch", "--network", "fc", "--seed", "-1"], 2, "seed=-1"),
+    (["scratch", "--network", "fc", "--batch-size", "0"], 2, "--batch-size=0"),
+    (["scratch", "--network", "fc", "--lr", "nan"], 2, "--lr=nan"),
+    (["scratch", "--network", "fc", "--seed", "-1"], 2, "--seed=-1"),
     (["scratch", "--network", "fc", "--split", "half"], 2, "half"),
-    (["scratch", "--network", "fc", "--device", "abacus"], 2, "device='abacus'"),
+    (["scratch", "--network", "fc", "--device", "abacus"], 2, "--device='abacus'"),
     (["scratch", "--network", "fc", "--dataset", "digits", "--data-dir", "file"], 2, "is not a folder"),
-    (["pretrain", "--network", "fc", "--ae-loss", "bce", "--normalize", "mnist"], 2, "bce"),
+    (
+        ["pretrain", "--network", "fc", "--ae-loss", "bce", "--normalize", "mnist"],
+        2,
+        "--ae-loss='bce' needs targets in [0, 1]: use it with --normalize='none' and --erase-value from",
+    ),
     (["pretrain", "--network", "fc", "--cls-epochs", "3"], 2, "--cls-epochs"),
     (["study", "nonsense"], 2, "nonsense"),
-    (["study", "labels", "--labels", "3"], 2, "labels=3"),
-    (["scratch", "--network", "fc", "--updates", "-1"], 2, "updates=-1"),
-    (["grid", "--cluster", "nonsense"], 2, "cluster='nonsense'"),
+    (["study", "labels", "--labels", "3"], 2, "--labels=3"),
+    (["scratch", "--network", "fc", "--updates", "-1"], 2, "--updates=-1"),
+    (["grid", "--cluster", "nonsense"], 2, "--cluster='nonsense'"),
     (["grid", "--resources", "GPU=1"], 2, "without a cluster"),
-    (["study", "all", "--cluster", "tcp://127.0.0.1:1", "--resources", "GPU=0"], 2, "resources='GPU=0'"),
+    (["study", "all", "--cluster", "tcp://127.0.0.1:1", "--resources", "GPU=0"], 2, "--resources='GPU=0'"),
     (["nonsense"], 2, "nonsense"),
     (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
     (
@@ -160,10 +172,10 @@ BAD = [
     (["encode", "nowhere"], 2, "folder='nowhere' is not a folder"),
     (["encode", "."], 1, "there is no picture in ."),
     (["onnx"], 1, "no finished classifier"),
-    (["onnx", "--out", "nowhere/model.onnx"], 2, "out='nowhere/model.onnx'"),
+    (["onnx", "--out", "nowhere/model.onnx"], 2, "--out='nowhere/model.onnx'"),
     (["promote"], 1, "no finished classifier"),
-    (["promote", "--name", "a/b"], 2, "name='a/b'"),
-    (["promote", "--run", "last"], 2, "run='last' is not a run id"),
+    (["promote", "--name", "a/b"], 2, "--name='a/b'"),
+    (["promote", "--run", "last"], 2, "--run='last' is not a run id"),
 ]
 
 
@@ -369,6 +381,18 @@ register("small", Small)
     )
     assert done.code == 0, done.err
     assert re.search(r"small, none +│ 0\.\d{4}", done.out)
+
+
+@pytest.mark.usefixtures("own_registries")
+def test_a_plugin_that_ends_the_program_later_is_named(
+    here: Callable[..., Printed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import sys\nfrom aepretrain.data import register\n\nregister('ending', lambda data_dir: sys.exit(0))\n"
+    (tmp_path / "ending_data.py").write_text(text)
+    done = here("scratch", "--network", "fc", "--plugin", "ending_data", "--dataset", "ending")
+    assert done.code == 1
+    assert done.err == f"aepretrain: {tmp_path}/ending_data.py, line 4, ends the program: SystemExit: 0\n"
 
 
 def entry_points() -> dict[str, dict[str, object]]:

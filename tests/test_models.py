@@ -155,6 +155,26 @@ def test_predict_tells_three_classes_with_the_numbers_of_the_model(served: Serve
     assert "this network was trained on digits" in done.stderr
 
 
+def test_predict_says_what_is_unlike_mnist_where_the_network_knows_mnist(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, framed = tmp_path / "usual.png", tmp_path / "[framed] one.png"
+    drawn = np.zeros((100, 100), np.uint8)
+    drawn[20:80, 40:52] = drawn[20:32, 40:75] = 255
+    Image.fromarray(drawn).save(usual)
+    drawn[[5, 6, 93, 94], 5:95] = drawn[5:95, [5, 6, 93, 94]] = 255
+    Image.fromarray(drawn).save(framed)
+    done = command(served, "predict", usual, framed)
+    assert "unlike MNIST's" not in done.stderr, "the rules are not about other datasets"
+    digits_record = served.records["scratch"]
+    record = replace(digits_record, identity={**digits_record.identity, "dataset": "mnist"})
+    monkeypatch.setattr(serving, "choose_classifier", lambda *_: record)
+    done = command(served, "predict", usual, framed)
+    assert done.exit_code == 0, done.output
+    (note,) = done.stderr.splitlines()
+    assert note.startswith(f"note: {framed} is unlike MNIST's images, so its digit may be wrong: there is ink along")
+
+
 def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
     for variant in ("finetune", "scratch"):
         run_id = served.records[variant].run_id
@@ -172,13 +192,30 @@ def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
         ),
         (("predict", "--run", "0" * 32, "{picture}"), Failure, "no finished training with run id 0000"),
         (("predict", "--run", "x' or 'a' = 'a", "{picture}"), UsageError, "is not a run id"),
-        (("predict", "--dataset", "kmnist", "{picture}"), Failure, "no finished classifier of kmnist"),
+        (
+            ("predict", "--dataset", "kmnist", "{picture}"),
+            UsageError,
+            "--dataset='kmnist': no finished classifier was trained on it; there is digits",
+        ),
+        (("encode", "--dataset", "kmnist", "{folder}"), UsageError, "there is digits"),
+        (("onnx", "--dataset", "kmnist"), UsageError, "there is digits"),
+        (("promote", "--dataset", "kmnist"), UsageError, "there is digits"),
+        (("compare", "--lr", "0.5"), UsageError, "--lr=0.5: no finished training has this; there is --lr=0.003"),
+        (("compare", "--epochs", "7"), UsageError, "--epochs=7: no finished training has this; there is --epochs=3"),
+        (
+            ("compare", "--erase-scale", "0.1 0.2", "--split", "fixed"),
+            UsageError,
+            "--split=fixed: no finished training has this; there is --split=random",
+        ),
+        (("report", "--labels", "100"), UsageError, "--labels=100: no finished training has this; there is --labels=0"),
+        (("report", "--bundle", "evidence", "--lr", "0.5"), UsageError, "--lr=0.5: no finished training has this"),
+        (("export", "{folder}/new", "--lr", "0.5"), UsageError, "--lr=0.5: no finished training has this"),
         (("predict", "--plugin", "nowhere", "{picture}"), UsageError, "plugin 'nowhere' cannot be imported"),
         (("predict", "{picture}", "{picture}.txt"), Failure, "No such file"),
         (("onnx", "--out", "{folder}"), UsageError, "it must be a file in a folder that is there"),
         (("onnx", "--out", "/dev/null"), UsageError, "it must be a file in a folder that is there"),
         (("encode", "{folder}", "--out", "nowhere/codes.parquet"), UsageError, "it must be a file in a folder"),
-        (("promote", "--name", "a/b"), UsageError, "name='a/b'"),
+        (("promote", "--name", "a/b"), UsageError, "--name='a/b'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 
 from aepretrain import data
 from aepretrain.errors import Failure
-from aepretrain.serving import prepare, read_picture
+from aepretrain.serving import pictures, prepare, read_picture
+from aepretrain.serving.doubts import doubts
 from benchmarks.pictures import RENDERINGS, agreement
 from tests.conftest import MNIST_DIR, needs_mnist
 
@@ -91,6 +93,42 @@ def test_every_kind_of_picture_is_read(tmp_path: Path, mode: str) -> None:
     check_hook(read_picture(saved(tmp_path / "picture", image, format="JPEG" if mode == "CMYK" else "PNG")))
 
 
+def png_of_16_bits(values_HWC: NDArray[np.uint16], color_type: int) -> bytes:
+    """A PNG as other programs write it; Pillow writes no colours of 16 bits."""
+    height, width, _ = values_HWC.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values_HWC)
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+    return png([(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")])
+
+
+GREY = [(most, 0, 1) for most in (1, 255, 1023)]
+COLORS = [(most, *kind) for most in (4095, 16383, 65535) for kind in ((0, 1), (2, 3), (4, 2), (6, 4))]
+
+
+@pytest.mark.parametrize(("most", "color_type", "channels"), [*GREY, *COLORS])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_16_bits_of_which_a_part_is_used(
+    tmp_path: Path, most: int, color_type: int, channels: int, is_dark: bool
+) -> None:
+    drawn = hook() == 0 if is_dark else hook() > 0
+    values_HWC = np.repeat(drawn[:, :, np.newaxis] * np.uint16(most), channels, 2).astype(np.uint16)
+    if channels in (2, 4):
+        values_HWC[:, :, -1] = 65535 if is_dark else most
+    (tmp_path / "scan.png").write_bytes(png_of_16_bits(values_HWC, color_type))
+    check_hook(read_picture(tmp_path / "scan.png"))
+
+
+@pytest.mark.parametrize("level", [0, 4095, 32768, 65535])
+@pytest.mark.parametrize("noise", [0, 5, 300])
+def test_an_empty_sheet_of_16_bits_is_told_so(tmp_path: Path, level: int, noise: int) -> None:
+    values_HW = level + noise * np.random.default_rng(0).standard_normal((300, 300))
+    (tmp_path / "sheet.png").write_bytes(
+        png_of_16_bits(values_HW.clip(0, 65535).astype(np.uint16)[:, :, np.newaxis], 0)
+    )
+    with pytest.raises(Failure, match="nothing is drawn in it"):
+        read_picture(tmp_path / "sheet.png")
+
+
 @pytest.mark.parametrize("ink", [0, 255], ids=["black", "white"])
 def test_what_is_transparent_is_ground(tmp_path: Path, ink: int) -> None:
     image = Image.merge("LA", [Image.new("L", (120, 120), ink), Image.fromarray(hook())])
@@ -119,6 +157,10 @@ def bomb(side: int) -> bytes:
     """A PNG of a few bytes that claims to be a large square."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    return png(chunks)
+
+
+def png(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         for name, content in chunks
@@ -158,6 +200,56 @@ def test_an_empty_sheet_is_told_so(tmp_path: Path, level: int) -> None:
     sheet = Image.fromarray((level + noise).clip(0, 255).astype(np.uint8))
     with pytest.raises(Failure, match="nothing is drawn in it"):
         read_picture(saved(tmp_path / "sheet.jpg", sheet))
+
+
+@needs_mnist
+def test_few_of_mnists_images_are_doubted() -> None:
+    images_NHW = data.load("mnist", str(MNIST_DIR)).test_images_NHW.numpy()[:2000]
+    assert np.mean([bool(doubts_about(one)) for one in images_NHW]) < 0.01
+
+
+def doubts_about(image_HW: Pixels) -> list[str]:
+    ink_HW = pictures._ink(image_HW.astype(np.float32) / np.float32(255))
+    return doubts(ink_HW, pictures._cut_out(ink_HW))
+
+
+def sheet(*parts: tuple[int, int, int, int], side: int = 200) -> Pixels:
+    """A black sheet with white rectangles: top, left, height, width."""
+    drawn = np.zeros((side, side), np.uint8)
+    for top, left, height, width in parts:
+        drawn[top : top + height, left : left + width] = 255
+    return drawn
+
+
+ONE = (60, 90, 80, 12)
+"""A vertical stroke in the middle of the sheet."""
+FRAME = ((20, 20, 160, 4), (20, 176, 160, 4), (20, 20, 4, 160), (176, 20, 4, 160))
+
+UNLIKE = {
+    "two digits": (sheet((60, 60, 80, 12), (60, 100, 80, 12)), "2 separate parts"),
+    "two digits, one above the other": (sheet((20, 90, 60, 12), (110, 90, 60, 12)), "2 separate parts"),
+    "five specks and a digit": (sheet(ONE, *((20 + 30 * n, 140, 6, 6) for n in range(5))), "6 separate parts"),
+    "a frame": (sheet(ONE, *FRAME), "separate parts"),
+    "a frame that the digit touches": (sheet((20, 90, 160, 12), *FRAME), "all four sides"),
+    "a frame at the edge": (255 - sheet((4, 4, 192, 192)) + sheet(ONE), "all four sides"),
+    "a speck far away": (sheet(ONE, (4, 4, 5, 5)), "something lies beside it"),
+    "cut off": (sheet((120, 60, 80, 12), (120, 60, 12, 60)), "touches the edge"),
+    "a line on the paper": (sheet(ONE, (150, 0, 3, 200)), "wider"),
+    "a block": (sheet((60, 60, 80, 80)), "more ink"),
+    "a hair": (sheet((20, 98, 160, 3)), "less ink"),
+    "a dash": (sheet((90, 40, 20, 120)), "wider"),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_is_unlike_mnist_is_doubted(name: str) -> None:
+    image_HW, doubt = UNLIKE[name]
+    assert doubt in "; ".join(doubts_about(image_HW))
+
+
+def test_a_usual_digit_is_not_doubted() -> None:
+    assert doubts_about(hook()) == []
+    assert doubts_about(sheet((40, 80, 20, 40), (60, 100, 90, 20))) == []
 
 
 def test_what_is_no_file_is_told_in_a_line(tmp_path: Path) -> None:

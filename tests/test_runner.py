@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -289,6 +290,17 @@ def test_unknown_networks_open_no_run(small: Settings, store: Store) -> None:
 def test_plugins_that_cannot_be_imported_are_named() -> None:
     with pytest.raises(UsageError, match="plugin 'no_such_module' cannot be imported"):
         runner.load_plugins(replace(EXECUTION, plugins=("no_such_module",)))
+
+
+@pytest.mark.parametrize("statement", ["import sys; sys.exit()", "raise SystemExit(0)", "raise GeneratorExit('over')"])
+def test_plugins_that_end_the_program_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"ends_{abs(hash(statement))}"
+    (tmp_path / f"{name}.py").write_text(statement)
+    with pytest.raises(Failure, match=f"plugin '{name}' ends the program when it is imported: (System|Generator)Exit"):
+        runner.load_plugins(replace(EXECUTION, plugins=(name,)))
 
 
 def test_two_processes_give_the_same_bits_as_one(specs: tuple[TrainingSpec, ...], store: Store) -> None:

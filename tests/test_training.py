@@ -287,6 +287,10 @@ def test_the_model_takes_plain_pixels(images: Dataset) -> None:
     scores = module(images.test_images_NHW.unsqueeze(1) / 255)
     assert np.array_equal(scores.argmax(1).numpy(), found.evidence.predictions.predicted_N)
     torch.testing.assert_close(scores.sum(1), torch.ones(100))
+    for wrong in (255.0, 1.001, -0.1, torch.nan, torch.inf):
+        one_wrong_NCHW = (images.test_images_NHW.unsqueeze(1) / 255).index_fill(0, torch.tensor([7]), wrong)
+        with pytest.raises(RuntimeError, match="images must have values from 0 to 1, light on dark"):
+            module(one_wrong_NCHW)
 
 
 @pytest.mark.parametrize("augmentation", ["none", "erasing"])

@@ -47,6 +47,7 @@ def export(folder: str | Path, *, tracking_uri: str | None = None, show: bool = 
     table = report.belongs(frame(finished.values()), wanted)
     records, of_grids = ([finished[key] for key in rows["key"]] for rows in (table, report.choose(table, {})))
     if not records:
+        report.check_match(frame(store.records().values()), wanted)
         raise Failure(f"nothing is finished in {tracking.shown_uri(store.uri)}")
     unplanned = [record for record in of_grids if "plan" not in record.tags]
     shown = [*shown_records(unplanned, records, store), *_first_of_each_cell(records)]

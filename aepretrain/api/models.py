@@ -30,6 +30,8 @@ class Predictions:
     """The training whose network was used."""
     images: tuple[Path, ...]
     probs_NK: Floats
+    doubts: tuple[Sequence[str], ...]
+    """In what respects each picture differs from the images that a network knows that was trained on MNIST."""
 
     @property
     def classes(self) -> list[int]:
@@ -74,10 +76,11 @@ def predict(
     validation loss, of a `dataset` if one is named. `plugins` are modules to import first.
     """
     paths = _pictures(images)
-    images_NHW = serving.read_pictures(paths)
+    images_NHW, doubts = serving.examine_pictures(paths)
     store = _open(tracking_uri, plugins)
     record = serving.choose_classifier(store, run, dataset)
-    return Predictions(record, paths, serving.apply(serving.load_classifier(store, record), images_NHW))
+    known = doubts if record.setting("dataset") == "mnist" else [[] for _ in paths]  # the rules are about MNIST
+    return Predictions(record, paths, serving.apply(serving.load_classifier(store, record), images_NHW), tuple(known))
 
 
 def encode(

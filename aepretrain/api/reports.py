@@ -54,9 +54,10 @@ def make_report(
     """
     check_folder(out)
     wanted, read = check_settings(settings), [read_plan(plan) for plan in plans]
-    given = [*wanted, *(["smallest_effect"] if smallest_effect is not None else [])]
+    given = wanted | ({} if smallest_effect is None else {"smallest_effect": smallest_effect})
     if read and given:
-        raise UsageError(f"{', '.join(given)}: a report of plans has the settings of the plans")
+        listed = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UsageError(f"{listed}: a report of plans has the settings of the plans")
     terms = _terms(SMALLEST_EFFECT if smallest_effect is None else smallest_effect)
     if len({report.file_name(plan) for plan in read}) < len(read):
         raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
@@ -95,6 +96,11 @@ def _records(store: tracking.Store, wanted: Mapping[str, Any], plans: Sequence[P
     return found
 
 
+def check_match(wanted: Mapping[str, Any], records: Mapping[str, Record]) -> None:
+    """Raise `UsageError` where grids have classifiers, of `records`, but none has the wanted settings."""
+    report.check_match(report.in_table(report.choose(frame(records.values()), {})), wanted)
+
+
 def _report(
     records: Mapping[str, Record],
     archive: Archive,
@@ -105,6 +111,8 @@ def _report(
     table = frame(records.values())
     results = [report.judge_plan(plan, table, records) for plan in plans]
     chosen = report.narrow(report.choose(table, wanted))
+    if wanted and report.in_table(chosen).empty:
+        check_match(wanted, archive.records())
     if plans:
         of_grid = next((of for of in results if report.is_source_grid(of.plan)), None)
         if of_grid is None or (chosen := report.grid_of_plan(of_grid)).empty:

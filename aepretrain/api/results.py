@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from aepretrain import frame, report, tracking
-from aepretrain.api.reports import Report, make_report
+from aepretrain.api.reports import Report, check_match, make_report
 from aepretrain.api.stores import check_settings, log_result, open_store
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_file, check_folder, write_files
@@ -115,8 +115,8 @@ def load_results(
     table = frame.frame(records.values())
     results = Results(tuple(records[key] for key in table["key"][report.fits(table, wanted)]), {}, store.uri)
     if not results.records:
-        of_settings = " with these settings" if wanted else ""
-        raise Failure(f"there is no finished training{of_settings} in {tracking.shown_uri(store.uri)}")
+        report.check_match(frame.frame(store.records().values()), wanted)
+        raise Failure(f"there is no finished training in {tracking.shown_uri(store.uri)}")
     if any(formats.values()):
         rows = results.histories() if per_epoch else results.frame()
         for name, file in formats.items():
@@ -135,14 +135,16 @@ def compare(
 ) -> Results:
     """The finished trainings of a store, without those of studies.
 
-    `settings` are fields of `Settings` that all of them have. With `out` or `run_id` there must be classifiers, and
-    their settings must be the same.
+    `settings` are fields of `Settings` that all of them have. Raises `UsageError` where only other settings have
+    classifiers. With `out` or `run_id` there must be classifiers, and their settings must be the same.
     """
     check_folder(out)
     wanted = check_settings(settings)
     store = open_store(tracking_uri, run_id)
     records = store.records(wanted)
     chosen = report.choose(frame.frame(records.values()), wanted)
+    if wanted and report.in_table(chosen).empty:
+        check_match(wanted, store.records())
     results = Results(tuple(records[key] for key in chosen["key"]), {}, store.uri)
     if out is not None:
         results = results.write(out)

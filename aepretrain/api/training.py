@@ -140,7 +140,7 @@ def train(
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     data.load(spec.settings.dataset, execution.data_dir)
     store = open_store(tracking_uri, run_id, execution.outage_s)
-    with Display(Console(quiet=not show), [spec], 1) as display:
+    with Display(Console(quiet=not show), [spec]) as display:
         return runner.run_single(spec, store, execution, display.handle, run_id=run_id)
 
 
@@ -218,31 +218,31 @@ class Session:
         **options: Any,
     ) -> runner.GridResult:
         """Train what is missing, with bars or lines meanwhile."""
-        with self.workers(store, specs) as (make_pool, display):
+        with self.workers(store, specs, may_grow="study" in options) as (make_pool, display):
             return runner.run_grid(
                 specs, store, self.execution, display.handle, conclude, make_pool=make_pool, **options
             )
 
     @contextmanager
     def workers(
-        self, store: tracking.Store, specs: Sequence[TrainingSpec]
+        self, store: tracking.Store, specs: Sequence[TrainingSpec], *, may_grow: bool
     ) -> Iterator[tuple[runner.MakePool, Display]]:
-        """Where to train, and what shows the progress of these trainings."""
-        with self._pools(store) as (make_pool, jobs), Display(self.console, specs, jobs) as display:
+        """Where to train, and what shows the progress of these trainings; their number `may_grow`."""
+        with self._pools(store) as make_pool, Display(self.console, specs, may_grow=may_grow) as display:
             yield make_pool, display
 
     @contextmanager
-    def _pools(self, store: tracking.Store) -> Iterator[tuple[runner.MakePool, int]]:
-        """Where to train, on this machine or on a cluster, and how many stacks at once."""
+    def _pools(self, store: tracking.Store) -> Iterator[runner.MakePool]:
+        """Where to train, on this machine or on a cluster."""
         if self.cluster is None:
-            yield runner.local_pool, runner.num_workers(self.execution)
+            yield runner.local_pool
             return
         try:
             from aepretrain.runner import dask
         except ModuleNotFoundError as error:
             raise Failure(f'a cluster needs Dask, the extra "dask" of this package ({error})') from None
         with dask.connect(self.cluster, self.resources, store) as cluster:
-            yield cluster.pool, self.execution.jobs or cluster.num_workers()
+            yield cluster.pool
 
 
 def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:

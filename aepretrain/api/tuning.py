@@ -118,7 +118,7 @@ def _tune(
     results = {}
     for dataset, of_dataset in arms.items():
         say(session.console, f"tuning on {dataset}: {len(of_dataset)} arms, {trials} trials, {len(seeds)} seeds each")
-        with session.workers(store, []) as (make_pool, display):
+        with session.workers(store, [], may_grow=True) as (make_pool, display):
             results[dataset] = tuner.run_tuning(
                 *(of_dataset, seeds, trials, store, session.execution, display.handle, _log_trials(seeds, trials)),
                 run_id=run_id if len(arms) == 1 else None,

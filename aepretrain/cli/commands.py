@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from aepretrain import __version__, fork_server
 from aepretrain.cli import models, results
+from aepretrain.cli.command import Command
 from aepretrain.cli.options import (
     cell_options,
     cluster_options,
@@ -42,7 +43,7 @@ def cli() -> None:
     """Does pretraining an autoencoder help classification? Train, track and compare."""
 
 
-@cli.command()
+@cli.command(cls=Command)
 @grid_options
 @variants_option
 @tuned_option
@@ -67,7 +68,7 @@ def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
     _print_end(trained)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("name", type=click.Choice((*STUDIES, "all")))
 @grid_options
 @tuned_option
@@ -95,7 +96,7 @@ def study(name: str, **options: Any) -> None:
     _print_end(api.run_study(name, **request, run_id=adopted_run_id()))
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("plan", type=click.Path(path_type=Path))
 @part_options
 @tuned_option
@@ -127,7 +128,7 @@ def run(plan: Path, dry_run: bool, **options: Any) -> None:
     _print_end(api.run_plan(plan, **request, run_id=adopted_run_id()))
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("plan", type=click.Path(path_type=Path), required=False)
 @tuning_options
 @execution_options(with_jobs=True)
@@ -197,7 +198,7 @@ def _variant_command(variant: str) -> click.Command:
         echo(f"run {trained.record.run_id}")
         echo(api.where(tracking_uri))
 
-    return click.command(variant, help=VARIANTS.look_up(variant).title)(command)
+    return click.command(variant, cls=Command, help=VARIANTS.look_up(variant).title)(command)
 
 
 for _command in (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aepretrain.cli.command import Command
 from aepretrain.cli.options import plugin_option, store_option
 from aepretrain.cli.printing import adopted_run_id, echo, print_table
 
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
 SHOWN = 3
 """How many classes of each picture are printed."""
 
-Command = Callable[..., Any]
 
-
-def _model_options(command: Command) -> Command:
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which training's network is used."""
     run = click.option(
         "--run",
@@ -38,7 +37,7 @@ def _print_model(record: "Record") -> None:
         echo(note, err=True)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_model_options
 def predict(images: tuple[Path, ...], **options: Any) -> None:
@@ -51,6 +50,9 @@ def predict(images: tuple[Path, ...], **options: Any) -> None:
     for path, ((digit, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
         rows.append((str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others)))
     print_table(rows)
+    for path, doubts in zip(images, predictions.doubts, strict=True):
+        if doubts:
+            echo(f"note: {path} is unlike MNIST's images, so its digit may be wrong: {'; '.join(doubts)}", err=True)
 
 
 def _percent(prob: float) -> str:
@@ -58,7 +60,7 @@ def _percent(prob: float) -> str:
     return "> 99.99 %" if prob > 0.99995 else "< 0.01 %" if prob < 0.00005 else f"{100 * prob:.2f} %"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path))
 @_model_options
 @click.option(
@@ -78,7 +80,7 @@ def encode(folder: Path, out: Path, **options: Any) -> None:
     echo(f"{num} pictures as codes of {num_features} numbers written to {out}")
 
 
-@click.command()
+@click.command(cls=Command)
 @_model_options
 @click.option(
     "--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help="ONNX file to write."
@@ -92,7 +94,7 @@ def onnx(out: Path, **options: Any) -> None:
     echo(f"written to {out}; ONNX Runtime gives the same probabilities to within {exported.max_difference:.1g}")
 
 
-@click.command()
+@click.command(cls=Command)
 @_model_options
 @click.option("--name", help="Name in the model registry.  [default: aepretrain- and the dataset]")
 def promote(**options: Any) -> None:

@@ -1,12 +1,14 @@
 """Options and printing that several commands share."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aepretrain.cli.characters import plain
 from aepretrain.redaction import printable
 
 if TYPE_CHECKING:
@@ -29,14 +31,6 @@ def echo(text: object, *, err: bool = False) -> None:
     click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
 
 
-def _wide_console() -> "Console":
-    """A console for tables; a file gets 160 columns, since it has no width of its own."""
-    from rich.console import Console
-
-    console = Console(markup=False, emoji=False)  # names of files are text
-    return console if console.is_terminal else Console(width=160, markup=False, emoji=False)
-
-
 def print_preview(plan: Path, request: Mapping[str, Any]) -> None:
     """Print what is missing of a part of a plan, which is chosen by the arguments of `run_plan`."""
     from aepretrain import api
@@ -50,15 +44,40 @@ ELSEWHERE = ("cluster", "resources")
 """Options of a run that change nothing about what is missing."""
 
 
-def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print rows of which the first is the heading."""
+def print_table(rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print rows of which the first is the heading. In a terminal that is too narrow, each row is a block of lines."""
+    from rich.console import Console
     from rich.table import Table
 
-    (heading, *rest), title = [list(map(printable, row)) for row in rows], title and printable(title)
-    table = Table(*heading, title=title, title_justify="left")
+    console = Console(markup=False, emoji=False, highlight=False)  # names of files are text
+
+    def shown(text: str) -> str:
+        return plain(printable(text), console.encoding)
+
+    title, (heading, *rest) = shown(title), [list(map(shown, row)) for row in rows]
+    table = Table(*heading, title=title or None, title_justify="left")
     for row in rest:
         table.add_row(*row)
-    _wide_console().print(table)
+    width = console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum
+    if not console.is_terminal:  # a file has no width of its own
+        console.width = width
+    if width <= console.width:
+        console.print(table)
+    else:
+        _print_blocks(console, heading, rest, title)
+
+
+def _print_blocks(console: "Console", heading: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print a line for each text, after its heading. It is broken between words only."""
+    from rich.cells import cell_len
+
+    if title:
+        console.print(title, style="italic")
+    for row in rows:
+        for name, text in zip(heading, row, strict=True):
+            line = f"{name}: {text}" if name else text
+            console.print(line, soft_wrap=any(cell_len(word) > console.width for word in line.split()))
+        console.print()
 
 
 def print_tables(results: "Results", out: str) -> None:

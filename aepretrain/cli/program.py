@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 import click
 
 from aepretrain import stopping
+from aepretrain.cli import characters
 from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import in_a_line
 
@@ -34,8 +36,8 @@ def main() -> NoReturn:
     """
     undo = stopping.start(_signals(), idle=_interrupt, end=_end, grace_s=GRACE_S)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            characters.adapt(stream)
     code = _run()
     if not stopping.is_requested():  # else the time to stop is limited until the very end
         undo()
@@ -73,6 +75,9 @@ def _run() -> int:
         return _complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except (KeyboardInterrupt, click.Abort):
         return _complain(STOPPED, stopping.exit_code())
+    except SystemExit as error:  # no command calls it, but code of a plugin or of a library may
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return _complain(f"{place.filename}, line {place.lineno}, ends the program: SystemExit: {error}", 1)
     except Exception as error:
         of_store = type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3"))
         if not of_store and not stopping.is_requested():

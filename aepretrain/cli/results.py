@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from aepretrain.cli.command import Command
 from aepretrain.cli.options import given_settings, setting_options, store_option
 from aepretrain.cli.printing import adopted_run_id, echo, out_option, print_tables
 from aepretrain.config import SMALLEST_EFFECT
 
 
-@click.command()
+@click.command(cls=Command)
 @setting_options(None, as_filter=True)
 @store_option
 @out_option
@@ -67,7 +68,7 @@ def results(
 bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 
 
-@click.command()
+@click.command(cls=Command)
 @bundle_argument
 @setting_options(None, as_filter=True)
 @store_option
@@ -88,7 +89,7 @@ def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
         echo(f"{exported.num_written} trainings written to {exported.part} ({size})")
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @bundle_argument
 @store_option
 def import_(folder: Path, tracking_uri: str | None) -> None:
@@ -100,7 +101,7 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
     echo(api.where(tracking_uri))
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("plans", nargs=-1, metavar="[PLAN]...", type=click.Path(path_type=Path))
 @click.option(
     "--bundle",
@@ -149,7 +150,7 @@ def report(
     echo(f"Written to {out}: {', '.join(pages)} and {len(made.files) - len(pages)} pictures")
 
 
-@click.command()
+@click.command(cls=Command)
 @store_option
 def sync(tracking_uri: str | None) -> None:
     """Upload results that were kept on this machine because the tracking server was unreachable.

@@ -1,7 +1,20 @@
 """From a frame of finished trainings to tables, the answer and its page, as values; nothing is written."""
 
 from aepretrain.report.answer import Answer, Terms, build_answer
-from aepretrain.report.grid import SOURCE, Cell, Grid, Score, belongs, build_grid, choose, fits, narrow, without_choices
+from aepretrain.report.grid import (
+    SOURCE,
+    Cell,
+    Grid,
+    Score,
+    belongs,
+    build_grid,
+    check_match,
+    choose,
+    fits,
+    in_table,
+    narrow,
+    without_choices,
+)
 from aepretrain.report.page import MakePanel, answer_text, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
@@ -29,6 +42,7 @@ __all__ = [
     "build_answer",
     "build_grid",
     "build_page",
+    "check_match",
     "choices_markdown",
     "choices_table",
     "choose",
@@ -37,6 +51,7 @@ __all__ = [
     "files",
     "fits",
     "grid_of_plan",
+    "in_table",
     "is_source_grid",
     "judge_plan",
     "markdown",

@@ -171,7 +171,7 @@ def build_grid(table: pd.DataFrame) -> Grid:
     Raises `Failure` where there is no classifier, and `UsageError` where settings differ.
     """
     table = tidy(table)
-    classifiers = table[table["variant"].map(is_in_table).astype(bool)]
+    classifiers = in_table(table)
     if classifiers.empty:
         raise Failure("there is no finished classifier to compare: train some first, for example with: aepretrain grid")
     settings = _common_settings(classifiers)
@@ -244,9 +244,26 @@ def setting_text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def in_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The trainings that are in the table of experiments and variants: classifiers."""
+    return table[table["variant"].map(is_in_table).astype(bool)]
+
+
 def choose(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     """The trainings, but those of studies, that have the wanted settings, wherever these apply."""
     return table[table["study"].isna() & fits(table, wanted)]
+
+
+def check_match(table: pd.DataFrame, wanted: Mapping[str, Any]) -> None:
+    """Raise `UsageError`, with the values that there are, where a table has trainings, but none fits the settings."""
+    if table.empty or fits(table, wanted).any():
+        return
+    alone = [name for name, value in wanted.items() if not fits(table, {name: value}).any()]
+    names = alone[:1] or list(wanted)
+    given = ", ".join(f"{name}={setting_text(wanted[name])}" for name in names)
+    values = {name: sorted(table[name].dropna().unique().tolist()) for name in names}
+    there = "; ".join(f"{name}={' or '.join(map(setting_text, found))}" for name, found in values.items())
+    raise UsageError(f"{given}: no finished training has this; there is {there}")
 
 
 USUAL = {"labels": 0, "updates": 0}
@@ -256,7 +273,7 @@ USUAL = {"labels": 0, "updates": 0}
 def narrow(table: pd.DataFrame) -> pd.DataFrame:
     """The trainings with the value of `USUAL`, wherever classifiers of the table have that and other values."""
     for name, value in USUAL.items():
-        classifiers = table[table["variant"].map(is_in_table).astype(bool)]
+        classifiers = in_table(table)
         if classifiers[name].nunique() > 1 and (classifiers[name] == value).any():
             table = table[fits(table, {name: value})]
     return table

@@ -7,7 +7,7 @@ from functools import partial
 from importlib.metadata import entry_points
 
 from aepretrain.config import Execution
-from aepretrain.errors import UsageError
+from aepretrain.errors import Failure, UsageError
 from aepretrain.tracking import one_line
 
 GROUP = "aepretrain.plugins"
@@ -17,7 +17,7 @@ GROUP = "aepretrain.plugins"
 def load_plugins(execution: Execution) -> None:
     """Import the plugins of installed packages and those named by the command.
 
-    Raises `UsageError` if one cannot be imported or registers something invalid.
+    Raises `UsageError` if one cannot be imported or registers something invalid, and `Failure` if it ends the program.
     """
     for point in sorted(entry_points(group=GROUP)):
         package = point.dist.name if point.dist else "an unknown package"
@@ -35,3 +35,7 @@ def _load(what: str, load: Callable[[], object]) -> None:
         raise UsageError(f"{what}: {error}") from error
     except Exception as error:
         raise UsageError(f"{what} cannot be imported: {one_line(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise Failure(f"{what} ends the program when it is imported: {type(error).__name__}: {error}") from error

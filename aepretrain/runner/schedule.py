@@ -26,12 +26,12 @@ class Forecast:
         self._finished: dict[tuple[str, str, int, int], tuple[float, int]] = {}
         """Total seconds and number of trainings, by network, variant, and numbers of labels and updates."""
 
-    def add(self, record: Record) -> None:
-        """Take a finished training into account."""
+    def add(self, record: Record, seconds: float | None = None) -> None:
+        """Take a finished training into account, by default with its seconds of training alone."""
         network, _, variant = record.cell
         kind = network, variant, record.identity.get("labels", 0), record.identity.get("updates", 0)
-        seconds, num = self._finished.get(kind, (0.0, 0))
-        self._finished[kind] = seconds + record.metrics["training_s"], num + 1
+        total, num = self._finished.get(kind, (0.0, 0))
+        self._finished[kind] = total + (record.metrics["training_s"] if seconds is None else seconds), num + 1
 
     def seconds_of_same(self, spec: TrainingSpec) -> float:
         """The mean of the same network, variant, labels and updates; infinite if none is finished."""

@@ -5,6 +5,7 @@ from aepretrain.serving.pictures import prepare, read_picture
 from aepretrain.serving.prediction import (
     apply,
     encode,
+    examine_pictures,
     load_classifier,
     load_encoder,
     most_probable,
@@ -21,6 +22,7 @@ __all__ = [
     "choose_classifier",
     "choose_encoder",
     "encode",
+    "examine_pictures",
     "export_onnx",
     "load_classifier",
     "load_encoder",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aepretrain.errors import Failure
+from aepretrain.serving.doubts import LEAST_INK, doubts
 
 FIELD, BOX = 28, 20
 """Sides of the prepared image, and of the box within which the digit is scaled."""
@@ -35,8 +36,8 @@ MAX_SIDE = 1024
 LEAST_CONTRAST = 16 / 255
 """Smaller differences from the background are paper or JPEG noise, not ink."""
 
-LEAST_INK = 0.3
-"""Share of the strongest ink below which a pixel does not count for the digit's edges."""
+LEAST_SIGNAL = 16
+"""A picture of 16 bits has more than noise where it differs from the background by so many times the usual noise."""
 
 Picture = NDArray[np.float32]
 
@@ -46,10 +47,17 @@ def read_picture(path: Path) -> Picture:
 
     Raises `Failure`, naming the file, where it is not such a picture or is empty.
     """
+    return examine_picture(path)[0]
+
+
+def examine_picture(path: Path) -> tuple[Picture, list[str]]:
+    """`read_picture`, and in what respects the picture differs from MNIST's images (`doubts`). Raises `Failure`."""
     try:
-        return prepare(_grey(path))
+        ink_HW = _ink(_grey(path))
     except Failure as failure:
         raise Failure(f"{path}: {failure}") from None
+    digit_HW = _cut_out(ink_HW)
+    return _center(digit_HW), doubts(ink_HW, digit_HW)
 
 
 def prepare(grey_HW: Picture) -> Picture:
@@ -57,10 +65,14 @@ def prepare(grey_HW: Picture) -> Picture:
 
     Raises `Failure` where nothing is drawn.
     """
-    ink_HW = _ink(grey_HW)
+    return _center(_cut_out(_ink(grey_HW)))
+
+
+def _cut_out(ink_HW: Picture) -> Picture:
+    """The digit, scaled so that its longer side is 20."""
     rows_N, columns_N = (np.flatnonzero((ink_HW > LEAST_INK).any(axis)) for axis in (1, 0))
     top, bottom, left, right = rows_N[0], rows_N[-1] + 1, columns_N[0], columns_N[-1] + 1
-    return _center(_scale(ink_HW[top:bottom, left:right]))
+    return _scale(ink_HW[top:bottom, left:right])
 
 
 def _grey(path: Path) -> Picture:
@@ -74,8 +86,9 @@ def _grey(path: Path) -> Picture:
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise Failure(f"has {image.width:,} × {image.height:,} pixels: at most {MAX_PIXELS:,} are read")
+            has_16_bits = str(image.tile[0].args).endswith("16B")  # PNG's; Pillow cuts colours to 8
             image.load()
-            return _brightness(ImageOps.exif_transpose(image))
+            return _brightness(ImageOps.exif_transpose(_stretch(image) if has_16_bits else image))
     except Failure:
         raise
     except Image.DecompressionBombError:  # raised by Pillow at some 180 million
@@ -88,9 +101,28 @@ def _grey(path: Path) -> Picture:
         raise Failure(f"is a damaged picture ({' '.join(str(error).split())[:100]})") from None
 
 
+def _stretch(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits as one of 8 bits. Many scanners and microscopes use a part of the range, like 0 to 4,095."""
+    if image.mode.startswith("I"):
+        return Image.fromarray(_in_8_bits(np.asarray(image, dtype=np.float32), 65535))
+    bands = (np.asarray(band, dtype=np.float32) for band in image.convert("LA").split())
+    return Image.merge("LA", [Image.fromarray(_in_8_bits(band_HW, 255)) for band_HW in bands])
+
+
+def _in_8_bits(values_HW: Picture, most: int) -> NDArray[np.uint8]:
+    """Values scaled so that the largest is 255; if they may be noise only, so that `most` would be 255."""
+    border_N = _border(values_HW)
+    noise = float(np.median(np.abs(np.diff(border_N))))
+    is_noise = np.abs(values_HW - np.median(border_N)).max() < LEAST_SIGNAL * noise
+    scale = 255 / (most if is_noise else max(1.0, float(values_HW.max())))
+    return (values_HW * scale).round().astype(np.uint8)
+
+
+def _border(values_HW: Picture) -> Picture:
+    return np.concatenate([values_HW[0], values_HW[-1], values_HW[:, 0], values_HW[:, -1]])
+
+
 def _brightness(image: Image.Image) -> Picture:
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut to 8
-        image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     with_alpha_HW2 = np.asarray(image.convert("LA"), dtype=np.float32) / np.float32(255)
     grey_HW, alpha_HW = np.moveaxis(with_alpha_HW2, 2, 0)
@@ -102,8 +134,7 @@ def _brightness(image: Image.Image) -> Picture:
 
 def _ink(grey_HW: Picture) -> Picture:
     """The strength of ink of each pixel in [0, 1]. The background is the median of the border."""
-    border_N = np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[:, 0], grey_HW[:, -1]])
-    ground, low, high = float(np.median(border_N)), float(grey_HW.min()), float(grey_HW.max())
+    ground, low, high = float(np.median(_border(grey_HW))), float(grey_HW.min()), float(grey_HW.max())
     if high - low < LEAST_CONTRAST:
         raise Failure("nothing is drawn in it")
     is_light = ground - low > high - ground

@@ -16,7 +16,7 @@ from torch import nn
 from aepretrain.errors import Failure
 from aepretrain.files import atomic_write
 from aepretrain.records import Record
-from aepretrain.serving.pictures import SUFFIXES, read_picture
+from aepretrain.serving.pictures import SUFFIXES, examine_picture, read_picture
 from aepretrain.tracking import Store
 from aepretrain.training import encoding_module, parse_weights, scoring_module
 
@@ -39,6 +39,12 @@ def load_encoder(store: Store, record: Record) -> nn.Module:
 def read_pictures(paths: Sequence[Path]) -> Floats:
     """The pictures in these files as images [N, H, W] in [0, 1]. Raises `Failure` for a file that is not a picture."""
     return np.stack([read_picture(path) for path in paths])
+
+
+def examine_pictures(paths: Sequence[Path]) -> tuple[Floats, list[list[str]]]:
+    """`read_pictures`, and for each picture in what respects it differs from MNIST's images. Raises `Failure`."""
+    images, doubts = zip(*map(examine_picture, paths), strict=True)
+    return np.stack(images), list(doubts)
 
 
 def apply(module: nn.Module, images_NHW: Floats) -> Floats:

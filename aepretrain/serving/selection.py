@@ -11,12 +11,17 @@ from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> Record:
     """The classifier of a run; without a run, the `best` one of the store (and dataset).
 
-    Raises `UsageError` where the run is not a classifier, and `Failure` where there is no classifier.
+    Raises `UsageError` where the run is not a classifier or only other datasets have one, and `Failure` where there is
+    no classifier.
     """
     if run_id is not None:
         return _usable(store.record(run_id), CLASSIFIERS)
     chosen = best(store.records({"dataset": dataset} if dataset else {}).values(), dataset)
     if chosen is None:
+        if dataset and (there := _datasets(_candidates(store.records().values()))):
+            raise UsageError(
+                f"dataset={dataset!r}: no finished classifier was trained on it; there is {' or '.join(there)}"
+            )
         of_dataset = f" of {dataset}" if dataset else ""
         raise Failure(
             f"there is no finished classifier{of_dataset} with its weights in {shown_uri(store.uri)}: train some, "
@@ -46,16 +51,24 @@ def best(records: Iterable[Record], dataset: str | None) -> Record | None:
     Classifiers of studies, with few labels (they have few validation images) and without weights are left out. Raises
     `UsageError` where there are several datasets and none is named.
     """
-    candidates = [
+    candidates = [one for one in _candidates(records) if dataset in (None, one.setting("dataset"))]
+    datasets = _datasets(candidates)
+    if len(datasets) > 1:
+        raise UsageError(f"there are classifiers of several datasets ({', '.join(datasets)}): choose with --dataset")
+    return min(candidates, key=lambda record: (record.metrics["best_val_loss"], record.seed), default=None)
+
+
+def _candidates(records: Iterable[Record]) -> list[Record]:
+    """The classifiers that can be used without being named."""
+    return [
         record
         for record in records
         if record.cell[2] in CLASSIFIERS
         and record.study is None
         and not record.setting("labels")
         and record.has_weights
-        and dataset in (None, record.setting("dataset"))
     ]
-    datasets = sorted({record.setting("dataset") for record in candidates})
-    if len(datasets) > 1:
-        raise UsageError(f"there are classifiers of several datasets ({', '.join(datasets)}): choose with --dataset")
-    return min(candidates, key=lambda record: (record.metrics["best_val_loss"], record.seed), default=None)
+
+
+def _datasets(records: Iterable[Record]) -> list[str]:
+    return sorted({record.setting("dataset") for record in records})

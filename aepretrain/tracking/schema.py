@@ -27,14 +27,15 @@ def check_schema(uri: str) -> None:
         has_runs = connection.execute(text("SELECT run_uuid FROM runs")).first() is not None
     if not has_runs or version == _newest():
         return
+    shown = shown_uri(uri)
     if any(MIGRATIONS.glob(f"{version}_*.py")):
         raise StoreError(
-            f"the tracking store {shown_uri(uri)} was made by an older MLflow, and its tables must be changed for MLflow "
+            f"the tracking store {shown} was made by an older MLflow, and its tables must be changed for MLflow "
             f"{mlflow.__version__}, which cannot be undone: stop what uses it, make a copy of the database, then run: "
-            f"mlflow db upgrade {shlex.quote(shown_uri(uri))}"
+            f"mlflow db upgrade {shlex.quote(shown)}"
         )
     raise StoreError(
-        f"the tracking store {shown_uri(uri)} was made by a newer MLflow than {mlflow.__version__}, which cannot use it: "
+        f"the tracking store {shown} was made by a newer MLflow than {mlflow.__version__}, which cannot use it: "
         "update aepretrain and MLflow here, or choose another store with --tracking-uri"
     )
 

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -189,7 +188,7 @@ class Store:
             ) from None
 
     def _way_out(self, record: Record) -> str:
-        command = f"MLFLOW_TRACKING_URI={shlex.quote(redact(self.uri))} mlflow runs delete --run-id {record.run_id}"
+        command = mlflow_command(self.uri, f"runs delete --run-id {record.run_id}")
         return f"put it back, or delete the run, and it is trained again: {command}"
 
     def _download(self, record: Record, path: str) -> bytes:

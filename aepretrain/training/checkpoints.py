@@ -20,6 +20,9 @@ ORDINARY = (torch.strided, "cpu")
 """Layout and device of a tensor that holds all its values here."""
 
 
+ALLOWED = "images must have values from 0 to 1, light on dark: divide values from 0 to 255 by 255"
+
+
 def dump_weights(weights: Mapping[str, Tensor]) -> bytes:
     """A checkpoint: tensors by name, in PyTorch's format, which `parse_weights` reads."""
     buffer = io.BytesIO()
@@ -47,7 +50,10 @@ def _is_named_weight(named: tuple[object, object]) -> bool:
 
 
 def scoring_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The trained classifier as users call it: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, K]."""
+    """The trained classifier as users call it: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, K].
+
+    Its call raises `RuntimeError` for other values, also where it was exported by PyTorch and is served by MLflow.
+    """
     network = build(spec.network, spec.seed)
     head = network.head_name(VARIANTS.look_up(spec.variant))
     load_part(network, "encoder", weights)
@@ -69,6 +75,7 @@ class _Scorer(nn.Module):
         self.settings = settings
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
+        torch._assert_async(((images_NCHW >= 0) & (images_NCHW <= 1)).all(), ALLOWED)  # it is exported, too
         logits_NK: Tensor = self.classifier(normalize(images_NCHW, self.settings))
         return logits_NK.softmax(1)
 

@@ -1,5 +1,6 @@
 """The champion behind `mlflow models serve`, asked over HTTP; the server cannot import this package."""
 
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from aepretrain import runner, serving, tracking
 from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.data import Dataset
 from aepretrain.records import Record
+from aepretrain.training.checkpoints import ALLOWED
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -80,8 +82,9 @@ def wait_until_served(address: str, process: "subprocess.Popen[bytes]", log: Pat
 
 
 def ask(address: str, inputs: Any) -> requests.Response:
-    """The answer to a JSON request."""
-    return requests.post(address, json={"inputs": inputs}, timeout=60)
+    """The answer to a JSON request, which may hold NaN."""
+    headers = {"Content-Type": "application/json"}
+    return requests.post(address, data=json.dumps({"inputs": inputs}), headers=headers, timeout=60)
 
 
 def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
@@ -98,3 +101,7 @@ def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
         assert np.abs(probs_NK - expected_NK).max() < 1e-6
         assert expected_NK.max(1).min() > 0.5, "it has learned something, so wrong numbers would be far off"
     assert ask(address, [[1, 2, 3]]).status_code == 400, "what is no image is refused"
+    for wrong_NHW in (255 * images_NHW, -images_NHW, images_NHW * np.nan):
+        answer = ask(address, wrong_NHW[:, np.newaxis].tolist())
+        assert answer.status_code == 400
+        assert answer.json()["stack_trace"].endswith(f"RuntimeError: {ALLOWED}\n")
