@@ -107,7 +107,9 @@ class Grid:
     def start(self, *threads: str) -> Command:
         """Start the command. These threads, when they begin, wait until they are traced."""
         environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db", "MLFLOW_EXPERIMENT_NAME": "own"}
-        return start(partial(grid, self.folder, threads), self.folder, TMPDIR=f"{self.folder}/tmp", **environment)
+        return start(
+            partial(grid, self.folder, threads), self.folder, TMPDIR=str(self.folder / "temporary"), **environment
+        )
 
     def resume(self) -> None:
         """The same command, undisturbed, does what is left."""
@@ -123,10 +125,13 @@ class Grid:
                 found[f"{key}/{path}"] = store.artifact(record, path)
         (parent,) = store.search({"kind": "grid"})
         assert parent.info.status == "FINISHED"
-        for folder in (Path(parent.info.artifact_uri.removeprefix("file://"), "results"), self.folder / "results"):
-            for path in folder.iterdir():
-                found[f"{folder.name}/{path.name}"] = re.sub(rb"\b[0-9a-f]{32}\b", b"", path.read_bytes())
-        return {name: content for name, content in found.items() if ".uploading." not in name}
+        tables = {
+            "logged": Path(parent.info.artifact_uri.removeprefix("file://"), "results"),
+            "out": self.folder / "results",
+        }
+        for name, folder in tables.items():
+            found |= {f"{name}/{path.name}": path.read_bytes() for path in folder.iterdir()}
+        return {name: content for name, content in found.items() if ".artifact.uploading." not in name}  # MLflow's
 
 
 def disconnect(*, close: bool = False) -> None:
@@ -139,8 +144,8 @@ def grid(folder: Path, threads: Sequence[str]) -> None:
     """The command, in a child."""
 
     def offer(thread: str) -> None:
-        if thread in threads and not (folder / "tmp" / thread).exists():  # the second worker is left alone
-            (folder / "tmp" / thread).write_text(f"{threading.get_native_id()}\n")
+        if thread in threads and not (folder / "temporary" / thread).exists():  # the second worker is left alone
+            (folder / "temporary" / thread).write_text(f"{threading.get_native_id()}\n")
             while "TracerPid:\t0\n" in Path("/proc/thread-self/status").read_text():
                 time.sleep(0.001)
 
@@ -150,24 +155,25 @@ def grid(folder: Path, threads: Sequence[str]) -> None:
         offer("worker")
         begin_worker(*given)
 
-    def work(sender: Sender) -> None:
+    def work(self: Sender) -> None:
         offer(f"sender {next(senders)}")
-        send(sender)
+        send(self)
 
     tempfile.tempdir = None  # so that TMPDIR is read
-    commands.forget_connections = disconnect  # and keep the client, which takes long to make
-    pool._begin_worker, Sender._work = begin, work
+    vars(commands)["forget_connections"] = disconnect  # and keep the client, which takes long to make
+    vars(pool)["_begin_worker"] = begin
+    Sender._work = work  # type: ignore[method-assign]
     offer("command")
     forked("grid", *OPTIONS)
 
 
 def attach(folder: Path, thread: str, command: Command, *options: str) -> subprocess.Popen[bytes]:
     """Begin to trace a thread of the command."""
-    offered = folder / "tmp" / thread
+    offered = folder / "temporary" / thread
     while not (offered.exists() and offered.read_text().endswith("\n")):
         assert command.poll() is None, command.done
         time.sleep(0.002)
-    log = folder / "tmp" / f"{thread}.log"
+    log = folder / "temporary" / f"{thread}.log"
     return subprocess.Popen(["strace", "-qq", "-o", log, *options, "-p", offered.read_text().strip()])  # noqa: S607
 
 
@@ -208,7 +214,7 @@ def tiny(tmp_path: Path, uri: str) -> Grid:
     if not may_trace():
         pytest.skip("strace is missing, or may not trace other processes here")
     ready = tmp_path / "ready"
-    (ready / "tmp").mkdir(parents=True)
+    (ready / "temporary").mkdir(parents=True)
     (ready / "tiny.py").write_text(TINY)
     shutil.copyfile(uri.removeprefix("sqlite:///"), ready / "mlflow.db")
     return Grid(tmp_path / "grid", ready)
@@ -229,7 +235,7 @@ def reference(tiny: Grid, once: Once) -> Reference:
         calls = Counter(
             (thread, line.partition("(")[0])
             for thread in THREADS
-            for line in (tiny.folder / "tmp" / f"{thread}.log").read_text().splitlines()
+            for line in (tiny.folder / "temporary" / f"{thread}.log").read_text().splitlines()
             if "(" in line
         )
         path.write_bytes(pickle.dumps((stored(tiny.store), tiny.files(), dict(calls))))
@@ -245,7 +251,7 @@ def disturb(tiny: Grid, place: Place, how: str) -> tuple[Done, bool]:
     injected = f"inject={place.call}:{done_there}:when={place.n}"
     tracer = attach(tiny.folder, place.thread, command, "-e", f"trace={place.call}", "-e", injected)
     tracer.wait()
-    log = (tiny.folder / "tmp" / f"{place.thread}.log").read_text()
+    log = (tiny.folder / "temporary" / f"{place.thread}.log").read_text()
     hit = "killed by SIGKILL" in log or "(INJECTED)" in log
     if hit and how == "all":
         command.kill()
@@ -271,7 +277,7 @@ def check_all(tiny: Grid, reference: Reference) -> None:
     """All is there once, as it should be, and nothing else."""
     check_store(tiny.store, reference.stored)
     assert tiny.files() == reference.files
-    left = [path for path in tiny.folder.rglob("*.partial") if "tmp" not in path.parts]
+    left = [path for path in tiny.folder.rglob("*.partial") if "temporary" not in path.parts]
     assert not left
 
 
