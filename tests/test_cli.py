@@ -1,5 +1,6 @@
 """The command as people type it: help, bad input, the whole way, and what an interruption leaves."""
 
+import errno
 import hashlib
 import inspect
 import json
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import click
 import pytest
@@ -175,6 +176,22 @@ def test_bad_input_is_one_line_and_writes_nothing(
     store = tracking.Store(uri, "1")
     assert list(store.client.search_runs([one.experiment_id for one in store.client.search_experiments()])) == []
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [(None, "the operating system refused a call: Input/output error"), ("a", "a: Input/output error")],
+)
+def test_an_error_of_the_system_is_one_line(
+    name: str | None, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        main()
+    assert capsys.readouterr().err == f"aepretrain: {line}\n"
 
 
 def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
