@@ -73,6 +73,15 @@ report.files = lambda _: {"grid.md": b"a table"}
 """
 """A plugin with which a grid is two trainings, and takes a second."""
 
+WAYS = {
+    "alone": "signal=SIGKILL",
+    "all": "signal=SIGKILL",
+    "stop": "signal=SIGTERM",
+    "ENOSPC": "error=ENOSPC",
+    "EIO": "error=EIO",
+}
+"""What is done at a place: the process is killed, alone or with all others; it is told to stop; or the call fails."""
+
 ERRORS = {"ENOSPC": "No space left on device|disk is full", "EIO": "Input/output error"}
 OF_SQLITE = "disk I/O error|unable to open database file"
 """What SQLite says of either."""
@@ -247,16 +256,17 @@ def disturb(tiny: Grid, place: Place, how: str) -> tuple[Done, bool]:
     """Run the grid with this done to it at a place; what it leaves, and whether it came to that place."""
     tiny.renew()
     command = tiny.start(place.thread)
-    done_there = "signal=SIGKILL" if how in ("one", "all") else f"error={how}"
-    injected = f"inject={place.call}:{done_there}:when={place.n}"
-    tracer = attach(tiny.folder, place.thread, command, "-e", f"trace={place.call}", "-e", injected)
-    tracer.wait()
-    log = (tiny.folder / "temporary" / f"{place.thread}.log").read_text()
-    hit = "killed by SIGKILL" in log or "(INJECTED)" in log
-    if hit and how == "all":
+    injected = f"inject={place.call}:{WAYS[how]}:when={place.n}"
+    try:
+        attach(tiny.folder, place.thread, command, "-e", f"trace={place.call}", "-e", injected).wait()
+        log = (tiny.folder / "temporary" / f"{place.thread}.log").read_text()
+        hit = any(sign in log for sign in ("killed by SIGKILL", "--- SIGTERM", "(INJECTED)"))
+        if hit and how == "all":
+            command.kill()
+        done = command.finish()
+        wait_until_gone(command.pid)
+    finally:
         command.kill()
-    done = command.finish()
-    wait_until_gone(command.pid)
     return done, hit
 
 
@@ -267,7 +277,10 @@ def check_end(done: Done, place: Place, how: str) -> None:
         assert done.code in (0, 1), done
         if done.code == 1:
             assert re.search(f"{ERRORS[how]}|{OF_SQLITE}", done.complaint()), done
-    elif place.thread == "command" or how == "all":
+    elif how == "stop" and done.code != 0:
+        assert done.code == 128 + signal.SIGTERM, done
+        assert "the same command goes on from there" in done.complaint()
+    elif how == "all" or (how == "alone" and place.thread == "command"):
         assert done.code == -signal.SIGKILL, done
     else:
         assert (done.code, done.err) == (0, ""), done
@@ -301,16 +314,21 @@ def go_through(tiny: Grid, reference: Reference, places: Sequence[tuple[Place, s
     assert not lost, f"{len(lost)} of {len(places)}:\n" + "\n".join(lost)
 
 
-def chosen(reference: Reference, ways: Sequence[str], full_length: bool) -> list[tuple[Place, str]]:
-    """All places with all ways, or in short ten of them."""
-    every = [(place, how) for how in ways for place in reference.places()]
+def chosen(every: list[tuple[Place, str]], full_length: bool) -> list[tuple[Place, str]]:
+    """All of these, or in short ten."""
     return every if full_length else random.Random(3).sample(every, 10)  # noqa: S311  # no secret
 
 
 def test_killed_at_every_write_nothing_is_lost(tiny: Grid, reference: Reference, full_length: bool) -> None:
-    """Either one process alone, or with it all others, as when a container stops."""
-    go_through(tiny, reference, chosen(reference, ("one", "all"), full_length))
+    every = []
+    for number, place in enumerate(reference.places()):
+        ways = {"alone", "all"} if place.call != LARGE else {("alone", "all")[number % 2]}
+        if place.thread == "command" and place.call != LARGE:
+            ways.add("stop")
+        every += [(place, how) for how in sorted(ways)]
+    go_through(tiny, reference, chosen(every, full_length))
 
 
 def test_failed_at_every_write_nothing_is_lost(tiny: Grid, reference: Reference, full_length: bool) -> None:
-    go_through(tiny, reference, chosen(reference, tuple(ERRORS), full_length))
+    every = [(place, how) for place in reference.places() for how in ERRORS]
+    go_through(tiny, reference, chosen(every, full_length))
