@@ -33,6 +33,16 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of this block name the file. Those of writing into an open file, and of flushing it, do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
     """A temporary path that replaces the target when the block ends without an error.
 

@@ -1,5 +1,6 @@
 """The command as people type it: help, bad input, the whole way, and what an interruption leaves."""
 
+import errno
 import hashlib
 import inspect
 import json
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import click
 import pytest
@@ -235,6 +236,22 @@ def test_an_empty_run_id_is_none_and_a_wrong_one_is_refused(
     assert here(*training).code == 0
     (own,) = client.search_runs(["0"])
     assert own.info.run_name == "of somebody", "nothing was written to it"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [(None, "the operating system refused a call: Input/output error"), ("a", "a: Input/output error")],
+)
+def test_an_error_of_the_system_is_one_line(
+    name: str | None, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        main()
+    assert capsys.readouterr().err == f"aepretrain: {line}\n"
 
 
 def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

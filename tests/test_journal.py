@@ -96,8 +96,10 @@ def test_an_end_that_is_not_safe_on_the_disk_is_none(kept: Journal, monkeypatch:
     kept.append(Operation("tags", {"a": "b"}))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="full"):
+        with pytest.raises(OSError, match=r"full: .*/operations\.jsonl"):
             kept.append(END)
+        with pytest.raises(OSError, match=r"full: .*/artifacts/weights\.pt"):
+            kept.append(Operation("artifact", "weights.pt"), b"content")
     assert kept.final_state() is None
     kept.append(Operation("end", ["FAILED", 1_000]))
     assert kept.final_state() == "FAILED"
@@ -110,7 +112,7 @@ def test_a_line_that_finds_no_room_leaves_no_trace(kept: Journal) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
     try:
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left.*/operations\.jsonl"):
             kept.append(Operation("tags", {"c": "d" * 100}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,11 +1,15 @@
 """What is written to MLflow and read back: identity, order, attempts, failures, and stores that cannot be opened."""
 
+import errno
 import json
+import os
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -406,6 +410,22 @@ def test_a_new_store_keeps_its_artifacts_beside_it(tmp_path: Path) -> None:
     experiment = opened.client.get_experiment(opened.experiment_id)
     assert experiment.name == "aepretrain"
     assert experiment.artifact_location == (tmp_path / "mlartifacts").as_uri()
+
+
+def test_a_temporary_file_that_cannot_be_removed_stops_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "unlink", fail)
+    run = begin(store)
+    run.log_bytes("folder/file", b"content")
+    run.log_weights(b"weights")
+    run.log_metrics(FIGURES)
+    run.finish()
+    assert store.artifact(store.record(run.run_id), "folder/file") == b"content"
 
 
 def test_artifacts_lie_at_any_depth(store: Store) -> None:

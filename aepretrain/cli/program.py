@@ -72,7 +72,8 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter writes what is left
         return 1
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        where = error.filename or "the operating system refused a call"  # as for a semaphore, which has no name
+        return _complain(f"{where}: {error.strerror or error}", 1)
     except (KeyboardInterrupt, click.Abort):
         return _complain(STOPPED, stopping.exit_code())
     except SystemExit as error:  # no command calls it, but code of a plugin or of a library may

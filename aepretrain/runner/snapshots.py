@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from aepretrain.config import TrainingSpec
+from aepretrain.files import naming
 
 INTERVAL_S = 10.0
 """The shortest time between two snapshots of a training, and about the longest that a crash can cost."""
@@ -72,7 +73,7 @@ class SnapshotFile:
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
         try:
-            with self._partial.open("wb") as file:
+            with naming(self._partial), self._partial.open("wb") as file:
                 file.write(self._digest(content) + content)
                 file.flush()
                 os.fsync(file.fileno())

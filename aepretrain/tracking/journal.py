@@ -21,6 +21,7 @@ from typing import Self
 from mlflow import MlflowClient
 
 from aepretrain import stopping
+from aepretrain.files import naming
 from aepretrain.tracking.address import shown_uri
 from aepretrain.tracking.operations import Operation, merged
 from aepretrain.tracking.retry import StoreError, Unavailable, delays, is_full, may_be_mended, one_line
@@ -74,17 +75,17 @@ class Journal:
             if content is not None:
                 path = self.folder / "artifacts" / operation.body
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as artifact:
+                with naming(path), path.open("wb") as artifact:
                     artifact.write(content)
                     artifact.flush()
                     os.fsync(artifact.fileno())
             self._write(json.dumps([operation.kind, operation.body]).encode() + b"\n", operation.kind == "end")
 
     def _write(self, line: bytes, is_last: bool) -> None:
-        with self._file.open("ab", buffering=0) as file:
+        with naming(self._file), self._file.open("ab", buffering=0) as file:
             try:
                 if file.write(line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if is_last:
                     os.fsync(file.fileno())
             except OSError:

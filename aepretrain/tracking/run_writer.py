@@ -64,7 +64,7 @@ class Run:
             self.journal.append(operation, content)
             self.sender.wake()
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             if content is not None:
                 path = Path(folder, body)
                 path.parent.mkdir(parents=True, exist_ok=True)

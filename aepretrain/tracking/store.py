@@ -192,7 +192,7 @@ class Store:
         return f"put it back, or delete the run, and it is trained again: {command}"
 
     def _download(self, record: Record, path: str) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             address = f"{record.artifact_uri}/{path}"  # with the run id, MLflow would also search the models
             return Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=self.uri)).read_bytes()
 
