@@ -78,10 +78,7 @@ def test_weights_that_do_for_validation_but_not_for_the_test_fail(images: Datase
     settings = Settings(dataset="digits", ae_epochs=1, cls_epochs=1, batch_size=10_000, lr=1e35)
     outcome = outcomes(faint, settings, "pixels")["pixels"]
     assert isinstance(outcome, Failure)
-    assert (
-        str(outcome)
-        == "with the weights of epoch 1, these figures are not finite: test_loss, most_accurate_test_loss, last_test_loss"
-    )
+    assert str(outcome) == "with the weights of epoch 1, these figures are not finite: test_loss, most_accurate_test_loss, last_test_loss"
 
 
 def outcomes(dataset: Dataset, settings: Settings, *wanted: str) -> dict[str, training.Outcome | Failure]:
