@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from multiprocessing import process, util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numba
@@ -98,9 +99,7 @@ def test_workers_get_a_copy_of_the_dataset_where_shared_memory_is_small(
     own: Dataset = pickle.loads(pickle.dumps(images))  # noqa: S301  # made here
     monkeypatch.setattr(pool, "SHARED_MEMORY", tmp_path)
     free = {"bytes": own.num_bytes}
-    monkeypatch.setattr(
-        "aepretrain.runner.pool.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free["bytes"])
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free["bytes"]))
     sent = pool._to_send(own)
     assert isinstance(sent, bytes)
     assert pickle.loads(sent).digest == own.digest  # noqa: S301  # made here
