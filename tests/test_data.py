@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -400,6 +401,17 @@ def test_bad_names_and_folders_are_refused(tmp_path: Path) -> None:
             data.load("mnist", data_dir)
     with pytest.raises(UsageError, match="mnist, fashion-mnist, kmnist, digits"):
         data.load("cifar", None)
+
+
+def test_shared_memory_that_is_full_is_a_line(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: torch.Tensor) -> NoReturn:
+        raise RuntimeError("unable to write to file </torch_1>: No space left on device (28)\nand where, in many lines")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", fail)
+    with pytest.raises(
+        Failure, match=r"shared memory: .*: No space left on device \(28\); is there room in /dev/shm\?$"
+    ):
+        digits.in_shared_memory()
 
 
 def test_digits_are_real_handwriting_of_mnists_size(digits: Dataset) -> None:

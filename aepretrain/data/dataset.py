@@ -32,9 +32,13 @@ class Dataset:
     test_labels_N: Tensor
 
     def in_shared_memory(self) -> "Dataset":
-        """The same dataset in shared memory, which worker processes on this machine do not copy."""
-        for part in self._parts:
-            part.share_memory_()
+        """The same dataset in shared memory, which worker processes on this machine do not copy. Raises `Failure`."""
+        try:
+            for part in self._parts:
+                part.share_memory_()
+        except RuntimeError as error:  # PyTorch's, whatever the system has answered
+            why = str(error).partition("\n")[0]
+            raise Failure(f"the dataset cannot be put into shared memory: {why}; is there room in /dev/shm?") from None
         return self
 
     @property

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -41,8 +41,8 @@ from tests.grids import artifacts
 pytestmark = pytest.mark.chaos
 
 THREADS = ("command", "worker", "sender 1", "sender 2")
-SMALL = ("fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat")
-"""Calls of which every one is a place."""
+SMALL = ("fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "write")
+"""Calls of which every one is a place; of `write`, every one into a file of the grid's folder."""
 
 LARGE = "pwrite64"
 """SQLite's writes, of which there are hundreds."""
@@ -206,18 +206,17 @@ def may_trace() -> bool:
 
 @dataclass(frozen=True)
 class Reference:
-    """What an uninterrupted grid has stored, and its places: how often each thread calls what."""
+    """What an uninterrupted grid has stored, and all calls that it has made."""
 
     stored: dict[str, Any]
     files: dict[str, Any]
-    calls: dict[tuple[str, str], int]
+    calls: Sequence[Place]
 
     def places(self) -> list[Place]:
-        """Every place of the small calls, and `NUM_LARGE` of the large one, evenly spread."""
-        found = [Place(thread, call, n + 1) for (thread, call), num in self.calls.items() for n in range(num)]
-        large = [place for place in found if place.call == LARGE]
+        """Every one of the small calls, and `NUM_LARGE` of the large one, evenly spread."""
+        large = [place for place in self.calls if place.call == LARGE]
         chosen = {large[len(large) * one // NUM_LARGE] for one in range(NUM_LARGE)}
-        return [place for place in found if place.call != LARGE or place in chosen]
+        return [place for place in self.calls if place.call != LARGE or place in chosen]
 
 
 @pytest.fixture
@@ -238,20 +237,26 @@ def reference(tiny: Grid, once: Once) -> Reference:
     def run(path: Path) -> None:
         tiny.renew()
         command = tiny.start(*THREADS)
-        traced = "-e", f"trace=?{',?'.join((*SMALL, LARGE))}"  # "?": not every processor's Linux has all of them
+        traced = "-y", "-e", f"trace=?{',?'.join((*SMALL, LARGE))}"  # "?": not every processor's Linux has all of them
         tracers = [attach(tiny.folder, thread, command, *traced) for thread in THREADS]
         assert command.finish().code == 0, command.done
         for tracer in tracers:
             tracer.wait()
-        calls = Counter(
-            (thread, line.partition("(")[0])
-            for thread in THREADS
-            for line in (tiny.folder / "temporary" / f"{thread}.log").read_text().splitlines()
-            if "(" in line
-        )
-        path.write_bytes(pickle.dumps((stored(tiny.store), tiny.files(), dict(calls))))
+        calls = [place for thread in THREADS for place in logged(tiny.folder, thread)]
+        path.write_bytes(pickle.dumps((stored(tiny.store), tiny.files(), calls)))
 
     return Reference(*pickle.loads(once("every_write.pickle", run).read_bytes()))  # noqa: S301  # ours
+
+
+def logged(folder: Path, thread: str) -> Iterator[Place]:
+    """The calls of a thread that strace has logged, but for writes into what is no file in this folder."""
+    numbers: Counter[str] = Counter()
+    for line in (folder / "temporary" / f"{thread}.log").read_text().splitlines():
+        call, found, arguments = line.partition("(")
+        if found:
+            numbers[call] += 1
+            if call != "write" or re.match(rf"\d+<{re.escape(str(folder))}/", arguments):
+                yield Place(thread, call, numbers[call])
 
 
 def disturb(tiny: Grid, place: Place, how: str) -> tuple[Done, bool]:
