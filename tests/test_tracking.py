@@ -207,7 +207,7 @@ def test_being_stopped_ends_the_run_as_killed(store: Store, stop: type[BaseExcep
 
 @pytest.fixture(params=["SQLite", "server"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The kind of the store: beside a database there are the locks of all hosts, for a server only those of this one."""
+    """The kind of the store: a database has the locks of all hosts beside it, a server has those of this one only."""
     monkeypatch.setattr(Store, "is_of_one_host", request.param == "SQLite")
     return str(request.param)
 
