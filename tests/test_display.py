@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from aepretrain import display
 from aepretrain.config import Settings, TrainingSpec
 from aepretrain.display import Display
 from aepretrain.records import EpochResult, Record
@@ -31,7 +30,7 @@ class Shown:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, specs: Sequence[TrainingSpec], *, may_grow: bool = False):
         self.now_s = 0.0
         self.file = io.StringIO()
-        monkeypatch.setattr(display.time, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr("aepretrain.display.time.monotonic", lambda: self.now_s)
         self.display = Display(Console(file=self.file), specs, may_grow=may_grow)
 
     def start(self, *specs: TrainingSpec) -> None:

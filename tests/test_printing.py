@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
@@ -27,7 +27,7 @@ Printed = Callable[..., str]
 
 
 @pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Printed]:
+def printed(monkeypatch: pytest.MonkeyPatch) -> Printed:
     """A table as an output with this encoding and width gets it; a terminal unless the width is None."""
 
     def run(rows: list[list[str]], width: int | None, encoding: str = "utf-8", title: str = "Title") -> str:
@@ -40,7 +40,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Printed]:
             patched.setenv("TTY_COMPATIBLE", str(int(width is not None)))
             print_table(rows, title)
             stream.flush()
-            return re.sub(r"\x1b\[[\d;]*m", "", stream.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+            return re.sub(r"\x1b\[[\d;]*m", "", stream.buffer.getvalue().decode(encoding))
 
     return run
 
@@ -96,4 +96,4 @@ def test_what_click_prints_is_ascii_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdout", stream)
     click.echo("−1 ± 2 × 3, ü, \udcff")
     stream.flush()
-    assert stream.buffer.getvalue() == b"-1 +/- 2 x 3, \\xfc, \\udcff\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"-1 +/- 2 x 3, \\xfc, \\udcff\n"

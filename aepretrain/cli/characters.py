@@ -40,5 +40,10 @@ def _find_ascii(name: str) -> codecs.CodecInfo | None:
     if name != ASCII:
         return None
     codec = codecs.lookup("ascii")
-    coders = {"incrementalencoder": codec.incrementalencoder, "incrementaldecoder": codec.incrementaldecoder}
-    return codecs.CodecInfo(*codec, **coders, name=ASCII)
+    return codecs.CodecInfo(
+        codec.encode,
+        codec.decode,
+        incrementalencoder=codec.incrementalencoder,
+        incrementaldecoder=codec.incrementaldecoder,
+        name=ASCII,
+    )
