@@ -10,7 +10,7 @@ predict` does. The classifier is the one that it would choose from evidence/: th
 import argparse
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,33 @@ def agreement(images_NHW: Pixels, folder: Path) -> Iterator[tuple[Rendering, flo
         yield rendering, float((serving.apply(model, np.stack(prepared)).argmax(1) == original_N).mean())
 
 
+def with_speck(image_HW: Pixels) -> Pixels:
+    """A digit with a speck of 2×2 pixels, 11 pixels beyond its image."""
+    padded_HW = np.pad(image_HW, 14)
+    padded_HW[3:5, 3:5] = 255
+    return padded_HW
+
+
+SPOILED: dict[str, Callable[[Pixels, Pixels], Pixels]] = {
+    "as they are": lambda image_HW, _: image_HW,
+    "two side by side": lambda image_HW, other_HW: np.hstack([image_HW, other_HW]),
+    "one above another": lambda image_HW, other_HW: np.vstack([image_HW, other_HW]),
+    "in a frame": lambda image_HW, _: np.pad(np.pad(np.pad(image_HW, 6), 1, constant_values=255), 2),
+    "with a speck": lambda image_HW, _: with_speck(image_HW),
+    "cut off in the middle": lambda image_HW, _: image_HW[:14],
+}
+
+
+def doubted(images_NHW: Pixels) -> Iterator[tuple[str, float]]:
+    """The share of images that are said to be unlike MNIST's, as they are and spoiled."""
+    others_NHW = np.roll(images_NHW, 1, axis=0)
+    for name, spoil in SPOILED.items():
+        pictures = [
+            spoil(*pair).astype(np.float32) / np.float32(255) for pair in zip(images_NHW, others_NHW, strict=True)
+        ]
+        yield name, float(np.mean([bool(serving.doubts_about(picture_HW)) for picture_HW in pictures]))
+
+
 def main() -> None:
     """Measure and print, or save the first images, each as another rendering has it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,6 +130,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for rendering, share in agreement(images_NHW, Path(folder)):
             print(f"| {rendering} | {100 * share:.2f} % |", flush=True)
+    print(f"\n| {len(images_NHW):,} test images | said to be unlike MNIST's |\n| --- | --- |")
+    for name, share in doubted(images_NHW):
+        print(f"| {name} | {100 * share:.2f} % |", flush=True)
 
 
 if __name__ == "__main__":

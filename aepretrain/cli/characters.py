@@ -41,5 +41,9 @@ def _find_ascii(name: str) -> codecs.CodecInfo | None:
         return None
     codec = codecs.lookup("ascii")
     return codecs.CodecInfo(
-        *codec, incrementalencoder=codec.incrementalencoder, incrementaldecoder=codec.incrementaldecoder, name=ASCII
+        codec.encode,
+        codec.decode,
+        incrementalencoder=codec.incrementalencoder,
+        incrementaldecoder=codec.incrementaldecoder,
+        name=ASCII,
     )

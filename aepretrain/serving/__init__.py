@@ -1,7 +1,7 @@
 """Use of finished trainings: predict, encode, export to ONNX, promote in the model registry."""
 
 from aepretrain.serving.exchange import export_onnx
-from aepretrain.serving.pictures import prepare, read_picture
+from aepretrain.serving.pictures import doubts_about, prepare, read_picture
 from aepretrain.serving.prediction import (
     apply,
     encode,
@@ -21,6 +21,7 @@ __all__ = [
     "best",
     "choose_classifier",
     "choose_encoder",
+    "doubts_about",
     "encode",
     "examine_pictures",
     "export_onnx",

@@ -68,6 +68,12 @@ def prepare(grey_HW: Picture) -> Picture:
     return _center(_cut_out(_ink(grey_HW)))
 
 
+def doubts_about(grey_HW: Picture) -> list[str]:
+    """In what respects a grey picture in [0, 1] differs from MNIST's images. Raises `Failure` for an empty one."""
+    ink_HW = _ink(grey_HW)
+    return doubts(ink_HW, _cut_out(ink_HW))
+
+
 def _cut_out(ink_HW: Picture) -> Picture:
     """The digit, scaled so that its longer side is 20."""
     rows_N, columns_N = (np.flatnonzero((ink_HW > LEAST_INK).any(axis)) for axis in (1, 0))
