@@ -32,10 +32,9 @@ def test_a_checkout_of_any_name_has_its_store_in_it(
     run = begin(store)
     run.log_bytes("weights.pt", b"weights")
     with store.lock("a", lambda: None):
-        pass
+        assert (folder / "mlflow.db.locks" / "a.lock").exists()
     assert os.listdir(tmp_path) == [NAMES[name]]
     assert sorted(os.listdir(folder)) == BESIDE
-    assert (folder / "mlflow.db.locks" / "a.lock").exists()
     (weights,) = folder.glob("mlartifacts/*/artifacts/weights.pt")
     assert weights.read_bytes() == b"weights"
 

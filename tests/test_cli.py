@@ -149,7 +149,7 @@ BAD = [
     (["grid", "--resources", "GPU=1"], 2, "without a cluster"),
     (["study", "all", "--cluster", "tcp://127.0.0.1:1", "--resources", "GPU=0"], 2, "--resources='GPU=0'"),
     (["nonsense"], 2, "nonsense"),
-    (["compare", "--tracking-uri", "sqlite:////nonexistent/mlflow.db"], 1, "no folder /nonexistent"),
+    (["compare", "--tracking-uri", "sqlite:////nowhere/mlflow.db"], 1, "no folder /nowhere"),
     (
         ["compare", "--tracking-uri", "mlflow.db"],
         1,

@@ -378,7 +378,7 @@ def test_an_experiment_is_chosen_by_its_id(store: Store) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("sqlite:////nonexistent/folder/mlflow.db", "no folder /nonexistent/folder"),
+        ("sqlite:////nowhere/folder/mlflow.db", "no folder /nowhere/folder"),
         ("sqlite:///{folder}", "unable to open"),
         ("sqlite:///{file}", "file is not a database"),
         ("http://127.0.0.1:9", "cannot be opened"),
