@@ -164,7 +164,7 @@ def test_an_experiment_whose_artifacts_mlflow_would_put_elsewhere_is_refused(
     uri = tracking.default_uri(Path.cwd())
     client = MlflowClient(tracking_uri=uri)
     experiment_id = client.create_experiment("theirs")
-    run_id = client.create_run(experiment_id).info.run_id
+    run_id = client.create_run(experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for options in ({"experiment": "theirs"}, {"run_id": run_id}):
         with pytest.raises(StoreError, match=r"experiment 'theirs' .* MLflow would write .*/job/7/mlruns"):
             tracking.open_store(uri, **options)

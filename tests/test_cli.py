@@ -165,7 +165,7 @@ BAD = [
     (["runs", "show", "abcd"], 2, "run='abcd' names no run: no training's run id begins with it"),
     (["runs", "delete", "abc"], 2, "run='abc' names no run: give at least 4 digits of a run id"),
     (["results", "--csv", "nowhere/all.csv"], 2, "nowhere/all.csv"),
-    (["results", "--csv", "all.csv", "--lr", "0.5"], 1, "there is no finished training with these settings"),
+    (["results", "--csv", "all.csv", "--lr", "0.5"], 1, "there is no finished training in sqlite:///"),
     (["predict"], 2, "IMAGE"),
     (["predict", "nowhere.png"], 1, "nowhere.png: cannot be read: No such file"),
     (["predict", "."], 1, ".: is a folder, not a picture"),

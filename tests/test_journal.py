@@ -236,9 +236,9 @@ def test_told_to_stop_during_its_last_write_a_training_is_finished(
     spec = TrainingSpec(variant="scratch", network="fc", settings=Settings(dataset="digits", cls_epochs=1))
     end = Run.end
 
-    def signalled(run: Run, status: str) -> None:
+    def signalled(run: Run, status: str, time_ms: int | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        end(run, status)
+        end(run, status, time_ms)
 
     monkeypatch.setattr(Run, "end", signalled)
     with pytest.raises(KeyboardInterrupt):

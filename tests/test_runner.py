@@ -397,10 +397,12 @@ def test_selection_is_by_validation_loss_then_seed(specs: tuple[TrainingSpec, ..
 @pytest.mark.usefixtures("models")
 def test_the_model_is_mlflows_own(specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset) -> None:
     import mlflow
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
     result, _ = grid(specs[:4], store)
     record = next(record for record in result.records if record.cell[2] == "finetune")
-    model = mlflow.pyfunc.load_model(store.client.get_run(record.run_id).data.tags["aepretrain.model"])
+    with _use_tracking_uri(store.uri):
+        model = mlflow.pyfunc.load_model(store.client.get_run(record.run_id).data.tags["aepretrain.model"])
     pixels = digits.test_images_NHW.unsqueeze(1).float().div(255).numpy()
     predictions = Predictions.from_bytes(store.artifact(record, "evidence/predictions.npz"))
     for num in (1, 2, 257):

@@ -300,7 +300,7 @@ def test_a_plan_is_tuned_and_then_trained_with_its_choices(uri: str, store: Stor
     [
         (["--seeds", "3"], "seeds='3' is not allowed for tuning: seeds below 1000000 are judged"),
         (["--trials", "0"], "trials=0 is not allowed: it must be an integer from 1 to 1000"),
-        (["--weight-decay", "0.1"], "weight_decay=0.1 is not allowed: tuning chooses it"),
+        (["--weight-decay", "0.1"], "--weight-decay=0.1 is not allowed: tuning chooses it"),
         (["--lr", "0.1"], "lr=0.1 is not allowed: tuning starts from it, within 0.0001 to 0.01"),
         (["plan.yaml", "--lr", "0.01"], "--lr is not allowed with a plan: the plan says it"),
         (["plan.yaml", "--objective", "pixel-mask"], "--objective is not allowed with a plan: the plan says it"),

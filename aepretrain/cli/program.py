@@ -78,6 +78,8 @@ def _run() -> int:
         return _complain(STOPPED, stopping.exit_code())
     except SystemExit as error:  # no command calls it, but code of a plugin or of a library may
         place = traceback.extract_tb(error.__traceback__)[-1]
+        if place.filename.startswith(os.path.dirname(click.__file__)):  # after tab completion
+            raise
         return _complain(f"{place.filename}, line {place.lineno}, ends the program: SystemExit: {error}", 1)
     except Exception as error:
         of_store = type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3"))
