@@ -89,6 +89,20 @@ def test_a_copy_has_artifacts_of_its_own(folder: Path, tmp_path: Path) -> None:
     assert content(opened(folder)) == b"a"
 
 
+def test_a_copy_of_an_empty_store_has_artifacts_of_its_own(folder: Path, tmp_path: Path) -> None:
+    opened(folder)
+    close()
+    (tmp_path / "new").mkdir()
+    shutil.copy(folder / "mlflow.db", tmp_path / "new" / "mlflow.db")
+    fill(opened(folder))
+    before = set(folder.rglob("a.txt"))
+    store = opened(tmp_path / "new")
+    fill(store)
+    assert content(store) == b"a"
+    assert set(folder.rglob("a.txt")) == before
+    assert list((tmp_path / "new").rglob("a.txt"))
+
+
 def test_models_move_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(utils, "_tracking_uri", f"sqlite:///{folder}/mlflow.db")  # where the registry looks for models
     run_id = fill(opened(folder))

@@ -74,7 +74,7 @@ def relocate(connection: sqlite3.Connection, locks: Path) -> None:
     earlier = {Path(text).parent for text in named} - {folder}
     _check_unused(locks)
     moved = {table: list(_locations(connection, table, earlier, folder)) for table in PATHS}
-    for one in moved["experiments"] + moved["runs"]:
+    for one in moved["runs"]:
         if one.is_ours and one.was_left_behind:
             old, new = (shlex.quote(str(path)) for path in (one.earlier / ARTIFACTS, folder))
             raise StoreError(
@@ -85,7 +85,7 @@ def relocate(connection: sqlite3.Connection, locks: Path) -> None:
         for table, locations in moved.items():
             connection.executemany(
                 f"UPDATE {table} SET {PATHS[table]} = ? WHERE {PATHS[table]} = ?",  # noqa: S608  # names from above
-                [(one.new_text, one.text) for one in locations if not one.was_left_behind],
+                [(one.new_text, one.text) for one in locations if one.is_ours or not one.was_left_behind],
             )
         for table in ("tags", "experiment_tags"):
             connection.executemany(
