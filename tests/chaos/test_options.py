@@ -168,7 +168,9 @@ def test_any_command_line_ends_in_order(copied: Callable[[Path], str], tmp_path:
 
     try_one()
     print(f"command lines: {sum(codes.values()):,} tried; exit codes {codes}")
-    assert min(codes.values()) > 0
+    assert codes[0] > 0
+    assert codes[2] > 0
+    assert codes[1] > 0 or not full_length, "twenty are too few for it"
 
 
 @pytest.mark.project
