@@ -37,7 +37,7 @@ RULE_TEXT = (
     "A difference is found where the p-value of a two-sided sign-flip test, adjusted by Holm's method over the "
     "family's planned tests, is below {alpha:g} %. Tests without trainings count with p = 1. The 90 % interval of the "
     "mean difference, compared with ±{effect:g} points, says whether the size is negligible, settled or unsettled. "
-    "Verdicts are about the weights with the best validation loss. The probability of "
+    "Verdicts are at equal settings and about the weights with the best validation loss. The probability of "
     "improvement is that of a run of the first over a run of the second, of any two seeds. A result is exploratory "
     "where a training that it counts was not started under the plan."
 )
