@@ -312,7 +312,7 @@ def test_mnist_is_never_swapped_unless_asked(
     assert len(damaged.err.strip().splitlines()) == 1
 
 
-def wait_for(condition: object, timeout_s: float = 60) -> None:
+def wait_for(condition: object, timeout_s: float = 180) -> None:
     assert callable(condition)
     until = time.monotonic() + timeout_s
     while not condition():
