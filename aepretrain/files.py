@@ -19,10 +19,10 @@ def check_folder(out: str | Path | None) -> None:
         raise UsageError(f"out={str(out)!r} is a file: it must be a folder, which may be new")
 
 
-def check_file(out: str | Path | None) -> None:
+def check_file(file: str | Path | None, argument: str = "out") -> None:
     """Raise `UsageError` where no file can be written here: its folder must exist. It may be None."""
-    if out is not None and not (is_replaceable(Path(out)) and Path(out).parent.is_dir()):
-        raise UsageError(f"out={str(out)!r} is not allowed: it must be a file in a folder that is there")
+    if file is not None and not (is_replaceable(Path(file)) and Path(file).parent.is_dir()):
+        raise UsageError(f"{argument}={str(file)!r} is not allowed: it must be a file in a folder that is there")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

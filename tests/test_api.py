@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,6 +121,22 @@ def test_a_grid_is_trained_once_and_read_back(uri: str, tmp_path: Path, capsys: 
     assert "| 1 | fc, none | 0." in str(read)
     assert set(read.written) == {path.name for path in (tmp_path / "out").iterdir()}
     assert len(results.figure().axes) == 2
+
+
+def test_a_grid_inside_a_run_of_the_callers_leaves_it_alone(
+    uri: str, tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs.db"
+    theirs.write_bytes(template.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{theirs}")
+    with mlflow.start_run() as run:
+        results = train_grid(uri)
+        mlflow.log_metric("own", 0.5)
+        assert mlflow.get_tracking_uri() == f"sqlite:///{theirs}"
+    found = mlflow.get_run(run.info.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"own": 0.5})
+    assert len(mlflow.search_runs(search_all_experiments=True, output_format="list")) == 1, "nothing else is in theirs"
+    assert len(compare(tracking_uri=uri).records) == len(results.records) == 4
 
 
 def test_results_are_data_frames(finished: str) -> None:

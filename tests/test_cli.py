@@ -25,6 +25,7 @@ from mlflow.artifacts import load_text
 
 from aepretrain import api, data, runner, tracking
 from aepretrain.cli import main
+from aepretrain.cli.command import Command
 from aepretrain.cli.commands import cli
 from aepretrain.config import AUGMENTATIONS, NETWORKS, STUDIES, Execution, Settings, parse_seeds
 from aepretrain.data import mnist
@@ -164,7 +165,11 @@ BAD = [
     (["runs", "--state", "done", "clean"], 2, "--state is not for runs clean"),
     (["runs", "show", "abcd"], 2, "run='abcd' names no run: no training's run id begins with it"),
     (["runs", "delete", "abc"], 2, "run='abc' names no run: give at least 4 digits of a run id"),
-    (["results", "--csv", "nowhere/all.csv"], 2, "nowhere/all.csv"),
+    (
+        ["results", "--csv", "nowhere/all.csv"],
+        2,
+        "--csv='nowhere/all.csv' is not allowed: it must be a file",
+    ),
     (["results", "--csv", "all.csv", "--lr", "0.5"], 1, "there is no finished training in sqlite:///"),
     (["predict"], 2, "IMAGE"),
     (["predict", "nowhere.png"], 1, "nowhere.png: cannot be read: No such file"),
@@ -525,6 +530,10 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
             assert tuple(shown.split(",")) == given == default
         else:
             assert shown == (default or None) or shown == default, argument
+
+
+def test_every_command_names_options_as_they_are_typed() -> None:
+    assert {name for name, one in cli.commands.items() if not isinstance(one, Command)} == {"runs"}, "a group"
 
 
 def test_help_tells_the_defaults_of_the_spec() -> None:

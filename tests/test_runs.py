@@ -96,7 +96,7 @@ def test_what_interrupted_trainings_left_is_listed_before_it_is_removed(
     text = shown("clean", uri=uri)
     assert all(one.name[:8] in text for one in left)
     assert "2 MB in" in text
-    assert "aepretrain runs clean --remove" in text
+    assert f"aepretrain runs clean --remove --tracking-uri {uri}" in text
     assert all(one.exists() for one in left)
     found = api.clean(remove=True, tracking_uri=uri)
     assert {one.path for one in found.leftovers} == set(left)

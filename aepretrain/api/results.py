@@ -107,8 +107,8 @@ def load_results(
     `Failure` where nothing is found, and `UsageError` where no file can be written.
     """
     formats = {"csv": csv, "parquet": parquet, "json": json}
-    for file in formats.values():
-        check_file(file)
+    for name, file in formats.items():
+        check_file(file, name)
     wanted = check_settings(settings)
     store = open_store(tracking_uri)
     records = store.records(wanted)

@@ -1,5 +1,6 @@
 """The runs of trainings in a store, finished or not: list, show and delete them; remove what interrupted ones left."""
 
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from aepretrain import tracking
 from aepretrain.api.stores import open_store
 from aepretrain.api.texts import duration_text, size_text, time_text
 from aepretrain.errors import Failure, UsageError
-from aepretrain.tracking import Leftover, TrainingRun
+from aepretrain.tracking import Leftover, Store, TrainingRun
 
 MIN_DIGITS = 4
 """The fewest digits of a run id that name a run."""
@@ -62,7 +63,7 @@ class Leftovers:
     """What interrupted trainings left on this machine's disk, and whether it was removed."""
 
     leftovers: tuple[Leftover, ...]
-    folder: str
+    store: Store
     removed: bool
 
     @property
@@ -76,12 +77,13 @@ class Leftovers:
         """How much it is, and what becomes of it."""
         size = size_text(sum(one.num_bytes for one in self.leftovers))
         if not self.leftovers:
-            return f"interrupted trainings left nothing in {self.folder}"
+            return f"interrupted trainings left nothing in {self.store.folder}"
         if self.removed:
-            return f"{size} removed from {self.folder}"
+            return f"{size} removed from {self.store.folder}"
+        address = shlex.quote(tracking.shown_uri(self.store.uri))
         return (
-            f"{size} in {self.folder}; an interrupted training goes on from its snapshot, and begins anew without it; "
-            "remove all of it with: aepretrain runs clean --remove true"
+            f"{size} in {self.store.folder}; an interrupted training goes on from its snapshot, and begins anew "
+            f"without it; remove all of it with: aepretrain runs clean --remove --tracking-uri {address}"
         )
 
 
@@ -130,7 +132,7 @@ def clean(*, remove: bool = False, tracking_uri: str | None = None) -> Leftovers
     Raises `Failure` while a process on this machine trains into the store.
     """
     store = open_store(tracking_uri)
-    if tracking.is_in_use(store):
+    if store.is_in_use:
         raise Failure(
             f"trainings into {tracking.shown_uri(store.uri)} are running on this machine: wait until they have ended"
         )
@@ -140,7 +142,7 @@ def clean(*, remove: bool = False, tracking_uri: str | None = None) -> Leftovers
             shutil.rmtree(one.path)
         else:
             one.path.unlink(missing_ok=True)
-    return Leftovers(found, str(store.folder), remove)
+    return Leftovers(found, store, remove)
 
 
 def _find(run_id: str, runs: Sequence[TrainingRun]) -> TrainingRun:

@@ -14,7 +14,9 @@ def duration_text(seconds: float) -> str:
 
 
 def size_text(num_bytes: float) -> str:
-    """``7 MB`` or ``1.2 GB``."""
+    """``40 kB``, ``7 MB`` or ``1.2 GB``."""
+    if num_bytes < 1e6:
+        return f"{num_bytes / 1e3:.0f} kB"
     return f"{num_bytes / 1e6:,.0f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.1f} GB"
 
 

@@ -23,6 +23,7 @@ from aepretrain.cli.options import (
     setting_options,
     settings_from,
     store_option,
+    switch,
     tuned_option,
     tuning_options,
     variants_option,
@@ -103,14 +104,9 @@ def study(name: str, **options: Any) -> None:
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
-@click.option(
+@switch(
     "--dry-run",
-    type=bool,
-    is_flag=False,
-    flag_value="true",
-    default=False,
-    show_default=True,
-    help="Train nothing and write nothing: print what is missing, and about how much time and disk it will take.",
+    "Train nothing and write nothing: print what is missing, and about how much time and disk it will take.",
 )
 def run(plan: Path, dry_run: bool, **options: Any) -> None:
     """Train what is missing of the plan in the YAML file PLAN.

@@ -31,6 +31,11 @@ class _Pair(click.ParamType[tuple[float, float]]):
         return first, second
 
 
+def switch(flag: str, help: str) -> Callable[[Command], Command]:
+    """An option that is off by default. It may stand alone, or have a value, as ``mlflow run`` writes it."""
+    return click.option(flag, type=bool, is_flag=False, flag_value="true", default=False, show_default=True, help=help)
+
+
 def setting_options(
     variant: str | None, *, as_filter: bool = False, without: tuple[str, ...] = ()
 ) -> Callable[[Command], Command]:
@@ -151,14 +156,9 @@ def part_options(command: Command) -> Command:
     return dataset(network(seeds(command)))
 
 
-tuned_option = click.option(
+tuned_option = switch(
     "--tuned",
-    type=bool,
-    is_flag=False,
-    flag_value="true",
-    default=False,
-    show_default=True,
-    help="Train each classifier with the learning rate and the weight decay that `aepretrain tune` has chosen for it.",
+    "Train each classifier with the learning rate and the weight decay that `aepretrain tune` has chosen for it.",
 )
 
 variants_option = click.option(
@@ -206,15 +206,7 @@ _EXECUTION = (
         "itself; missing files are downloaded into it.  [default: ./data, then ../shared/data; "
         "env: AEPRETRAIN_DATA_DIR]",
     ),
-    click.option(
-        "--force",
-        type=bool,
-        is_flag=False,
-        flag_value="true",
-        default=Execution.force,
-        show_default=True,
-        help="Train again what is already finished.",
-    ),
+    switch("--force", "Train again what is already finished."),
     plugin_option,
 )
 """The options of `Execution`: how to train, not what. The first two need worker processes."""

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from aepretrain.cli.command import Command
-from aepretrain.cli.options import given_settings, setting_options, store_option
+from aepretrain.cli.options import given_settings, setting_options, store_option, switch
 from aepretrain.cli.printing import adopted_run_id, echo, out_option, print_tables
 from aepretrain.config import SMALLEST_EFFECT
 
@@ -27,19 +27,11 @@ def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
     echo(api.where(results.store_uri))
 
 
-@click.command("results")
+@click.command("results", cls=Command)
 @click.option("--csv", type=click.Path(path_type=Path), help="Write them to this CSV file.")
 @click.option("--parquet", type=click.Path(path_type=Path), help="Write them to this Parquet file.")
 @click.option("--json", type=click.Path(path_type=Path), help="Write them to this JSON file, a list of objects.")
-@click.option(
-    "--per-epoch",
-    type=bool,
-    is_flag=False,
-    flag_value="true",
-    default=False,
-    show_default=True,
-    help="A row an epoch, with its losses and accuracies, instead of a row a training.",
-)
+@switch("--per-epoch", "A row an epoch, with its losses and accuracies, instead of a row a training.")
 @setting_options(None, as_filter=True)
 @store_option
 def results(
@@ -47,8 +39,8 @@ def results(
 ) -> None:
     """Write the finished trainings of the store as a table: settings and figures are its columns.
 
-    All trainings are in it, those of studies, plans and tuning too; the column study tells them apart. Options choose
-    those with certain settings.
+    All trainings are in it. Those of studies and of tuning have a value in the column study. Options choose trainings
+    with certain settings.
     """
     from aepretrain import api
 

@@ -2,7 +2,7 @@
 
 import click
 
-from aepretrain.cli.options import store_option
+from aepretrain.cli.options import store_option, switch
 from aepretrain.cli.printing import echo, print_table
 
 
@@ -56,15 +56,7 @@ def delete(before: str | None, run_ids: tuple[str, ...], tracking_uri: str | Non
 
 
 @runs.command("clean")
-@click.option(
-    "--remove",
-    type=bool,
-    is_flag=False,
-    flag_value="true",
-    default=False,
-    show_default=True,
-    help="Remove what is listed.",
-)
+@switch("--remove", "Remove what is listed.")
 @store_option
 @click.pass_obj
 def clean(before: str | None, remove: bool, tracking_uri: str | None) -> None:

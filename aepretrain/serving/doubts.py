@@ -1,6 +1,6 @@
 """In what respects a picture differs from MNIST's images, by simple rules.
 
-The bounds were chosen on MNIST's training images. docs/serving.md says how many of the test images they doubt.
+The bounds were chosen mainly on MNIST's training images. docs/serving.md says how many test images are doubted.
 
 Shapes: H rows, W columns. Ink is 1 and ground 0.
 """

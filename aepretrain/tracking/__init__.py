@@ -25,7 +25,7 @@ from aepretrain.tracking.address import absolute_uri, default_uri, shown_uri, ui
 from aepretrain.tracking.bundle import Bundle, read_bundle
 from aepretrain.tracking.connect import find_store, open_store
 from aepretrain.tracking.journal import Sender, journals_folder
-from aepretrain.tracking.listing import STATES, Leftover, TrainingRun, is_in_use, leftovers, training_runs
+from aepretrain.tracking.listing import STATES, Leftover, TrainingRun, leftovers, training_runs
 from aepretrain.tracking.model_registry import CHAMPION, Promotion, promote
 from aepretrain.tracking.models import check_loads_models, log_model
 from aepretrain.tracking.recovery import recover, recovering, upload_kept
@@ -56,7 +56,6 @@ __all__ = [
     "export",
     "find_store",
     "full_disk_in_a_line",
-    "is_in_use",
     "journals_folder",
     "leftovers",
     "listing",

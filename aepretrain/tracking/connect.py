@@ -2,8 +2,10 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from filelock import FileLock
@@ -22,7 +24,7 @@ from aepretrain.tracking.relocation import ARTIFACTS, LOCKS, relocate
 from aepretrain.tracking.retry import StoreError, one_line
 from aepretrain.tracking.schema import check_schema
 from aepretrain.tracking.server import MALFORMED, check_server, proxy_hint
-from aepretrain.tracking.store import TAG, Store, client_of, own_folder
+from aepretrain.tracking.store import OPENING, TAG, Store, client_of, own_folder
 
 EXPERIMENT = "aepretrain"
 BUSY_TIMEOUT_S = 20
@@ -48,31 +50,22 @@ def open_store(
     """
     uri = absolute_uri(uri)
     _check_reachable(uri)
-    try:
-        with FileLock(own_folder(uri) / "open.lock"):
-            _check_tables(uri)
-            if not uri.startswith("http"):
-                check_schema(uri)
-            client = client_of(uri)
-            if (file := sqlite_file(uri)) is not None:
-                with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection:
-                    relocate(connection, own_folder(uri))
-                vars(utils).get("_artifact_repos_cache", {}).clear()  # by run id: a copy of a store has the same ids
-            if run_id is not None:
-                experiment_id = _opened_run(client, run_id).info.experiment_id
-            elif experiment_id is not None:
-                _check_experiment(client, uri, experiment_id, experiment)
-            else:
-                experiment_id = _experiment_id(client, uri, experiment or EXPERIMENT)
-            _check_artifacts(client, experiment_id)
-            _use_wal(uri)
-            return Store(uri, experiment_id, outage_s)
-    except (StoreError, UsageError):
-        raise
-    except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(
-            f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
-        ) from None
+    with _failing_in_a_line(uri), FileLock(own_folder(uri) / OPENING):
+        _check_tables(uri)
+        client = client_of(uri)
+        if (file := sqlite_file(uri)) is not None:
+            with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection:
+                relocate(connection, own_folder(uri))
+            vars(utils).get("_artifact_repos_cache", {}).clear()  # by run id: a copy of a store has the same ids
+        if run_id is not None:
+            chosen = client.get_experiment(_opened_run(client, run_id).info.experiment_id)
+        elif experiment_id is not None:
+            chosen = _experiment_of_id(client, uri, experiment_id, experiment)
+        else:
+            chosen = _experiment_of_name(client, uri, experiment or EXPERIMENT)
+        _check_artifacts(chosen)
+        _use_wal(uri)
+        return Store(uri, str(chosen.experiment_id), outage_s)
 
 
 def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
@@ -85,20 +78,27 @@ def find_store(uri: str, outage_s: float = Execution.outage_s) -> Store | None:
     if file is not None and not file.exists():
         return None
     _check_reachable(uri)
-    try:
+    with _failing_in_a_line(uri):
         _check_tables(uri)
         if file is not None and not _table_names(file) >= FIRST_TABLES:
             return None
-        if not uri.startswith("http"):
-            check_schema(uri)
         client_of(uri).search_experiments(max_results=1)
-    except StoreError:
-        raise
-    except Exception as error:  # noqa: BLE001  # every database has errors of its own
-        raise StoreError(
-            f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}{proxy_hint(uri)}"
-        ) from None
     return Store(uri, "", outage_s)
+
+
+@contextmanager
+def _failing_in_a_line(uri: str) -> Iterator[None]:
+    """Turn all errors but `StoreError` and `UsageError` into a `StoreError`: every database has errors of its own."""
+    try:
+        yield
+    except (StoreError, UsageError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise _cannot_be_opened(uri, f"{one_line(error)}{proxy_hint(uri)}") from None
+
+
+def _cannot_be_opened(uri: str, why: str) -> StoreError:
+    return StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {why}")
 
 
 def _check_reachable(uri: str) -> None:
@@ -111,9 +111,9 @@ def _check_reachable(uri: str) -> None:
         elif uri.partition("+")[0].partition(":")[0] in DATABASES:
             create_engine(uri, poolclass=NullPool).connect().close()
     except ValueError:  # its message would show a part of the password
-        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {MALFORMED}") from None
+        raise _cannot_be_opened(uri, MALFORMED) from None
     except (OSError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
-        raise StoreError(f"the tracking store {shown_uri(uri)} cannot be opened: {one_line(error)}") from None
+        raise _cannot_be_opened(uri, one_line(error)) from None
 
 
 def _check_sqlite(path: Path) -> None:
@@ -129,20 +129,20 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _check_tables(uri: str) -> None:
-    """Raise `StoreError` where an SQLite file belongs to another program or has lost tables.
+    """Raise `StoreError` where an SQLite file belongs to another program or has lost tables, or for another schema.
 
     MLflow would add its tables to such a file. A file without a schema version may be a store whose creation was
     interrupted; MLflow continues that.
     """
     file = sqlite_file(uri)
-    if file is None:
-        return
-    there = _table_names(file)
+    there = set() if file is None else _table_names(file)
     if not there <= FIRST_TABLES and not there >= FIRST_TABLES | {"alembic_version"}:
         lost = ", ".join(sorted(FIRST_TABLES - there)) or "alembic_version"
         raise StoreError(
             f"{shown_uri(uri)} is not an MLflow store, or has lost these tables: {lost}; nothing was changed"
         )
+    if not uri.startswith("http"):
+        check_schema(uri)
 
 
 def _table_names(file: Path) -> set[str]:
@@ -178,19 +178,23 @@ def _opened_run(client: MlflowClient, run_id: str) -> Run:
     )
 
 
-def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+def _experiment_of_name(client: MlflowClient, uri: str, name: str) -> Experiment:
+    """The experiment of this name, which is made if it is missing. Raises `StoreError` where it is deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        if (file := sqlite_file(uri)) is None:
-            return str(client.create_experiment(name))
-        location, tags = file.with_name(ARTIFACTS).as_uri(), {LOCKS: str(own_folder(uri))}  # for `relocate`
-        return str(client.create_experiment(name, artifact_location=location, tags=tags))
+        where: dict[str, Any] = {}  # the tag is for `relocate`
+        if (file := sqlite_file(uri)) is not None:
+            where = {"artifact_location": file.with_name(ARTIFACTS).as_uri(), "tags": {LOCKS: str(own_folder(uri))}}
+        return client.get_experiment(client.create_experiment(name, **where))
     _check_active(experiment, uri)
-    return str(experiment.experiment_id)
+    return experiment
 
 
-def _check_experiment(client: MlflowClient, uri: str, experiment_id: str, name: str | None) -> None:
-    """Raise where this is not the id of an experiment that runs can be added to, with this name if one is given."""
+def _experiment_of_id(client: MlflowClient, uri: str, experiment_id: str, name: str | None) -> Experiment:
+    """The experiment with this id, and with this name if one is given.
+
+    Raises `UsageError` where there is none, and `StoreError` where it is deleted.
+    """
     given = f"MLFLOW_EXPERIMENT_ID={experiment_id!r} is not allowed: "
     try:
         experiment = client.get_experiment(experiment_id)
@@ -202,6 +206,7 @@ def _check_experiment(client: MlflowClient, uri: str, experiment_id: str, name: 
         named = f"MLFLOW_EXPERIMENT_NAME={name!r}"
         raise UsageError(f"{given}this experiment is named {experiment.name!r}, and {named}; unset one of them")
     _check_active(experiment, uri)
+    return experiment
 
 
 def _check_active(experiment: Experiment, uri: str) -> None:
@@ -212,9 +217,8 @@ def _check_active(experiment: Experiment, uri: str) -> None:
         )
 
 
-def _check_artifacts(client: MlflowClient, experiment_id: str) -> None:
+def _check_artifacts(one: Experiment) -> None:
     """Raise `StoreError` where MLflow would write artifacts elsewhere: it decodes a path that it has not coded."""
-    one = client.get_experiment(experiment_id)
     decoded = unquote(one.artifact_location)
     if one.artifact_location.startswith("/") and decoded != one.artifact_location:
         raise StoreError(

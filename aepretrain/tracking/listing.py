@@ -65,15 +65,6 @@ class Leftover:
     """In UTC."""
 
 
-def is_in_use(store: Store) -> bool:
-    """Whether a process on this host trains into the store: it holds a lock."""
-    for file in store.folder.glob("*.lock"):
-        with store.try_lock(file.stem) as free:
-            if not free:
-                return True
-    return False
-
-
 def leftovers(store: Store) -> list[Leftover]:
     """What interrupted trainings left in this host's folder of a store that is not in use.
 

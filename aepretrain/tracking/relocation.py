@@ -9,10 +9,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock, Timeout
-
 from aepretrain.tracking.retry import StoreError
-from aepretrain.tracking.store import TAG
+from aepretrain.tracking.store import TAG, is_locked
 
 ARTIFACTS = "mlartifacts"
 """The folder beside an SQLite database that holds the artifacts, unless an experiment has another place for them."""
@@ -72,7 +70,8 @@ def relocate(connection: sqlite3.Connection, locks: Path) -> None:
     if not named:
         return
     earlier = {Path(text).parent for text in named} - {folder}
-    _check_unused(locks)
+    if is_locked(locks):
+        raise StoreError(f"the tracking store was moved to {folder}, but a process still uses it: wait until it ends")
     moved = {table: list(_locations(connection, table, earlier, folder)) for table in PATHS}
     for one in moved["runs"]:
         if one.is_ours and one.was_left_behind:
@@ -105,14 +104,3 @@ def _locations(
             nearest = max(above, key=lambda one: len(one.parts), default=folder)
             if nearest != folder:
                 yield Location(text, nearest, folder, old.relative_to(nearest))
-
-
-def _check_unused(locks: Path) -> None:
-    for path in locks.glob("*.lock"):
-        if path.name != "open.lock":
-            try:
-                FileLock(path).acquire(timeout=0).lock.release()
-            except Timeout:
-                raise StoreError(
-                    f"the tracking store was moved to {locks.parent}, but a process still uses it: wait until it ends"
-                ) from None

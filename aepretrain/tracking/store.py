@@ -38,6 +38,9 @@ TAG = "aepretrain."
 RUNS_AT_ONCE = 1000
 """Runs in one query for metrics. SQLite reads the metrics of all runs for each query."""
 
+OPENING = "open.lock"
+"""The file that is locked while a store is opened."""
+
 LOCK_CHECK_S = 0.5
 """How often a process that waits for a lock checks whether it should stop."""
 
@@ -80,6 +83,11 @@ class Store:
     def folder(self) -> Path:
         """This host's folder for the locks, snapshots and journals of the store."""
         return own_folder(self.uri)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process on this host trains into the store."""
+        return is_locked(self.folder)
 
     @contextmanager
     def lock(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -253,6 +261,16 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints the traceback of errors that it raises
     os.environ[MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name] = "true"  # MLflow would print the address with its password
     return MlflowClient(tracking_uri=uri)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds one of the locks in a store's folder; the lock for opening the store does not count."""
+    for path in folder.glob("*.lock"):
+        if path.name != OPENING:
+            with suppress(Timeout), FileLock(path, timeout=0):
+                continue
+            return True
+    return False
 
 
 def _release(lock: FileLock) -> None:
