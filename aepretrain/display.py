@@ -28,7 +28,7 @@ from aepretrain.redaction import printable
 from aepretrain.runner import Event, Forecast
 from aepretrain.variants import EVALUATIONS
 
-NO_NOTES = ("", "")
+NO_NOTES = ("", "", "")
 
 LATE = 2
 """A training that takes so many times the mean of its kind may take any time."""
@@ -64,13 +64,13 @@ def _is_live(console: Console) -> bool:
     return (console.is_interactive or in_notebook) and not console.quiet
 
 
-def _columns(bar_width: int, *, with_time: bool, note: int | None) -> tuple[ProgressColumn, ...]:
+def _columns(bar_width: int, *, with_time: bool, note: int) -> tuple[ProgressColumn, ...]:
     return (
         TextColumn("{task.description}", markup=False, table_column=Column(overflow="crop")),
         *([BarColumn(bar_width)] if bar_width else []),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if with_time else []),
-        *([] if note is None else [TextColumn(f"{{task.fields[notes][{note}]}}", markup=False)]),
+        TextColumn(f"{{task.fields[notes][{note}]}}", markup=False),
     )
 
 
@@ -78,7 +78,7 @@ LAYOUTS = (
     _columns(24, with_time=True, note=0),
     _columns(10, with_time=True, note=1),
     _columns(0, with_time=False, note=1),
-    _columns(0, with_time=False, note=None),
+    _columns(0, with_time=False, note=2),
 )
 """The columns of bars, from wide terminals to narrow ones."""
 
@@ -91,7 +91,7 @@ class _Bars(Progress):
         super().__init__(*LAYOUTS[0], console=terminal, disable=disable)
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-        """The bars of these tasks. Of their field ``notes``, a long and a short text, it shows at most one."""
+        """The bars of these tasks. Of their field ``notes``, three texts, it shows one."""
         tasks = list(tasks)
         for self.columns in LAYOUTS:
             table = super().make_tasks_table(tasks)
@@ -169,7 +169,7 @@ class Display:
             short = f"accuracy {result.val_accuracy:.4f}"
             note += f", {short}"
         if spec in self._tasks:
-            self._progress.update(self._tasks[spec], completed=result.epoch, notes=(note, short))
+            self._progress.update(self._tasks[spec], completed=result.epoch, notes=(note, short, ""))
         if self.is_live and time.monotonic() - self._estimated_s > 1:
             self._show_time_left(self._time_left())
         if not self.is_live and time.monotonic() - self._last_line_s > HEARTBEAT_S:
@@ -196,7 +196,7 @@ class Display:
 
     def _show_time_left(self, note: str) -> None:
         self._estimated_s = time.monotonic()
-        self._progress.update(self._overall, notes=(note, note))
+        self._progress.update(self._overall, notes=(note, note, ""))
 
     def _time_left(self) -> str:
         """An estimate from the trainings that this command has finished, or a lower bound; empty where it is unknown.
