@@ -19,11 +19,11 @@ class Components:
 
 
 def principal_components(images_ND: NDArray[np.float32], num: int) -> Components:
-    """The first `num` principal components of images (scikit-learn's PCA, not whitened)."""
+    """The first `num` principal components of images, or as many as there are (scikit-learn's PCA, not whitened)."""
     from sklearn.decomposition import PCA
 
     with np.errstate(invalid="ignore"):  # equal images have no variance to explain
-        pca = PCA(num, svd_solver="covariance_eigh").fit(images_ND)
+        pca = PCA(min(num, *images_ND.shape), svd_solver="covariance_eigh").fit(images_ND)
     return Components(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))
 
 

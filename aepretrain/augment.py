@@ -11,6 +11,7 @@ columns of patches.
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ NUM_TRIES = 10
 """torchvision draws up to 10 rectangles until one fits; an image for which none fits stays whole."""
 
 
+ImageShape = tuple[int, int, int]
+"""Channels, rows and columns of an image."""
+
+
 class Augmentation(ABC):
     """An augmentation. Training images alone are put through it, for pretraining and for classifiers."""
 
@@ -29,8 +34,8 @@ class Augmentation(ABC):
         self.settings = settings
 
     @abstractmethod
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """The random numbers that `num` images of `size` (rows, columns) need for one epoch, a row each, [N, …].
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
+        """The random numbers that `num` images of a shape [C, H, W] need for one epoch, a row each, [N, …].
 
         Draw from `generator` alone, on the CPU: then a seed and an epoch give the same numbers, whatever else is
         trained.
@@ -38,13 +43,13 @@ class Augmentation(ABC):
 
     @abstractmethod
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
-        """New images of the same shape from images [B, 1, 28, 28] in [0, 1], each with its row [B, …] of the draw."""
+        """New images of the same shape from images [B, C, H, W] in [0, 1], each with its row [B, …] of the draw."""
 
 
 class NoAugmentation(Augmentation):
     """Images as they are."""
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """Nothing, [N, 0]."""
         return torch.empty(num, 0)
 
@@ -60,14 +65,14 @@ class RandomErasing(Augmentation):
     transform erases one rectangle shared by all images.
     """
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
         """First row, first column, height and width of each rectangle, int64 [N, 4]; height 0 = none.
 
         As in torchvision's `RandomErasing.get_params`, the area's share is uniform in `erase_scale`, the logarithm of
         height / width is uniform in the logarithms of `erase_ratio`, both sides are rounded and shorter than the
         image's, and the position is uniform among those that fit.
         """
-        rows, columns = size
+        _, rows, columns = shape
         scale = self.settings.erase_scale
         low, high = torch.tensor(self.settings.erase_ratio, dtype=torch.float64).log()
         height_N, width_N = torch.zeros(2, num, dtype=torch.int64)
@@ -101,9 +106,9 @@ class RandomErasing(Augmentation):
 class PixelMask(Augmentation):
     """Each pixel set to 0 with probability `mask_share`, independently (masking noise, Vincent et al. 2010)."""
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Which pixels stay, bool [N, H, W]."""
-        return _kept(self.settings, "pixel-mask", (num, *size), generator)
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
+        """Which pixels stay, bool [N, H, W]. A pixel is hidden in all of its channels."""
+        return _kept(self.settings, "pixel-mask", (num, *shape[1:]), generator)
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
         """The images without the hidden pixels."""
@@ -116,9 +121,9 @@ class PatchMask(Augmentation):
     Patches have `patch_size` rows and columns; those at the right and lower edge are cut where the size does not fit.
     """
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
         """Which patches stay, bool [N, h, w]."""
-        patches = (math.ceil(length / self.settings.patch_size) for length in size)
+        patches = (math.ceil(length / self.settings.patch_size) for length in shape[1:])
         return _kept(self.settings, "patch-mask", (num, *patches), generator)
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
@@ -131,13 +136,13 @@ class PatchMask(Augmentation):
 class GaussianNoise(Augmentation):
     """Normal noise of mean 0 and standard deviation `noise` added to each pixel, not clipped (Vincent et al. 2010)."""
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """The noise, float32 [N, H, W]."""
-        return torch.empty(num, *size).normal_(0, self.settings.noise, generator=generator)
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
+        """The noise, float32 [N, C, H, W]."""
+        return torch.empty(num, *shape).normal_(0, self.settings.noise, generator=generator)
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
         """The images with the noise."""
-        return images_BCHW + drawn_B.unsqueeze(1)
+        return images_BCHW + drawn_B
 
 
 def _kept(settings: Settings, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -153,17 +158,16 @@ def _covered(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
     return ((place_1P >= start_B1) & (place_1P < start_B1 + length_B.unsqueeze(1))).unsqueeze(1)
 
 
-def _check(augmentation: type[Augmentation]) -> None:
-    """Try an augmentation with three images."""
-    require_subclass(augmentation, Augmentation)
-    tried = augmentation(Settings())
-    drawn, again = (tried.draw(3, (28, 28), torch.Generator().manual_seed(0)) for _ in range(2))
+def check(augmentation: type[Augmentation], settings: Settings, shape: ImageShape) -> None:
+    """Try an augmentation with three images of a shape. Raises `UsageError`."""
+    tried = augmentation(settings)
+    drawn, again = (tried.draw(3, shape, torch.Generator().manual_seed(0)) for _ in range(2))
     require(
         isinstance(drawn, Tensor) and drawn.shape[:1] == (3,),
         f"draw gives {list(getattr(drawn, 'shape', ()))} for 3 images, expected one row for each: [3, …]",
     )
     require(torch.equal(drawn, again), "draw gives different numbers for the same generator: draw from that alone")
-    images_BCHW = torch.full((3, 1, 28, 28), 0.5)
+    images_BCHW = torch.full((3, *shape), 0.5)
     seen_BCHW = tried.apply(images_BCHW, drawn)
     require(
         seen_BCHW.shape == images_BCHW.shape and seen_BCHW.dtype == torch.float32,
@@ -182,7 +186,7 @@ AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
         "patch-mask": PatchMask,
         "gaussian-noise": GaussianNoise,
     },
-    _check,
+    partial(require_subclass, base=Augmentation),
 )
 
 register = AUGMENTATIONS.register

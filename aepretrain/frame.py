@@ -81,6 +81,8 @@ def _typed(column: pd.Series, kind: type) -> pd.Series:
         return column.astype("Int64")
     if kind is float:
         return column.astype("float64")
+    if kind is bool:
+        return column.astype("boolean")
     objects = column.map(_pair, na_action="ignore") if kind is tuple else column
     return objects.astype("object").where(column.notna(), None)
 

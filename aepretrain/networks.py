@@ -6,25 +6,26 @@ A plugin adds one with a subclass of `Network` and `register("name", YourNetwork
 (``--plugin your_module``).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from aepretrain.config import derive_seed
+from aepretrain.config import Shape, derive_seed
 from aepretrain.errors import Failure
 from aepretrain.registry import Registry, require, require_subclass
 from aepretrain.variants import Variant
-
-NUM_CLASSES = 10
 
 
 class Network(nn.Module):
     """An autoencoder and two linear heads for its encoder.
 
-    A subclass sets `encoder`, `decoder` and the modules named by `frozen_head` and `trained_head`, takes images
-    [N, 1, 28, 28] and overrides `decode` where the decoder does not give that shape back by itself.
+    A subclass sets `encoder`, `decoder` and the modules named by `frozen_head` and `trained_head`, for images of a
+    shape [C, H, W] and so many classes. It overrides `decode` where the decoder does not give that shape back by
+    itself. It raises `UsageError` for a shape that it does not fit.
     """
 
     encoder: nn.Module
@@ -33,6 +34,11 @@ class Network(nn.Module):
     """Attribute name of the head for a frozen encoder."""
     trained_head: str
     """Attribute name of the head that is trained with the encoder."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.num_classes = num_classes
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
         """Codes, [N, D]."""
@@ -44,7 +50,7 @@ class Network(nn.Module):
         return codes_ND
 
     def decode(self, codes_ND: Tensor) -> Tensor:
-        """Images, [N, 1, 28, 28], without a final activation."""
+        """Images, [N, C, H, W], without a final activation."""
         images_NCHW: Tensor = self.decoder(codes_ND)
         return images_NCHW
 
@@ -54,17 +60,18 @@ class Network(nn.Module):
 
 
 class FullyConnected(Network):
-    """784 → 256 → 128 and back."""
+    """From pixels to 256 and 128 units, and back."""
 
     frozen_head = "classifier"
     trained_head = "classifier2"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
-        self.decoder = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 784))
-        self.classifier = nn.Linear(128, NUM_CLASSES)
-        self.classifier2 = nn.Linear(128, NUM_CLASSES)
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
+        num_pixels = math.prod(image_shape)
+        self.encoder = nn.Sequential(nn.Linear(num_pixels, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
+        self.decoder = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, num_pixels))
+        self.classifier = nn.Linear(128, num_classes)
+        self.classifier2 = nn.Linear(128, num_classes)
 
     def encode_by_layers(self, images_NCHW: Tensor) -> Tensor:
         """Codes, [N, 128]."""
@@ -72,21 +79,23 @@ class FullyConnected(Network):
         return codes_ND
 
     def decode(self, codes_ND: Tensor) -> Tensor:
-        """Images, [N, 1, 28, 28]."""
-        images_NCHW: Tensor = self.decoder(codes_ND).unflatten(1, (1, 28, 28))
+        """Images, [N, C, H, W]."""
+        images_NCHW: Tensor = self.decoder(codes_ND).unflatten(1, self.image_shape)
         return images_NCHW
 
 
 class Convolutional(Network):
-    """28×28 → 4×7×7 and back (7 → 7 → 13 → 28)."""
+    """From images to 4 maps of a quarter of their sides, and back: for MNIST 28×28 → 4×7×7 → 7 → 13 → 28."""
 
     frozen_head = "classifier1"
     trained_head = "classifier2"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
+        channels, *size = image_shape
+        require(min(size) >= 4, f"it needs images of 4×4 pixels or more, not {size[0]}×{size[1]}")
         self.encoder: nn.Sequential = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1),
+            nn.Conv2d(channels, 8, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(8, 16, 3, padding=1),
@@ -95,18 +104,21 @@ class Convolutional(Network):
             nn.Conv2d(16, 4, 3, padding=1),
             nn.ReLU(),
         )
+        # Pooling leaves out up to three rows and columns. The decoder gives them back: two, and then one.
+        twos, ones = ((size[0] % 4 // step % 2, size[1] % 4 // step % 2) for step in (2, 1))
         self.decoder: nn.Sequential = nn.Sequential(
             nn.ConvTranspose2d(4, 16, 3, stride=1, padding=1),
             nn.ReLU(),
-            nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1),
+            nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1, output_padding=twos),
             nn.ReLU(),
-            nn.ConvTranspose2d(8, 1, 4, stride=2, padding=0),
+            nn.ConvTranspose2d(8, channels, 4, stride=2, padding=0, output_padding=ones),
         )
-        self.classifier1 = nn.Linear(4 * 7 * 7, NUM_CLASSES)
-        self.classifier2 = nn.Linear(4 * 7 * 7, NUM_CLASSES)
+        self.code_shape = 4, size[0] // 4, size[1] // 4
+        self.classifier1 = nn.Linear(math.prod(self.code_shape), num_classes)
+        self.classifier2 = nn.Linear(math.prod(self.code_shape), num_classes)
 
     def encode(self, images_NCHW: Tensor) -> Tensor:
-        """Codes, [N, 196]."""
+        """Codes, [N, 4·H/4·W/4]."""
         if not _runs_compiled_loops(images_NCHW):
             return self.encode_by_layers(images_NCHW)
         from aepretrain.convolution import run_layers
@@ -114,8 +126,8 @@ class Convolutional(Network):
         return run_layers(self.encoder, images_NCHW).flatten(1)
 
     def decode(self, codes_ND: Tensor) -> Tensor:
-        """Images, [N, 1, 28, 28]."""
-        maps_NCHW = codes_ND.unflatten(1, (4, 7, 7))
+        """Images, [N, C, H, W]."""
+        maps_NCHW = codes_ND.unflatten(1, self.code_shape)
         if not _runs_compiled_loops(codes_ND):
             return super().decode(maps_NCHW)
         from aepretrain.convolution import run_layers
@@ -128,11 +140,12 @@ class Probe(Network):
 
     frozen_head = trained_head = "classifier"
 
-    def __init__(self, linear_map: nn.Linear | None) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, linear_map: nn.Linear | None) -> None:
+        super().__init__(shape.image, shape.num_classes)
         self.encoder = nn.Sequential(nn.Flatten(), *([] if linear_map is None else [linear_map]))
         self.decoder = nn.Identity()
-        self.classifier = nn.Linear(784 if linear_map is None else linear_map.out_features, NUM_CLASSES)
+        num_features = math.prod(shape.image) if linear_map is None else linear_map.out_features
+        self.classifier = nn.Linear(num_features, shape.num_classes)
 
 
 def _runs_compiled_loops(inputs: Tensor) -> bool:
@@ -140,25 +153,31 @@ def _runs_compiled_loops(inputs: Tensor) -> bool:
     return inputs.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
-def _check_network(network: type[Network]) -> None:
-    """Try a network with two images. Raises `UsageError` where a part is missing or a shape is wrong."""
-    require_subclass(network, Network)
+NETWORKS: Registry[type[Network]] = Registry(
+    "network", {"fc": FullyConnected, "conv": Convolutional}, partial(require_subclass, base=Network)
+)
+register = NETWORKS.register
+"""Add a subclass of `Network` under a name."""
+
+
+def check(network: type[Network], shape: Shape) -> None:
+    """Try a network with two images of a shape. Raises `UsageError` where a part is missing or a shape is wrong."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        tried = network().eval()
-        heads = [getattr(tried, name, None) for name in ("frozen_head", "trained_head")]
+        tried = network(shape.image, shape.num_classes).eval()
+        heads = [getattr(tried, one, None) for one in ("frozen_head", "trained_head")]
         require(
-            all(isinstance(name, str) for name in heads),
+            all(isinstance(one, str) for one in heads),
             "frozen_head and trained_head must be the names of its two heads",
         )
         parts = ["encoder", "decoder", *map(str, heads)]
         for part in parts:
             require(isinstance(getattr(tried, part, None), nn.Module), f"it has no module named {part}")
-        codes_ND = tried.encode(torch.zeros(2, 1, 28, 28))
+        codes_ND = tried.encode(torch.zeros(2, *shape.image))
         require(codes_ND.dim() == 2, f"encode gives {list(codes_ND.shape)} for 2 images, expected [2, code size]")
         for what, found, expected in (
             ("encode", codes_ND, (2, codes_ND.shape[1])),
-            ("decode", tried.decode(codes_ND), (2, 1, 28, 28)),
-            *((f"the head {name}", getattr(tried, name)(codes_ND), (2, NUM_CLASSES)) for name in parts[2:]),
+            ("decode", tried.decode(codes_ND), (2, *shape.image)),
+            *((f"the head {part}", getattr(tried, part)(codes_ND), (2, shape.num_classes)) for part in parts[2:]),
         ):
             require(
                 found.shape == expected and found.dtype == torch.float32,
@@ -166,19 +185,15 @@ def _check_network(network: type[Network]) -> None:
             )
 
 
-NETWORKS: Registry[type[Network]] = Registry("network", {"fc": FullyConnected, "conv": Convolutional}, _check_network)
-register = NETWORKS.register
-"""Add a subclass of `Network` under a name."""
-
-
-def build(name: str, seed: int) -> Network:
-    """A network with initial weights drawn on the CPU for this seed.
+def build(name: str, seed: int, shape: Shape) -> Network:
+    """A network for images of this shape, with initial weights drawn on the CPU for this seed.
 
     Encoder, decoder and heads have separate random streams, so the encoder is the same in every variant. Both heads
-    start from the same weights. PyTorch's global generator is not changed.
+    start from the same weights. PyTorch's global generator is not changed. Raises `UsageError` for an unknown name and
+    for a shape that the network does not fit.
     """
     with drawing_from(seed, "initial encoder"):
-        network = NETWORKS.look_up(name)()
+        network = NETWORKS.look_up(name)(shape.image, shape.num_classes)
     with drawing_from(seed, "initial decoder"):
         network.decoder.apply(_reset)
     _draw_heads(network, seed)
@@ -187,9 +202,9 @@ def build(name: str, seed: int) -> Network:
     return network
 
 
-def build_probe(linear_map: nn.Linear | None, seed: int) -> Probe:
+def build_probe(linear_map: nn.Linear | None, seed: int, shape: Shape) -> Probe:
     """A probe whose head is drawn for this seed, on a linear map, or on the pixels for None."""
-    probe = Probe(linear_map)
+    probe = Probe(shape, linear_map)
     _draw_heads(probe, seed)
     return probe
 
@@ -215,7 +230,7 @@ def _reset(module: nn.Module) -> None:
 
 
 class Classifier(nn.Module):
-    """Encoder and head: images [N, 1, 28, 28] → logits [N, K]. A frozen encoder has no gradients."""
+    """Encoder and head: images [N, C, H, W] → logits [N, K]. A frozen encoder has no gradients."""
 
     def __init__(self, network: Network, head_name: str, *, frozen: bool) -> None:
         super().__init__()
@@ -244,14 +259,14 @@ class Classifier(nn.Module):
 
 
 class Reconstructor(nn.Module):
-    """Encoder and decoder: images [N, 1, 28, 28] → images."""
+    """Encoder and decoder: images [N, C, H, W] → images."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Images, [N, 1, 28, 28]."""
+        """Images, [N, C, H, W]."""
         return self.network.decode(self.network.encode(images_NCHW))
 
 

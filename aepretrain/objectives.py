@@ -3,18 +3,19 @@
 A plugin adds one with a subclass of `Objective` and `register("name", YourObjective)` in a module that the command
 loads (``--plugin your_module``); ``--objective name`` pretrains with it.
 
-Shapes: N images, B of a batch, H rows, W columns.
+Shapes: N images, B of a batch, C channels, H rows, W columns.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.augment import Augmentation, GaussianNoise, PatchMask, PixelMask
-from aepretrain.config import Settings
+from aepretrain.augment import Augmentation, GaussianNoise, ImageShape, PatchMask, PixelMask
+from aepretrain.config import Settings, Shape
 from aepretrain.networks import Network, Reconstructor, build, drawing_from
 from aepretrain.registry import Registry, require, require_subclass
 
@@ -32,19 +33,19 @@ class Objective(ABC):
     target = "input"
     """What outputs are compared with: the ``input`` as augmented, or the ``clean`` image."""
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """The random numbers that `apply` needs for `num` images of `size` (rows, columns), a row each, [N, …].
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """The random numbers that `apply` needs for `num` images of a shape [C, H, W], a row each, [N, …].
 
         They are drawn anew in each epoch; for validation images once. Draw from `generator` alone, on the CPU.
         """
         return torch.empty(num, 0)
 
-    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002  # for those that override it
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002  # for those that override it
         """What the model gets for augmented images in [0, 1]: the same images, or corrupted ones, or views of them.
 
         Gives [B, …]. Pixels are brought to the network's scale afterwards.
         """
-        return images_B1HW
+        return images_BCHW
 
     @abstractmethod
     def model(self, network: Network) -> nn.Module:
@@ -54,11 +55,11 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets_BCHW: Tensor) -> Tensor:
         """The mean loss over the batch, a scalar."""
 
     def pixels(self, outputs: Tensor) -> Tensor | None:  # noqa: ARG002  # for those that override it
-        """The outputs as images [B, 1, 28, 28] on the scale of the inputs; None where they are not images."""
+        """The outputs as images [B, C, H, W] on the scale of the inputs; None where they are not images."""
         return None
 
 
@@ -78,9 +79,9 @@ class Reconstruct(Objective):
         """Encoder and decoder."""
         return Reconstructor(network)
 
-    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets_BCHW: Tensor) -> Tensor:
         """Squared error, or cross-entropy on logits."""
-        return self.LOSSES[self.settings.ae_loss](outputs, targets_B1HW)
+        return self.LOSSES[self.settings.ae_loss](outputs, targets_BCHW)
 
     def pixels(self, outputs: Tensor) -> Tensor:
         """The reconstructions."""
@@ -96,13 +97,13 @@ class Restore(Reconstruct, ABC):
         super().__init__(settings)
         self._corruption = self.corruption(settings)
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
         """What the corruption draws, [N, …]."""
-        return self._corruption.draw(num, size, generator)
+        return self._corruption.draw(num, shape, generator)
 
-    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
         """Corrupted images."""
-        return self._corruption.apply(images_B1HW, drawn_B)
+        return self._corruption.apply(images_BCHW, drawn_B)
 
 
 class RestorePixels(Restore):
@@ -123,30 +124,29 @@ class RemoveNoise(Restore):
     corruption = GaussianNoise
 
 
-def _check(objective: type[Objective]) -> None:
-    """Try an objective with two images on the fully connected network."""
-    require_subclass(objective, Objective)
-    tried = objective(Settings())
+def check(objective: type[Objective], settings: Settings, network: str, shape: Shape) -> None:
+    """Try an objective on a network with two images of a shape. Raises `UsageError`."""
+    tried = objective(settings)
     require(tried.target in ("input", "clean"), f"target is {tried.target!r}, expected 'input' or 'clean'")
-    drawn, again = (tried.draw(2, (28, 28), torch.Generator().manual_seed(0)) for _ in range(2))
+    drawn, again = (tried.draw(2, shape.image, torch.Generator().manual_seed(0)) for _ in range(2))
     require(
         isinstance(drawn, Tensor) and drawn.shape[:1] == (2,),
         f"draw gives {list(getattr(drawn, 'shape', ()))} for 2 images, expected one row for each: [2, …]",
     )
     require(torch.equal(drawn, again), "draw gives different numbers for the same generator: draw from that alone")
-    images_B1HW = torch.full((2, 1, 28, 28), 0.5)
-    given = tried.apply(images_B1HW, drawn)
+    images_BCHW = torch.full((2, *shape.image), 0.5)
+    given = tried.apply(images_BCHW, drawn)
     require(given.shape[:1] == (2,), f"apply gives {list(given.shape)} for 2 images, expected [2, …]")
-    require(bool((images_B1HW == 0.5).all()), "apply changes the images that it is given: return new ones")
+    require(bool((images_BCHW == 0.5).all()), "apply changes the images that it is given: return new ones")
     with drawing_from(0, "objective"):
-        outputs = tried.model(build("fc", 0))(given)
-    loss = tried.loss(outputs, images_B1HW)
+        outputs = tried.model(build(network, 0, shape))(given)
+    loss = tried.loss(outputs, images_BCHW)
     require(loss.shape == () and bool(torch.isfinite(loss)), f"loss gives {loss.tolist()}, expected one finite number")
     require(loss.requires_grad, "loss depends on no weight of the network")
-    shown_B1HW = tried.pixels(outputs)
+    shown_BCHW = tried.pixels(outputs)
     require(
-        shown_B1HW is None or shown_B1HW.shape == images_B1HW.shape,
-        f"pixels gives {list(getattr(shown_B1HW, 'shape', ()))} for 2 images, expected {list(images_B1HW.shape)}",
+        shown_BCHW is None or shown_BCHW.shape == images_BCHW.shape,
+        f"pixels gives {list(getattr(shown_BCHW, 'shape', ()))} for 2 images, expected {list(images_BCHW.shape)}",
     )
 
 
@@ -158,7 +158,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "patch-mask": RestorePatches,
         "gaussian-noise": RemoveNoise,
     },
-    _check,
+    partial(require_subclass, base=Objective),
 )
 
 register = OBJECTIVES.register

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.config import Settings, TrainingSpec, setting_of
+from aepretrain.config import MNIST_SHAPE, OF_MNIST, Settings, Shape, TrainingSpec, setting_of, source_of
 from aepretrain.errors import Failure
 from aepretrain.metrics import expected_calibration_error
 from aepretrain.variants import EVALUATIONS, VARIANTS
@@ -76,6 +76,21 @@ class Record:
         return self.identity["network"], self.identity["augmentation"], self.identity["variant"]
 
     @property
+    def shape(self) -> Shape:
+        """The shape of its images, and the number of classes. Older trainings do not name it: theirs was MNIST's."""
+        named = self.tags.get("image_shape")
+        if named is None:
+            return MNIST_SHAPE
+        channels, height, width = map(int, named.split("x"))
+        return Shape((channels, height, width), int(self.tags["num_classes"]))
+
+    @property
+    def is_like_mnist(self) -> bool:
+        """Whether its images have MNIST's form; a plugin's grey images of 28×28 pixels are taken for such."""
+        dataset = self.identity["dataset"]
+        return dataset in OF_MNIST or (source_of(dataset) is None and self.shape.image == MNIST_SHAPE.image)
+
+    @property
     def has_weights(self) -> bool:
         """Whether its weights are stored. A training imported from a bundle may have none."""
         return "weights_sha256" in self.tags
@@ -133,20 +148,22 @@ class Record:
 MAX_PREDICTIONS_BYTES = 2**26
 """More than ten million test images' predictions."""
 
-KINDS = {"labels_N": np.uint8, "predicted_N": np.uint8, "nll_label_N": np.float16, "nll_predicted_N": np.float16}
+CLASS_KINDS, NLL_KINDS = (np.dtype(np.uint8), np.dtype(np.uint16)), (np.dtype(np.float16),)
+KINDS = {"labels_N": CLASS_KINDS, "predicted_N": CLASS_KINDS, "nll_label_N": NLL_KINDS, "nll_predicted_N": NLL_KINDS}
+"""The types of the arrays of `Predictions`."""
 
 
 @dataclass(frozen=True)
 class Predictions:
     """A classifier's predictions for all test images: enough for bootstrap, McNemar, likelihood and calibration.
 
-    `labels_N` and `predicted_N` are classes (uint8). `nll_label_N` and `nll_predicted_N` are the negative natural
-    logarithms of the probabilities of the true and of the predicted class, as float16. The logarithm keeps three
-    significant digits of a probability near 0, and of the distance from 1.
+    `labels_N` and `predicted_N` are classes: uint8, or uint16 for more than 256. `nll_label_N` and `nll_predicted_N`
+    are the negative natural logarithms of the probabilities of the true and of the predicted class, as float16. The
+    logarithm keeps three significant digits of a probability near 0, and of the distance from 1.
     """
 
-    labels_N: NDArray[np.uint8]
-    predicted_N: NDArray[np.uint8]
+    labels_N: NDArray[np.unsignedinteger]
+    predicted_N: NDArray[np.unsignedinteger]
     nll_label_N: NDArray[np.float16]
     nll_predicted_N: NDArray[np.float16]
 
@@ -161,9 +178,10 @@ class Predictions:
         """The predictions that `to_bytes` wrote. Reads no pickled objects. Raises `Failure` for damaged data."""
         found = _arrays(data, cls.__dataclass_fields__, "predictions")
         shape = (found["labels_N"].size,)
-        if any((one.dtype, one.shape) != (np.dtype(KINDS[name]), shape) for name, one in found.items()) or shape == (
-            0,
-        ):
+        is_sound = shape != (0,) and all(
+            array.dtype in KINDS[name] and array.shape == shape for name, array in found.items()
+        )
+        if not is_sound:
             raise Failure("predictions are damaged: they are not one class and one probability for each image")
         if not all((found[name] >= 0).all() for name in ("nll_label_N", "nll_predicted_N")):
             raise Failure("predictions are damaged: there are probabilities above 1 or unknown ones")
@@ -225,11 +243,11 @@ def _arrays(data: bytes, names: Iterable[str], what: str) -> dict[str, NDArray[A
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """Some validation images, the autoencoder's inputs and its outputs, pixels in [0, 1], [N, 28, 28] each."""
+    """Some validation images, the autoencoder's inputs and its outputs, pixels in [0, 1], [N, C, H, W] each."""
 
-    original_NHW: NDArray[np.float32]
-    seen_NHW: NDArray[np.float32]
-    reconstructed_NHW: NDArray[np.float32]
+    original_NCHW: NDArray[np.float32]
+    seen_NCHW: NDArray[np.float32]
+    reconstructed_NCHW: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -237,7 +255,7 @@ class CodeMaps:
     """Codes of images in two dimensions: `places_N2` by encoder, and the images' classes."""
 
     places_N2: Mapping[str, NDArray[np.float32]]
-    labels_N: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -249,6 +267,7 @@ class Evidence:
     confusion_KK: NDArray[np.int64] | None = None
     reconstructions: Reconstructions | None = None
     class_counts: Mapping[str, NDArray[np.int64]] | None = None
+    """Numbers of images by part of the split, [K] each."""
     code_maps: CodeMaps | None = None
     filters_CHW: NDArray[np.float16] | None = None
     """Weights of the first layer, as images: those of the units with the largest norm, largest first."""
@@ -277,6 +296,9 @@ PREDICTIONS = "evidence/predictions.npz"
 
 OUTCOMES = "evidence/outcomes.npz"
 """Path of the artifact that holds a classifier's `Outcomes`, where its predictions were not kept."""
+
+CLASSES = "evidence/classes.json"
+"""Path of the artifact that holds the names of a classifier's classes, a list; older classifiers have none."""
 
 PER_CLASS = "evidence/per_class.json"
 """Path of the artifact that holds a classifier's precision and recall on the test images of each class."""

@@ -1,13 +1,11 @@
 """The mechanism by which networks, datasets, augmentations, objectives and variants are known by name.
 
-What is built in and what a plugin adds are things of the same kind. A plugin's thing is tried when it is registered,
-and the source text of its module becomes part of the keys of the trainings that use it. The schema number covers what
-is built in.
+What is built in and what a plugin adds are things of the same kind. The source text of a plugin's module becomes part
+of the keys of the trainings that use its thing. The schema number covers what is built in.
 """
 
 import hashlib
 import inspect
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -20,7 +18,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """All things of one kind by name: first those built in, then those added by `register`.
 
-    `check` tries a new thing and raises `UsageError`, or whatever the thing itself raises, where it does not work.
+    `check` looks at a new thing and raises `UsageError`, or whatever the thing itself raises, where it is of another
+    kind. Whether it works is tried before it is used (`try_out`).
     `definition` gives the class or function whose module defines a thing (by default the thing itself), or a text that
     is the whole definition.
     """
@@ -56,14 +55,18 @@ class Registry(Generic[T]):
             if self._things[name] != thing:
                 raise UsageError(f"{self.kind} name {name!r} is taken by {self._owner(name)}: choose another")
             return
-        if multiprocessing.parent_process() is None:  # a worker need not try what its parent process has tried
-            self._try(thing, label)
+        self._try(lambda: self._check(thing), label)
         self._digests[name] = _definition_digest(self._definition(thing), label)
         self._things[name] = thing
 
-    def _try(self, thing: T, label: str) -> None:
+    def try_out(self, name: str, trial: Callable[[T], None]) -> None:
+        """Call a trial with the thing of a name. Raises `UsageError`, which names it, where it does not work."""
+        thing = self.look_up(name)
+        self._try(lambda: trial(thing), f"{self.kind} {name!r}")
+
+    def _try(self, trial: Callable[[], None], label: str) -> None:
         try:
-            self._check(thing)
+            trial()
         except UsageError as error:
             raise UsageError(f"{label}: {error}") from None
         except Exception as error:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from aepretrain import data, training
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Settings, TrainingSpec, parse_seeds
+from aepretrain.config import AUGMENTATIONS, NETWORKS, DataRequest, Settings, TrainingSpec, parse_seeds
 from aepretrain.data import Dataset
 from aepretrain.variants import GRID_VARIANTS
 from benchmarks import measure
@@ -106,7 +106,7 @@ def main() -> None:
     training.prepare_process(options.threads)
     seeds = parse_seeds(options.seeds)
     settings = Settings(dataset=options.dataset, ae_epochs=options.epochs, cls_epochs=options.epochs, patience=0)
-    dataset = data.load(options.dataset, options.data_dir)
+    dataset = data.load(DataRequest(options.dataset), options.data_dir)
     stack = options.stack or len(seeds)
     started = time.perf_counter()
     train_all((0, 1), 2, Settings(ae_epochs=1, cls_epochs=1), measure.noise(), device)

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from aepretrain import data
+from aepretrain.config import DataRequest
 from benchmarks import grid_report, limit, measure, obvious
 from benchmarks.grid_report import Program, Results
 
@@ -65,7 +66,7 @@ def measure_all(names: list[str], options: argparse.Namespace) -> tuple[dict[str
     runs: dict[str, list[Run]] = {name: [] for name in names}
     speeds = []
     with tempfile.TemporaryDirectory() as folder:
-        obvious.unpack(Path(data.load("mnist", None).source), Path(folder))
+        obvious.unpack(Path(data.load(DataRequest("mnist"), None).source), Path(folder))
         for repeat in range(options.repeats):
             speeds.append(measure.peak_gflops())
             for name in names if repeat % 2 == 0 else reversed(names):

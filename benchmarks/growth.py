@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from aepretrain import training
-from aepretrain.config import NETWORKS, Settings, TrainingSpec
+from aepretrain.config import NETWORKS, DataRequest, Settings, TrainingSpec
 from aepretrain.data import Dataset, mnist
 from benchmarks import measure
 from benchmarks.grid import run_suite
@@ -51,8 +51,8 @@ class Point:
 
 def small_mnist(num: int) -> Dataset:
     """MNIST with its first `num` training images only; the others' memory is given back (`data.load` would keep it)."""
-    dataset = mnist.load("mnist", None)
-    return replace(dataset, images_NHW=dataset.images_NHW[:num].clone(), labels_N=dataset.labels_N[:num].clone())
+    dataset = mnist.load(DataRequest("mnist"), None)
+    return replace(dataset, images_NCHW=dataset.images_NCHW[:num].clone(), labels_N=dataset.labels_N[:num].clone())
 
 
 def measure_here(network: str, num_seeds: int, num_images: int, epochs: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from aepretrain.config import MNIST_SHAPE
 from aepretrain.convolution import convolve_pool_relu
 from aepretrain.engine import AdamW, Rate
 from aepretrain.networks import build
@@ -34,14 +35,14 @@ def training_step(model: nn.Module, inputs: torch.Tensor, forward: Callable[[tor
 def levers() -> dict[str, tuple[Step, Step]]:
     """The plain and the chosen form of each optimisation."""
     images = torch.rand(BATCH, 1, 28, 28)
-    plain, last, ours = (build("conv", 0) for _ in range(3))
+    plain, last, ours = (build("conv", 0, MNIST_SHAPE) for _ in range(3))
     last.to(memory_format=torch.channels_last)
     codes = plain.encode(images).detach()
     first, maps_CHWN = next(iter(plain.encoder.children())), torch.rand(1, 28, 28, BATCH)
     assert isinstance(first, nn.Conv2d)
     stored = torch.randint(0, 256, (50_000, 1, 28, 28), dtype=torch.uint8)
     index = torch.randperm(50_000)[:BATCH]
-    fc = build("fc", 0)
+    fc = build("fc", 0, MNIST_SHAPE)
     fc.encode(images).square().mean().backward()
     adams = [torch.optim.Adam(fc.encoder.parameters(), fused=fused) for fused in (False, True)]
     return {

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS
+from aepretrain.config import AUGMENTATIONS, MNIST_SHAPE, NETWORKS
 from aepretrain.networks import build
 from aepretrain.variants import GRID_VARIANTS
 from benchmarks import obvious
@@ -29,7 +29,7 @@ class Layer:
 
 def layers(network_name: str, variant: str) -> list[Layer]:
     """The layers with weights that a variant uses, in order."""
-    network = build(network_name, 0)
+    network = build(network_name, 0, MNIST_SHAPE)
     learned = {id(weight) for weight in obvious.learned_weights(network, variant)}
     found: list[Layer] = []
 
@@ -40,7 +40,7 @@ def layers(network_name: str, variant: str) -> list[Layer]:
         if any(True for _ in module.parameters(recurse=False)):
             module.register_forward_hook(note)
     with torch.no_grad():
-        obvious.forward(network, variant, torch.zeros(1, 1, 28, 28))
+        obvious.forward(network, variant, torch.zeros(1, *MNIST_SHAPE.image))
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from aepretrain.data import NUM_CLASSES, Dataset
+from aepretrain.data import Dataset, with_digest
 
 SAMPLING_S = 1.0
 """Seconds between two readings of the memory of a process tree; a reading costs a few milliseconds per process."""
@@ -108,8 +108,8 @@ def own_mib() -> float:
 def noise(num: int = 600) -> Dataset:
     """Noise images for a warm-up."""
     images_NHW = torch.randint(0, 256, (num, 28, 28), dtype=torch.uint8)
-    labels_N = torch.arange(num) % NUM_CLASSES
-    return Dataset("noise", "none", "none", images_NHW, labels_N, images_NHW, labels_N)
+    labels_N = torch.arange(num) % 10
+    return with_digest("noise", "none", images_NHW, labels_N, images_NHW, labels_N)
 
 
 def peak_gflops(repeats: int = 15, size: int = 2048) -> float:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Settings
+from aepretrain.config import AUGMENTATIONS, MNIST_SHAPE, NETWORKS, Settings
 from aepretrain.networks import Convolutional, Network, build
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
@@ -122,7 +122,7 @@ def trainings(root: str, epochs: int, train: Train) -> Iterator[tuple[str, float
             training, validation = datasets_of(root, augmentation)
             pretrained: dict[str, Tensor] = {}
             for variant in GRID_VARIANTS:
-                network = build(name, 0)
+                network = build(name, 0, MNIST_SHAPE)
                 if variant in ("frozen", "finetune"):
                     network.encoder.load_state_dict(pretrained)
                 started = time.perf_counter()

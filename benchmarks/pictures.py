@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aepretrain import data, serving, tracking
+from aepretrain.config import DataRequest
 from aepretrain.training import parse_weights, scoring_module
 
 BUNDLE = Path(__file__).parent.parent / "evidence"
@@ -74,15 +75,15 @@ def agreement(images_NHW: Pixels, folder: Path) -> Iterator[tuple[Rendering, flo
     bundle = tracking.read_bundle(BUNDLE)
     record = serving.best(bundle.records().values(), "mnist")
     assert record is not None
-    model = scoring_module(record.spec, parse_weights(bundle.artifact(record, "weights.pt")))
-    original_N = serving.apply(model, images_NHW.astype(np.float32) / np.float32(255)).argmax(1)
+    model = scoring_module(record.spec, record.shape, parse_weights(bundle.artifact(record, "weights.pt")))
+    original_N = serving.apply(model, images_NHW[:, None].astype(np.float32) / np.float32(255)).argmax(1)
     for rendering in RENDERINGS:
         generator, prepared = np.random.default_rng(0), []
         for image_HW in images_NHW:
             path = folder / "picture"
             path.write_bytes(rendering.draw(image_HW, generator))
             prepared.append(serving.read_picture(path))
-        yield rendering, float((serving.apply(model, np.stack(prepared)).argmax(1) == original_N).mean())
+        yield rendering, float((serving.apply(model, np.stack(prepared)[:, None]).argmax(1) == original_N).mean())
 
 
 def with_speck(image_HW: Pixels) -> Pixels:
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000, help="how many of the test images, from the first")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write pictures there and measure nothing")
     options = parser.parse_args()
-    images_NHW = data.load("mnist", options.data_dir).test_images_NHW.numpy()[: options.images]
+    images_NHW = data.load(DataRequest("mnist"), options.data_dir).test_images_NCHW[: options.images, 0].numpy()
     if options.save is not None:
         generator = np.random.default_rng(0)
         for number, (rendering, image_HW) in enumerate(zip(RENDERINGS, images_NHW, strict=False), 1):

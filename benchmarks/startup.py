@@ -24,7 +24,7 @@ def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
     """The seconds of one start, by name; to be called in a new process."""
     began = time.perf_counter()
     from aepretrain import api, data, runner, tracking
-    from aepretrain.config import Execution, Settings, TrainingSpec
+    from aepretrain.config import DataRequest, Execution, Settings, TrainingSpec
 
     import_module(data.MODULES[dataset])
     seconds = {"imports": time.perf_counter() - began}
@@ -38,13 +38,13 @@ def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
             epochs_began.append(time.perf_counter() - event.epoch.elapsed_s)
 
     if kind == "grid":
-        data.load(dataset, None)
+        data.load(DataRequest(dataset), None)
         began = time.perf_counter()
         store = tracking.open_store(uri)
         runner.run_grid([spec], store, execution, listen, lambda *_: None)
     else:
         began = time.perf_counter()
-        data.load(dataset, None)
+        data.load(DataRequest(dataset), None)
         seconds["dataset"] = time.perf_counter() - began
         store = tracking.open_store(uri)
         seconds["dataset and store"] = time.perf_counter() - began

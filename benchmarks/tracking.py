@@ -108,7 +108,7 @@ def inline_pool(_execution: Execution, _dataset: Dataset) -> Iterator[Pool]:
 def time_grid(settings: Settings, networks: tuple[str, ...], augmentations: tuple[str, ...]) -> float:
     """Seconds of a grid of one seed in a new store."""
     execution = Execution(device="cpu")
-    data.load(settings.dataset, None)
+    data.load(settings.data, None)
     specs = grid_specs(networks, augmentations, (0,), settings)
     with tempfile.TemporaryDirectory() as folder:
         store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")

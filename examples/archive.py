@@ -12,7 +12,7 @@ from aepretrain import Dataset, Failure, make_dataset, register_dataset
 
 
 def load(data_dir: str | None) -> Dataset:
-    """The dataset from ``images`` [N, 28, 28], 0 to 255, and ``labels`` [N], 0 to 9. Every seventh is a test image."""
+    """The dataset from ``images`` [N, 28, 28], 0 to 255, and ``labels`` [N], from 0 on. One in seven is for testing."""
     path = Path(data_dir or ".", "images.npz")
     if not path.is_file():
         raise Failure(f"{path} is missing: name its folder with --data-dir")
@@ -20,8 +20,8 @@ def load(data_dir: str | None) -> Dataset:
         images_NHW = torch.from_numpy(archive["images"].astype(np.uint8))
         labels_N = torch.from_numpy(archive["labels"].astype(np.int64))
     is_test_N = torch.arange(len(labels_N)) % 7 == 0
-    parts = (part[chosen] for chosen in (~is_test_N, is_test_N) for part in (images_NHW, labels_N))
-    return make_dataset("archive", str(path.absolute()), *parts)
+    training, test = ((images_NHW[chosen], labels_N[chosen]) for chosen in (~is_test_N, is_test_N))
+    return make_dataset("archive", str(path.absolute()), *training, *test)
 
 
 register_dataset("archive", load)

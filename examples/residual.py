@@ -3,6 +3,8 @@
 python -m aepretrain grid --plugin examples.residual --network residual --augmentation none
 """
 
+import math
+
 from torch import Tensor, nn
 
 from aepretrain import Network, register_network
@@ -25,17 +27,19 @@ class Block(nn.Module):
 
 
 class Residual(Network):
-    """28×28 → 8×7×7 = 392 code features, and back."""
+    """From images to 8 maps of a quarter of their sides, and back. Sides must be multiples of 4."""
 
     frozen_head, trained_head = "first", "second"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
+        channels, height, width = image_shape
+        maps = 8, height // 4, width // 4
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, 8, 4, stride=4), nn.ReLU(), Block(8), Block(8)
-        )  # 28 → 7 in the first layer, to be fast on a CPU
-        self.decoder = nn.Sequential(nn.Unflatten(1, (8, 7, 7)), Block(8), nn.ConvTranspose2d(8, 1, 4, stride=4))
-        self.first, self.second = nn.Linear(392, 10), nn.Linear(392, 10)
+            nn.Conv2d(channels, 8, 4, stride=4), nn.ReLU(), Block(8), Block(8)
+        )  # to a quarter in the first layer, to be fast on a CPU
+        self.decoder = nn.Sequential(nn.Unflatten(1, maps), Block(8), nn.ConvTranspose2d(8, channels, 4, stride=4))
+        self.first, self.second = (nn.Linear(math.prod(maps), num_classes) for _ in range(2))
 
 
 register_network("residual", Residual)

@@ -15,7 +15,7 @@ MAX_SHIFT = 2
 class Shifting(Augmentation):
     """Random shift of each image. Pixels from outside the image are black."""
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """The shift of each image, down and to the right, int64 [N, 2]."""
         return torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (num, 2), generator=generator)
 
@@ -26,7 +26,8 @@ class Shifting(Augmentation):
         rows_BH = MAX_SHIFT - drawn_B[:, :1] + torch.arange(height, device=drawn_B.device)
         columns_BW = MAX_SHIFT - drawn_B[:, 1:] + torch.arange(width, device=drawn_B.device)
         image_B = torch.arange(num, device=drawn_B.device)
-        return padded_BCHW[image_B[:, None, None], 0, rows_BH[:, :, None], columns_BW[:, None, :]].unsqueeze(1)
+        shifted_BHWC = padded_BCHW[image_B[:, None, None], :, rows_BH[:, :, None], columns_BW[:, None, :]]
+        return shifted_BHWC.movedim(3, 1)
 
 
 register_augmentation("shifting", Shifting)

@@ -9,7 +9,7 @@ import torch
 from filelock import FileLock
 
 from aepretrain import augment, data, networks, objectives, tracking, variants
-from aepretrain.config import Settings
+from aepretrain.config import DataRequest, Settings
 from aepretrain.data import Dataset, with_digest
 
 ROOT = Path(__file__).parent.parent
@@ -87,14 +87,14 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """scikit-learn's digits, all of them."""
-    return data.load("digits", None)
+    return data.load(DataRequest("digits"), None)
 
 
 @pytest.fixture(scope="session")
 def images(digits: Dataset) -> Dataset:
     """A small dataset: 600 training and 100 test images of real MNIST where it is at hand, else of the digits."""
-    whole = data.load("mnist", str(MNIST_DIR)) if HAS_MNIST else digits
-    parts = whole.images_NHW[:600], whole.labels_N[:600], whole.test_images_NHW[:100], whole.test_labels_N[:100]
+    whole = data.load(DataRequest("mnist"), str(MNIST_DIR)) if HAS_MNIST else digits
+    parts = whole.images_NCHW[:600], whole.labels_N[:600], whole.test_images_NCHW[:100], whole.test_labels_N[:100]
     return with_digest(whole.name, whole.source, *parts)
 
 

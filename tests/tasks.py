@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aepretrain.config import MNIST_SHAPE
 from aepretrain.engine import Examples, Hyperparameters, Select, Task
 from aepretrain.networks import Classifier, Reconstructor, build
 
@@ -56,7 +57,7 @@ def data_of(seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def make(name: str, kind: str, seed: int = 0) -> nn.Module:
-    network = build(name, seed)
+    network = build(name, seed, MNIST_SHAPE)
     if kind == "autoencoder":
         return Reconstructor(network)
     network.encoder.requires_grad_(kind != "frozen")

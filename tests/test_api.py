@@ -266,7 +266,7 @@ def test_a_network_is_used(finished: str, digits: Dataset, tmp_path: Path, capsy
     from PIL import Image
 
     paths = [tmp_path / f"{place}.png" for place in range(3)]
-    for path, image_HW in zip(paths, digits.test_images_NHW.numpy(), strict=False):
+    for path, image_HW in zip(paths, digits.test_images_NCHW.numpy(), strict=False):
         Image.fromarray(image_HW).save(path)
     finetuned = compare(tracking_uri=finished).frame().set_index("variant").loc["finetune", "run_id"]
     predictions = predict(paths, run=finetuned, tracking_uri=finished)
@@ -292,7 +292,7 @@ def test_the_environment_names_folder_store_and_experiment_and_an_argument_wins(
 
     def load(data_dir: str | None) -> Dataset:
         folders.append(data_dir)
-        parts = digits.images_NHW, digits.labels_N, digits.test_images_NHW, digits.test_labels_N
+        parts = digits.images_NCHW, digits.labels_N, digits.test_images_NCHW, digits.test_labels_N
         return data.with_digest("mine", "made up", *parts)
 
     data.register("mine", load)

@@ -40,7 +40,7 @@ def erasing(
 
 
 def draw(num: int, augmentation: RandomErasing, seed: int = 0) -> torch.Tensor:
-    return augmentation.draw(num, (28, 28), torch.Generator().manual_seed(seed))
+    return augmentation.draw(num, (1, 28, 28), torch.Generator().manual_seed(seed))
 
 
 def ours(scale: tuple[float, float], ratio: tuple[float, float], seed: int) -> NDArray[np.int64]:

@@ -174,7 +174,7 @@ BAD = [
     (["predict"], 2, "IMAGE"),
     (["predict", "nowhere.png"], 1, "nowhere.png: cannot be read: No such file"),
     (["predict", "."], 1, ".: is a folder, not a picture"),
-    (["predict", "file"], 1, "file: is no PNG or JPEG picture"),
+    (["predict", "file"], 1, "file: is no picture that can be read"),
     (["encode", "nowhere"], 2, "folder='nowhere' is not a folder"),
     (["encode", "."], 1, "there is no picture in ."),
     (["onnx"], 1, "no finished classifier"),

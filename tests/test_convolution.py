@@ -117,7 +117,7 @@ import aepretrain.convolution.compiled
 from aepretrain.convolution import loops
 from aepretrain.networks import Reconstructor, build
 before = [len(loop.signatures) for loop in (loops.correlate, loops.gradients)]
-Reconstructor(build("conv", 0))(torch.rand(2, 1, 28, 28)).sum().backward()
+Reconstructor(build("conv", 0, MNIST_SHAPE))(torch.rand(2, 1, 28, 28)).sum().backward()
 print(before, [len(loop.signatures) for loop in (loops.correlate, loops.gradients)])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

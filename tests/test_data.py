@@ -15,6 +15,7 @@ import torch
 import torchvision
 
 from aepretrain import data
+from aepretrain.config import DataRequest
 from aepretrain.data import Dataset, mnist
 from aepretrain.errors import Failure, UsageError
 from tests.conftest import MNIST_DIR, needs_mnist
@@ -118,10 +119,11 @@ IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = SHAPES
 
 
 def idx(name: str, seed: int) -> bytes:
-    """An unpacked IDX file of random values."""
+    """An unpacked IDX file of random values, each of 0 to 9 equally often."""
     shape = SHAPES[name]
     header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
-    return header + np.random.default_rng(seed).integers(0, 10, math.prod(shape), dtype=np.uint8).tobytes()
+    values = np.arange(math.prod(shape), dtype=np.uint8) % 10
+    return header + np.random.default_rng(seed).permutation(values).tobytes()
 
 
 def values_digest(name: str, content: bytes) -> str:
@@ -164,7 +166,7 @@ def packed(contents: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def load_again(data_dir: Path | str | None = None, name: str = "mnist") -> Dataset:
     data._loaded.clear()
-    return data.load(name, None if data_dir is None else str(data_dir))
+    return data.load(DataRequest(name), None if data_dir is None else str(data_dir))
 
 
 @pytest.mark.parametrize("dotted", [False, True])
@@ -181,9 +183,9 @@ def test_every_spelling_packing_and_folder_is_accepted(
     write(here / "mine" / folder, contents)
     found = load_again("mine")
     assert found.source == str(here / "mine")
-    assert found.images_NHW.numpy().tobytes() == files[IMAGES][16:]
+    assert found.images_NCHW.numpy().tobytes() == files[IMAGES][16:]
     assert found.labels_N.tolist() == list(files[LABELS][8:])
-    assert found.test_images_NHW.shape == (10, 28, 28)
+    assert found.test_images_NCHW.shape == (10, 1, 28, 28)
     assert found.test_labels_N.dtype == torch.int64
     assert sorted(path.name for path in (here / "mine" / folder).iterdir()) == sorted(contents)
 
@@ -260,8 +262,8 @@ def test_a_good_copy_is_used_instead_of_a_damaged_file(
         (here / path).parent.mkdir(parents=True, exist_ok=True)
         (here / path).write_bytes(content)
     found = load_again(data_dir)
-    assert found.images_NHW.numpy().tobytes() == files[IMAGES][16:]
-    assert data.load("mnist", data_dir) is found
+    assert found.images_NCHW.numpy().tobytes() == files[IMAGES][16:]
+    assert data.load(DataRequest("mnist"), data_dir) is found
     (line,) = caplog.messages
     assert line.startswith(f"{bad} is damaged or another file: expected the IDX header [2051, 20, 28, 28], found ")
     assert line.endswith(f". {good} is used instead.")
@@ -293,7 +295,7 @@ def test_what_is_not_a_file_is_ignored(here: Path, files: Mapping[str, bytes], o
     with pytest.raises(data.DatasetMissing, match=f"there is no {IMAGES} "):
         load_again("mine")
     write(here / "mine", {IMAGES: files[IMAGES]})
-    assert load_again("mine").images_NHW.numpy().tobytes() == files[IMAGES][16:]
+    assert load_again("mine").images_NCHW.numpy().tobytes() == files[IMAGES][16:]
 
 
 def test_swapped_files_are_refused(here: Path, files: Mapping[str, bytes]) -> None:
@@ -375,10 +377,10 @@ def test_kmnist_is_checked_by_the_published_md5s(
 
 @needs_mnist
 def test_real_mnist_is_accepted() -> None:
-    found = data.load("mnist", str(MNIST_DIR))
+    found = data.load(DataRequest("mnist"), str(MNIST_DIR))
     assert found.digest == "fe6e7e7cdeb4d5d54a6c575fba84d27cde9d050fcc1794807ceaad3c268c7c42"
-    assert found.images_NHW.shape == (60_000, 28, 28)
-    assert found.test_images_NHW.shape == (10_000, 28, 28)
+    assert found.images_NCHW.shape == (60_000, 1, 28, 28)
+    assert found.test_images_NCHW.shape == (10_000, 1, 28, 28)
     assert torch.bincount(found.labels_N).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert torch.bincount(found.test_labels_N).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
@@ -388,7 +390,7 @@ def test_the_published_files_of_fashion_mnist_are_accepted() -> None:
     for name, md5 in torchvision.datasets.FashionMNIST.resources:
         content = (MNIST_DIR / "FashionMNIST/raw" / name).read_bytes()
         assert hashlib.md5(content).hexdigest() == md5  # noqa: S324  # torchvision's choice
-    found = data.load("fashion-mnist", str(MNIST_DIR))
+    found = data.load(DataRequest("fashion-mnist"), str(MNIST_DIR))
     assert found.digest == "33eef921b3a6518844aa8bd3892de3cc020ec5af9ea99701b6ce314889461c8b"
     assert torch.bincount(found.labels_N).tolist() == [6_000] * 10
 
@@ -398,9 +400,9 @@ def test_bad_names_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     for data_dir in (str(tmp_path / "file"), str(tmp_path / "link"), ""):
         with pytest.raises(UsageError, match="not a folder"):
-            data.load("mnist", data_dir)
+            data.load(DataRequest("mnist"), data_dir)
     with pytest.raises(UsageError, match="mnist, fashion-mnist, kmnist, digits"):
-        data.load("cifar", None)
+        data.load(DataRequest("cifar"), None)
 
 
 def test_shared_memory_that_is_full_is_a_line(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,10 +417,10 @@ def test_shared_memory_that_is_full_is_a_line(digits: Dataset, monkeypatch: pyte
 
 
 def test_digits_are_real_handwriting_of_mnists_size(digits: Dataset) -> None:
-    assert digits.images_NHW.shape == (1540, 28, 28)
-    assert digits.test_images_NHW.shape == (257, 28, 28)
+    assert digits.images_NCHW.shape == (1540, 1, 28, 28)
+    assert digits.test_images_NCHW.shape == (257, 1, 28, 28)
     assert set(digits.test_labels_N.tolist()) == set(range(10))
-    assert digits.images_NHW.max() > 200
+    assert digits.images_NCHW.max() > 200
     assert digits.digest == "2c5b0b7c38c551dfe99701f1cf73a96ec33c709a0321cb2f8112a2393d8c1179"
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.config import derive_seed
+from aepretrain.config import MNIST_SHAPE, derive_seed
 from aepretrain.engine import (
     EVALUATION_BATCH,
     Examples,
@@ -390,7 +390,9 @@ def test_an_encoder_with_a_rate_of_its_own_and_a_head_that_learns_first(num_seed
     one = task(slow, epochs=3)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3, fused=True)
     by_torch(slow, one, optimizer, [1])
-    assert torch.equal(network.encoder.state_dict()["0.weight"], build("fc", 0).encoder.state_dict()["0.weight"])
+    assert torch.equal(
+        network.encoder.state_dict()["0.weight"], build("fc", 0, MNIST_SHAPE).encoder.state_dict()["0.weight"]
+    )
     optimizer.add_param_group({"params": list(network.encoder.parameters()), "lr": 1e-4})
     by_torch(slow, one, optimizer, [2, 3])
     stack = task(*(make("fc", "classifier", seed) for seed in range(num_seeds)), epochs=3)

@@ -103,7 +103,7 @@ def test_workers_get_a_copy_of_the_dataset_where_shared_memory_is_small(
     sent = pool._to_send(own)
     assert isinstance(sent, bytes)
     assert pickle.loads(sent).digest == own.digest  # noqa: S301  # made here
-    assert not own.images_NHW.is_shared(), "nothing was tried"
+    assert not own.images_NCHW.is_shared(), "nothing was tried"
     free["bytes"] += pool.SPARE_BYTES + 1
     assert pool._to_send(own) is own
-    assert own.images_NHW.is_shared()
+    assert own.images_NCHW.is_shared()

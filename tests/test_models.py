@@ -22,7 +22,7 @@ from PIL import Image
 from aepretrain import api, runner, serving, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.cli.models import _percent
-from aepretrain.config import Execution, Settings, TrainingSpec
+from aepretrain.config import MNIST_SHAPE, Execution, Settings, TrainingSpec
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build, load_part
@@ -61,7 +61,7 @@ def pictures(tmp_path: Path, digits: Dataset) -> list[Path]:
     folder = tmp_path / "pictures"
     folder.mkdir()
     paths = [folder / name for name in ("a.png", "b.JPG", "ü.jpeg")]
-    for path, image_HW in zip(paths, digits.test_images_NHW.numpy(), strict=False):
+    for path, image_HW in zip(paths, digits.test_images_NCHW[:, 0].numpy(), strict=False):
         kind = "PNG" if path.suffix == ".png" else "JPEG"
         Image.fromarray(255 - image_HW).resize((90, 90)).save(path, kind)
     (folder / "notes.txt").write_text("no picture")
@@ -145,7 +145,8 @@ def test_predict_tells_three_classes_with_the_numbers_of_the_model(served: Serve
         (served.records[one] for one in ("finetune", "scratch")), key=lambda record: record.metrics["best_val_loss"]
     )
     assert f"run {best.run_id}" in done.output
-    probs_NK = serving.apply(serving.load_classifier(served.store, best), serving.read_pictures(pictures))
+    images_NCHW, _ = serving.read_pictures(pictures, best)
+    probs_NK = serving.apply(serving.load_classifier(served.store, best), images_NCHW)
     for path, probs_K in zip(pictures, probs_NK, strict=True):
         line = next(line for line in done.output.splitlines() if path.name in line)
         shown = [cell.strip() for cell in line.split("│")[2:-1]]
@@ -243,11 +244,11 @@ def test_encode_writes_names_and_codes(
     assert "3 pictures as codes of 128 numbers" in done.output
     table = pq.read_table(out)
     assert table["file"].to_pylist() == [path.name for path in pictures]
-    network = build("fc", 0)
+    network = build("fc", 0, MNIST_SHAPE)
     load_part(network, "encoder", parse_weights(served.store.weights(record)))
-    images_N1HW = torch.from_numpy(serving.read_pictures(pictures)).unsqueeze(1)
+    images_NCHW, _ = serving.read_pictures(pictures, record)
     with torch.inference_mode():
-        expected_ND = network.encode(images_N1HW).numpy()
+        expected_ND = network.encode(torch.from_numpy(images_NCHW)).numpy()
     assert np.allclose(np.array(table["code"].to_pylist()), expected_ND, atol=1e-6)
     assert table.schema.metadata[b"run_id"].decode() == record.run_id
     assert list(tmp_path.glob(".*")) == []
@@ -276,19 +277,22 @@ def test_onnx_gives_the_same_probabilities_for_any_number_of_images(
     done = command(served, "onnx", "--run", record.run_id, "--out", out)
     assert done.exit_code == 0, done.output
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    images_NHW = digits.test_images_NHW.numpy().astype(np.float32) / np.float32(255)
-    for num in (1, len(images_NHW)):
-        (found_NK,) = session.run(["probabilities"], {"images": images_NHW[:num, np.newaxis]})
-        expected_NK = serving.apply(serving.load_classifier(served.store, record), images_NHW[:num])
+    images_NCHW = digits.test_images_NCHW.numpy().astype(np.float32) / np.float32(255)
+    for num in (1, len(images_NCHW)):
+        (found_NK,) = session.run(["probabilities"], {"images": images_NCHW[:num]})
+        expected_NK = serving.apply(serving.load_classifier(served.store, record), images_NCHW[:num])
         assert np.abs(found_NK - expected_NK).max() < 1e-5
 
 
 def test_onnx_that_differs_is_not_written(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = exchange._exported(serving.load_classifier(served.store, served.records["finetune"]))
-    monkeypatch.setattr(exchange, "_exported", lambda _: content)
+    classes = serving.class_names(served.store, served.records["finetune"])
+    content = exchange._exported(
+        serving.load_classifier(served.store, served.records["finetune"]), MNIST_SHAPE, classes
+    )
+    monkeypatch.setattr(exchange, "_exported", lambda *_: content)
     module = serving.load_classifier(served.store, served.records["scratch"])
     with pytest.raises(Failure, match=r"differ from PyTorch's by up to .*; nothing was written"):
-        serving.export_onnx(module, tmp_path / "model.onnx")
+        serving.export_onnx(module, MNIST_SHAPE, classes, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

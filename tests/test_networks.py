@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from aepretrain import networks
+from aepretrain.config import MNIST_SHAPE
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import Convolutional, FullyConnected, Network, build, load_part, part_weights
 from aepretrain.variants import VARIANTS
@@ -24,7 +25,7 @@ def num_parameters(module: nn.Module) -> int:
     ],
 )
 def test_parameter_counts(name: str, encoder: int, decoder: int, head: int, heads: tuple[str, str]) -> None:
-    network = build(name, 0)
+    network = build(name, 0, MNIST_SHAPE)
     assert num_parameters(network.encoder) == encoder
     assert num_parameters(network.decoder) == decoder
     assert tuple(network.head_name(VARIANTS.look_up(variant)) for variant in ("frozen", "finetune", "scratch")) == (
@@ -74,13 +75,13 @@ CONV = """Convolutional(
 
 
 def test_networks_print_as_listed() -> None:
-    assert str(FullyConnected()) == FC
-    assert str(Convolutional()) == CONV
+    assert str(FullyConnected((1, 28, 28), 10)) == FC
+    assert str(Convolutional((1, 28, 28), 10)) == CONV
 
 
 def test_state_dict_names() -> None:
-    assert "encoder.0.weight" in build("fc", 0).state_dict()
-    assert set(part_weights(build("conv", 0), "encoder", "classifier2")) == {
+    assert "encoder.0.weight" in build("fc", 0, MNIST_SHAPE).state_dict()
+    assert set(part_weights(build("conv", 0, MNIST_SHAPE), "encoder", "classifier2")) == {
         *(f"encoder.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias")),
         "classifier2.weight",
         "classifier2.bias",
@@ -89,14 +90,14 @@ def test_state_dict_names() -> None:
 
 @pytest.mark.parametrize("name", ["fc", "conv"])
 def test_shapes(name: str) -> None:
-    network = build(name, 0)
+    network = build(name, 0, MNIST_SHAPE)
     codes = network.encode(torch.rand(3, 1, 28, 28))
     assert codes.shape == (3, 128 if name == "fc" else 196)
     assert network.decode(codes).shape == (3, 1, 28, 28)
 
 
 def test_faster_forms_equal_the_listed_layers_with_their_gradients() -> None:
-    fast = build("conv", 0).double()
+    fast = build("conv", 0, MNIST_SHAPE).double()
     listed = copy.deepcopy(fast)
     images = torch.rand(7, 1, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     outputs = fast.decode(fast.encode(images))
@@ -113,10 +114,10 @@ def test_faster_forms_equal_the_listed_layers_with_their_gradients() -> None:
 def test_initial_weights_belong_to_the_seed_alone(name: str) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = build(name, 3)
+    first = build(name, 3, MNIST_SHAPE)
     assert torch.equal(torch.get_rng_state(), state), "the global generator is left alone"
     torch.rand(5)
-    second, other = build(name, 3), build(name, 4)
+    second, other = build(name, 3, MNIST_SHAPE), build(name, 4, MNIST_SHAPE)
     for (key, a), b, c in zip(
         first.state_dict().items(), second.state_dict().values(), other.state_dict().values(), strict=True
     ):
@@ -126,19 +127,20 @@ def test_initial_weights_belong_to_the_seed_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fc", "conv"])
 def test_both_heads_start_equal_and_parts_have_streams_of_their_own(name: str) -> None:
-    network = build(name, 0)
+    network = build(name, 0, MNIST_SHAPE)
     first, second = (getattr(network, head) for head in (network.frozen_head, network.trained_head))
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(first.bias, second.bias)
     with networks.drawing_from(0, "initial encoder"):
-        alone = type(network)().encoder
+        alone = type(network)((1, 28, 28), 10).encoder
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), network.encoder.parameters(), strict=True))
 
 
 def test_initial_weights_are_pytorchs() -> None:
     # nn.Linear and nn.Conv2d draw uniformly from ±1/sqrt(fan in)
-    for layer, fan_in in ((build("fc", 0).encoder[0], 784), (build("conv", 0).encoder[3], 72)):  # type: ignore[index]
-        weights = layer.weight.detach() * fan_in**0.5
+    for name, layer, fan_in in (("fc", 0, 784), ("conv", 3, 72)):
+        encoder = build(name, 0, MNIST_SHAPE).encoder
+        weights = encoder[layer].weight.detach() * fan_in**0.5  # type: ignore[index]
         assert weights.abs().max() <= 1
         assert weights.std().item() == pytest.approx(3**-0.5, rel=0.1)
 
@@ -147,8 +149,8 @@ class Tiny(Network):
     frozen_head = "first"
     trained_head = "second"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
         self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
         self.decoder = nn.Sequential(nn.Linear(5, 784), nn.Unflatten(1, (1, 28, 28)))
         self.first = nn.Linear(5, 10)
@@ -162,7 +164,7 @@ def tiny(own_registries: None) -> str:  # noqa: ARG001  # it undoes what is regi
 
 
 def test_a_users_network_can_be_registered(tiny: str) -> None:
-    network = build(tiny, 0)
+    network = build(tiny, 0, MNIST_SHAPE)
     assert network.decode(network.encode(torch.rand(2, 1, 28, 28))).shape == (2, 1, 28, 28)
     digest = networks.NETWORKS.definition_digest(tiny)
     assert digest is not None
@@ -181,12 +183,12 @@ def test_bad_registrations_are_refused(tiny: str) -> None:
 
 
 def test_a_checkpoint_must_fit() -> None:
-    network = build("fc", 0)
-    weights = part_weights(build("fc", 1), "encoder", "decoder")
+    network = build("fc", 0, MNIST_SHAPE)
+    weights = part_weights(build("fc", 1, MNIST_SHAPE), "encoder", "decoder")
     load_part(network, "encoder", weights)
     assert torch.equal(network.encoder.state_dict()["0.weight"], weights["encoder.0.weight"])
     cases = {
-        "missing or unknown weights": part_weights(build("conv", 0), "encoder", "decoder"),
+        "missing or unknown weights": part_weights(build("conv", 0, MNIST_SHAPE), "encoder", "decoder"),
         r"\[256, 3\]": weights | {"encoder.0.weight": torch.zeros(256, 3)},
         "float64": weights | {"encoder.0.bias": torch.zeros(256, dtype=torch.float64)},
         "not finite": weights | {"encoder.0.bias": torch.full((256,), torch.nan)},

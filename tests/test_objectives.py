@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aepretrain.augment import AUGMENTATIONS
-from aepretrain.config import CORRUPTIONS, OBJECTIVES, Settings, TrainingSpec, derive_seed
+from aepretrain.config import CORRUPTIONS, MNIST_SHAPE, OBJECTIVES, Settings, TrainingSpec, derive_seed
 from aepretrain.data import Dataset, split
 from aepretrain.engine import Task, Trained, train
 from aepretrain.errors import UsageError
@@ -33,7 +33,7 @@ NUM = 20_000
 def drawn(name: str, settings: Settings, num: int = NUM) -> Tensor:
     """What a corruption makes of white images, [N, H, W]."""
     corruption = AUGMENTATIONS.look_up(name)(settings)
-    rows = corruption.draw(num, (28, 28), torch.Generator().manual_seed(3))
+    rows = corruption.draw(num, (1, 28, 28), torch.Generator().manual_seed(3))
     return corruption.apply(torch.ones(num, 1, 28, 28), rows).squeeze(1)
 
 
@@ -86,7 +86,7 @@ def parts(specs: list[TrainingSpec], dataset: Dataset) -> tuple[Images, Images]:
     splits = [split(dataset, "random", spec.seed) for spec in specs]
     training, validation = (
         Images.on_device(
-            dataset.images_NHW, dataset.labels_N, [getattr(one, part) for one in splits], specs[0].settings, CPU
+            dataset.images_NCHW, dataset.labels_N, [getattr(one, part) for one in splits], specs[0].settings, CPU
         )
         for part in ("train_N", "validation_N")
     )
@@ -94,7 +94,7 @@ def parts(specs: list[TrainingSpec], dataset: Dataset) -> tuple[Images, Images]:
 
 
 def task(specs: list[TrainingSpec], dataset: Dataset) -> Task:
-    return make_task(specs, [build(spec.network, spec.seed) for spec in specs], *parts(specs, dataset))
+    return make_task(specs, [build(spec.network, spec.seed, MNIST_SHAPE) for spec in specs], *parts(specs, dataset))
 
 
 def corrupted(name: str, pixels_HW: Tensor, row: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def corrupted(name: str, pixels_HW: Tensor, row: Tensor) -> Tensor:
             elif name == "patch-mask":
                 made[y, x] = pixels_HW[y, x] if row[y // 4, x // 4] else 0
             elif name == "gaussian-noise":
-                made[y, x] = pixels_HW[y, x] + row[y, x]
+                made[y, x] = pixels_HW[y, x] + row[0, y, x]
     return made
 
 
@@ -122,9 +122,9 @@ def test_equal_to_a_slow_loop_over_50_steps(images: Dataset, objective: str, net
         "reconstruct": lambda: torch.zeros(200),
         "pixel-mask": lambda: torch.rand(200, 28, 28, generator=generator) >= 0.5,
         "patch-mask": lambda: torch.rand(200, 7, 7, generator=generator) >= 0.6,
-        "gaussian-noise": lambda: torch.empty(200, 28, 28).normal_(0, 0.5, generator=generator),
+        "gaussian-noise": lambda: torch.empty(200, 1, 28, 28).normal_(0, 0.5, generator=generator),
     }[objective]()
-    slow = build(network, 2)
+    slow = build(network, 2, MNIST_SHAPE)
     optimizer = torch.optim.Adam([*slow.encoder.parameters(), *slow.decoder.parameters()], lr=0.001)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(derive_seed(2, "AE order", 1))).tolist()
     losses = []
@@ -132,7 +132,7 @@ def test_equal_to_a_slow_loop_over_50_steps(images: Dataset, objective: str, net
         optimizer.zero_grad()
         total = torch.zeros(())
         for i in order[start : start + 4]:
-            target = images.images_NHW[rows[i]].float() / 255
+            target = images.images_NCHW[rows[i], 0].float() / 255
             given = corrupted(objective, target, draws[i]).view(1, 1, 28, 28)
             codes = slow.encoder(given.flatten(1) if network == "fc" else given)
             output = slow.decoder(codes).view(28, 28)
@@ -143,7 +143,7 @@ def test_equal_to_a_slow_loop_over_50_steps(images: Dataset, objective: str, net
     assert len(losses) == 50
     training, validation = parts([spec], images)
     training = replace(training, rows_SM=training.rows_SM[:, :200])
-    fast = build(network, 2)
+    fast = build(network, 2, MNIST_SHAPE)
     one = make_task([spec], [fast], training, replace(validation, rows_SM=validation.rows_SM[:, :50]))
     (found,) = train(one, lambda *_: None)
     assert isinstance(found, Trained)
@@ -166,7 +166,7 @@ def test_the_target_is_the_image_before_it_is_corrupted(images: Dataset, objecti
     assert not torch.equal(erased, clean)
     assert torch.equal(targets, erased if target == "input" else clean)
     drawn_N = REGISTERED.look_up(objective)(spec.settings).draw(
-        training.rows_SM.shape[1], (28, 28), torch.Generator().manual_seed(derive_seed(0, "AE corruption", 3))
+        training.rows_SM.shape[1], (1, 28, 28), torch.Generator().manual_seed(derive_seed(0, "AE corruption", 3))
     )
     for i in range(20):
         assert torch.equal(inputs[0, i, 0], corrupted(objective, erased[0, i, 0], drawn_N[i]))
@@ -175,10 +175,10 @@ def test_the_target_is_the_image_before_it_is_corrupted(images: Dataset, objecti
 PRINT_VALIDATION = """
 import hashlib, sys
 import numpy as np, torch
-from aepretrain.config import Settings, TrainingSpec
+from aepretrain.config import DataRequest, Settings, TrainingSpec
 from aepretrain.data import load
 from tests.test_objectives import pretrain, task
-one = task([pretrain(sys.argv[1], seed=5)], load("digits", None))
+one = task([pretrain(sys.argv[1], seed=5)], load(DataRequest("digits"), None))
 inputs, _ = one.validation.at_epoch(0, [0])(torch.arange(50).unsqueeze(0))
 print(hashlib.sha256(inputs.numpy().tobytes()).hexdigest())
 """
@@ -213,7 +213,7 @@ def test_only_pretraining_is_corrupted_by_its_objective(images: Dataset, objecti
     classifier = replace(pretrain(objective), variant="finetune")
     inputs, _ = task([classifier], images).train.at_epoch(1, [0])(torch.arange(9).unsqueeze(0))
     rows = split(images, "random", 0).train_N[:9]
-    assert torch.equal(inputs[0, :, 0], images.images_NHW[rows].float() / 255)
+    assert torch.equal(inputs[0], images.images_NCHW[rows].float() / 255)
     control = replace(classifier, variant="scratch", augmentation=objective)
     given, _ = task([control], images).train.at_epoch(1, [0])(torch.arange(9).unsqueeze(0))
     assert not torch.equal(given, inputs)
@@ -239,10 +239,10 @@ def test_the_picture_shows_what_the_autoencoder_saw(images: Dataset) -> None:
     assert isinstance(found, Outcome)
     shown = found.evidence.reconstructions
     assert shown is not None
-    hidden = (shown.seen_NHW == 0) & (shown.original_NHW > 0)
-    assert hidden.sum() / (shown.original_NHW > 0).sum() == pytest.approx(0.5, abs=0.1)
-    kept = shown.seen_NHW > 0
-    assert np.array_equal(shown.seen_NHW[kept], shown.original_NHW[kept])
+    hidden = (shown.seen_NCHW == 0) & (shown.original_NCHW > 0)
+    assert hidden.sum() / (shown.original_NCHW > 0).sum() == pytest.approx(0.5, abs=0.1)
+    kept = shown.seen_NCHW > 0
+    assert np.array_equal(shown.seen_NCHW[kept], shown.original_NCHW[kept])
 
 
 def test_keys_depend_on_the_options_of_the_corruption_that_is_used() -> None:
@@ -284,7 +284,7 @@ def test_the_example_of_a_contrastive_objective_is_short_and_learns(images: Data
     assert isinstance(found, Outcome)
     losses = [one.val_loss for one in found.evidence.history]
     assert losses[-1] < losses[0]
-    untouched = build("fc", 0).decoder.state_dict()
+    untouched = build("fc", 0, MNIST_SHAPE).decoder.state_dict()
     assert all(torch.equal(found.weights[f"decoder.{name}"], weight) for name, weight in untouched.items())
     assert found.evidence.reconstructions is None
     assert "test_loss" not in found.metrics

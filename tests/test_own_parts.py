@@ -45,7 +45,7 @@ def outcomes(specs: list[TrainingSpec], dataset: Dataset, *pretrained: Mapping[s
 
 
 def test_the_example_moves_images_as_it_says(images: Dataset) -> None:
-    pixels = images.images_NHW[:3].unsqueeze(1).float()
+    pixels = images.images_NCHW[:3].float()
     moved = shifting().apply(pixels, torch.tensor([[0, 0], [2, -1], [-2, 2]]))
     assert torch.equal(moved[0], pixels[0])
     assert torch.equal(moved[1, 0, 2:, :-1], pixels[1, 0, :-2, 1:])
@@ -56,17 +56,17 @@ def test_the_example_moves_images_as_it_says(images: Dataset) -> None:
 def test_each_image_of_each_seed_of_a_stack_has_its_own_row(images: Dataset) -> None:
     specs = [replace(SCRATCH, seed=seed) for seed in (3, 5)]
     rows = [split(images, "random", spec.seed).train_N for spec in specs]
-    given = Images.on_device(images.images_NHW, images.labels_N, rows, Settings(), CPU)
+    given = Images.on_device(images.images_NCHW, images.labels_N, rows, Settings(), CPU)
     draw_at = augmentation_draws(specs, given, "classifier erasing")
     assert draw_at is not None
     index_SB = torch.tensor([[4, 0, 7], [1, 1, 9]])
     inputs_SB1HW, labels_SB = given.examples("label", draw_at).at_epoch(6, [0, 1])(index_SB)
     for place, spec in enumerate(specs):
         generator = torch.Generator().manual_seed(derive_seed(spec.seed, "classifier erasing", 6))
-        drawn = shifting().draw(len(rows[place]), (28, 28), generator)
+        drawn = shifting().draw(len(rows[place]), (1, 28, 28), generator)
         for position, index in enumerate(index_SB[place].tolist()):
             row = rows[place][index]
-            expected = shifting().apply(images.images_NHW[row].float().div(255).view(1, 1, 28, 28), drawn[[index]])
+            expected = shifting().apply(images.images_NCHW[row].float().div(255).view(1, 1, 28, 28), drawn[[index]])
             assert torch.equal(inputs_SB1HW[place, position], expected[0])
             assert labels_SB[place, position] == images.labels_N[row]
 
@@ -103,4 +103,4 @@ def test_what_a_variant_does_not_name_stays_as_it_was(images: Dataset) -> None:
     assert set(found.weights) - set(pretrained) == {"classifier2.weight", "classifier2.bias"}
     (again,) = outcomes([own], images, pretrained)
     assert all(torch.equal(again.weights[name], weight) for name, weight in found.weights.items())
-    assert training_key(own, "digest") != training_key(replace(own, variant="finetune"), "digest")
+    assert training_key(own, ("digest", "")) != training_key(replace(own, variant="finetune"), ("digest", ""))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aepretrain import data
+from aepretrain.config import DataRequest
 from aepretrain.errors import Failure
 from aepretrain.serving import doubts_about, prepare, read_picture
 from benchmarks.pictures import RENDERINGS, agreement, doubted
@@ -69,7 +70,7 @@ def test_what_is_heavy_at_one_end_stays_within_the_field() -> None:
 
 @needs_mnist
 def test_mnists_own_images_stay_what_they_are() -> None:
-    images_NHW = data.load("mnist", str(MNIST_DIR)).test_images_NHW.numpy()[:200]
+    images_NHW = data.load(DataRequest("mnist"), str(MNIST_DIR)).test_images_NCHW[:200, 0].numpy()
     differences_N = np.array(
         [np.abs(prepare(one.astype(np.float32) / 255) - one / one.max()).mean() for one in images_NHW]
     )
@@ -79,7 +80,7 @@ def test_mnists_own_images_stay_what_they_are() -> None:
 
 @needs_mnist
 def test_mnists_images_in_other_sizes_colours_and_files_are_nearly_always_taken_for_the_same(tmp_path: Path) -> None:
-    images_NHW = data.load("mnist", str(MNIST_DIR)).test_images_NHW.numpy()[:200]
+    images_NHW = data.load(DataRequest("mnist"), str(MNIST_DIR)).test_images_NCHW[:200, 0].numpy()
     shares = {str(rendering): share for rendering, share in agreement(images_NHW, tmp_path)}
     assert len(shares) == len(RENDERINGS)
     assert min(shares.values()) >= 0.98, shares
@@ -167,15 +168,15 @@ def png(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 BAD = {
-    "empty": (b"", "is no PNG or JPEG picture"),
-    "text": (b"seven", "is no PNG or JPEG picture"),
-    "GIF": (encoded("GIF"), "is no PNG or JPEG picture"),
+    "empty": (b"", "is no picture that can be read"),
+    "text": (b"seven", "is no picture that can be read"),
+    "GIF": (encoded("GIF"), "is no picture that can be read"),
     "PNG cut": (encoded("PNG")[:-500], "cannot be read|damaged"),
     "JPEG cut": (encoded("JPEG")[:-500], "cannot be read|damaged"),
-    "header only": (encoded("PNG")[:20], "is no PNG or JPEG picture|damaged|cannot be read"),
+    "header only": (encoded("PNG")[:20], "is no picture that can be read|damaged|cannot be read"),
     "name of a chunk wrong": (
         encoded("PNG").replace(b"IDAT", b"IDAU"),
-        "is no PNG or JPEG picture|damaged|cannot be read",
+        "is no picture that can be read|damaged|cannot be read",
     ),
     "bomb": (bomb(30_000), "has far too many pixels: at most"),
     "smaller bomb": (bomb(10_000), "has 10,000 × 10,000 pixels: at most"),
@@ -203,7 +204,7 @@ def test_an_empty_sheet_is_told_so(tmp_path: Path, level: int) -> None:
 
 @needs_mnist
 def test_few_of_mnists_images_are_doubted() -> None:
-    images_NHW = data.load("mnist", str(MNIST_DIR)).test_images_NHW.numpy()[:500]
+    images_NHW = data.load(DataRequest("mnist"), str(MNIST_DIR)).test_images_NCHW[:500, 0].numpy()
     shares = dict(doubted(images_NHW))
     assert shares.pop("as they are") < 0.01
     assert min(shares.values()) > 0.9, shares

@@ -10,9 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aepretrain import augment, data, networks, objectives, runner, variants
+from aepretrain import augment, data, networks, objectives, runner, training, variants
 from aepretrain.augment import Augmentation
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_key, grid_specs
+from aepretrain.config import (
+    AUGMENTATIONS,
+    MNIST_SHAPE,
+    NETWORKS,
+    DataRequest,
+    Execution,
+    Settings,
+    TrainingSpec,
+    grid_key,
+    grid_specs,
+)
 from aepretrain.data import Dataset, with_digest
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import Network, Reconstructor
@@ -23,11 +33,13 @@ from aepretrain.variants import Variant
 
 pytestmark = pytest.mark.usefixtures("own_registries")
 
+DIGESTS = ("digest", "")
+
 
 def test_the_keys_of_the_default_grid_are_the_known_ones() -> None:
     # They were taken before there was a registry; a change means that stored runs no longer count as done.
     specs = grid_specs(NETWORKS, AUGMENTATIONS, (0, 1), Settings())
-    keys = tuple(training_key(spec, "digest") for spec in specs)
+    keys = tuple(training_key(spec, DIGESTS) for spec in specs)
     assert keys == tuple(spec.key("digest", {}) for spec in specs), "nothing built in has a definition"
     assert grid_key(keys) == "368d3385140b492dc11156c178758a308510df21cbef782dc7ca4ef8ee10e4fc"
 
@@ -36,8 +48,8 @@ class Tiny(Network):
     frozen_head = "first"
     trained_head = "second"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
         self.encoder: nn.Module = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
         self.decoder: nn.Module = nn.Sequential(nn.Linear(5, 784), nn.Unflatten(1, (1, 28, 28)))
         self.first, self.second = nn.Linear(5, 10), nn.Linear(5, 10)
@@ -52,14 +64,14 @@ class UnnamedHead(Tiny):
 
 
 class WideHead(Tiny):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
         self.second = nn.Linear(5, 11)
 
 
 class FlatImages(Tiny):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
         self.decoder = nn.Linear(5, 784)
 
 
@@ -69,43 +81,58 @@ class MapsForCodes(Tiny):
 
 
 class DoesNotFit(Tiny):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
         self.encoder = nn.Linear(7, 5)
 
 
-class TakesArguments(Tiny):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(width, 10)
+class TakesNothing(Tiny):
+    def __init__(self) -> None:
+        super().__init__((1, 28, 28), 10)
 
 
 @pytest.mark.parametrize(
     ("network", "told"),
     [
         (nn.Linear, "is not a subclass of Network"),
-        (Tiny(), "is not a subclass of Network"),
+        (Tiny((1, 28, 28), 10), "is not a subclass of Network"),
         (NoHead, "it has no module named third"),
         (UnnamedHead, "frozen_head and trained_head must be the names"),
         (WideHead, r"the head second gives torch.float32 \[2, 11\] for 2 images, expected float32 \[2, 10\]"),
         (FlatImages, r"decode gives torch.float32 \[2, 784\] for 2 images, expected float32 \[2, 1, 28, 28\]"),
         (MapsForCodes, r"encode gives \[2, 1, 28, 28\] for 2 images, expected \[2, code size\]"),
         (DoesNotFit, "fails when it is tried: RuntimeError: "),
-        (TakesArguments, "fails when it is tried: TypeError: .*width"),
+        (TakesNothing, "fails when it is tried: TypeError: .*arguments"),
     ],
 )
 def test_a_wrong_network_is_refused_in_a_line(network: type[Network], told: str) -> None:
     before = torch.get_rng_state()
     with pytest.raises(UsageError, match=f"network 'mine'.* {told}") as refusal:
-        networks.register("mine", network)
+        try_network(network)
     assert "\n" not in str(refusal.value)
     assert torch.equal(torch.get_rng_state(), before), "trying it draws nothing"
-    with pytest.raises(UsageError, match="network='mine' is not known"):
-        networks.NETWORKS.look_up("mine")
+
+
+PRETRAIN = TrainingSpec(variant="pretrain", network="fc")
+
+
+def try_network(network: type[Network]) -> None:
+    networks.register("mine", network)
+    training.try_out(replace(PRETRAIN, network="mine"), MNIST_SHAPE)
+
+
+def try_augmentation(augmentation: type[Augmentation]) -> None:
+    augment.register("mine", augmentation)
+    training.try_out(replace(PRETRAIN, augmentation="mine"), MNIST_SHAPE)
+
+
+def try_objective(objective: type[Objective]) -> None:
+    objectives.register("mine", objective)
+    training.try_out(replace(PRETRAIN, settings=Settings(objective="mine")), MNIST_SHAPE)
 
 
 class Darker(Augmentation):
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return torch.rand(num, generator=generator)
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
@@ -113,12 +140,12 @@ class Darker(Augmentation):
 
 
 class DrawsFromNowhere(Darker):
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002  # that is what is wrong
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002  # that is what is wrong
         return torch.rand(num)
 
 
 class DrawsOneForAll(Darker):
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002  # likewise
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002  # likewise
         return torch.rand(1, generator=generator)
 
 
@@ -138,7 +165,7 @@ class Explodes(Darker):
 
 
 class DrawsOnly(Augmentation):
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return torch.rand(num, generator=generator)
 
 
@@ -156,7 +183,7 @@ class DrawsOnly(Augmentation):
 )
 def test_a_wrong_augmentation_is_refused_in_a_line(augmentation: type[Augmentation], told: str) -> None:
     with pytest.raises(UsageError, match=f"augmentation 'mine'.* {told}") as refusal:
-        augment.register("mine", augmentation)
+        try_augmentation(augmentation)
     assert "\n" not in str(refusal.value)
 
 
@@ -203,7 +230,7 @@ def weights(_network: Network, head: nn.Module) -> Any:
 def test_a_variant_that_learns_nothing_is_refused_before_any_run(learns: Any, message: str) -> None:
     variants.register(Variant(name="mine", title="Mine.", learns=learns))
     with pytest.raises(UsageError, match=f"variant 'mine': {message}"):
-        runner.check([TrainingSpec(variant="mine", network="fc")], Execution(device="cpu"))
+        training.try_out(TrainingSpec(variant="mine", network="fc"), MNIST_SHAPE)
 
 
 def test_a_variant_without_a_function_is_defined_by_its_fields() -> None:
@@ -218,18 +245,18 @@ class Sharpen(Objective):
     def model(self, network: Network) -> nn.Module:
         return Reconstructor(network)
 
-    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
-        return ((outputs - targets_B1HW) ** 4).mean()
+    def loss(self, outputs: Tensor, targets_BCHW: Tensor) -> Tensor:
+        return ((outputs - targets_BCHW) ** 4).mean()
 
 
 class NoWeights(Sharpen):
-    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
-        return ((outputs.detach() - targets_B1HW) ** 2).mean()
+    def loss(self, outputs: Tensor, targets_BCHW: Tensor) -> Tensor:
+        return ((outputs.detach() - targets_BCHW) ** 2).mean()
 
 
 class LossOfEachImage(Sharpen):
-    def loss(self, outputs: Tensor, targets_B1HW: Tensor) -> Tensor:
-        return ((outputs - targets_B1HW) ** 2).flatten(1).mean(1)
+    def loss(self, outputs: Tensor, targets_BCHW: Tensor) -> Tensor:
+        return ((outputs - targets_BCHW) ** 2).flatten(1).mean(1)
 
 
 class FlatPixels(Sharpen):
@@ -242,23 +269,23 @@ class OtherTarget(Sharpen):
 
 
 class OneRow(Sharpen):
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
         return torch.zeros(1, 4)
 
 
 class UnseededCorruption(Sharpen):
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return torch.rand(num, *size)
+    def draw(self, num: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return torch.rand(num, *shape)
 
 
 class ChangesItsInput(Sharpen):
-    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002
-        return images_B1HW.mul_(2)
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002
+        return images_BCHW.mul_(2)
 
 
 class DropsImages(Sharpen):
-    def apply(self, images_B1HW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002
-        return images_B1HW[:1]
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:  # noqa: ARG002
+        return images_BCHW[:1]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +304,7 @@ class DropsImages(Sharpen):
 )
 def test_a_wrong_objective_is_refused_in_a_line(objective: type[Objective], message: str) -> None:
     with pytest.raises(UsageError, match=f"objective 'mine'.*{message}") as refusal:
-        objectives.register("mine", objective)
+        try_objective(objective)
     assert "\n" not in str(refusal.value)
 
 
@@ -292,12 +319,14 @@ def test_an_objective_changes_the_pretraining_and_its_key_and_leaves_scratch_alo
     assert outcomes[0].evidence.reconstructions is None, "its outputs are no images"
     assert outcomes[0].metrics["best_val_loss"] < outcomes[1].metrics["best_val_loss"], "fourth powers are smaller"
     keys = {
-        training_key(replace(spec, variant=variant), "digest")
+        training_key(replace(spec, variant=variant), DIGESTS)
         for spec in (pretrain, plain)
         for variant in ("pretrain", "finetune")
     }
     assert len(keys) == 4
-    assert training_key(replace(pretrain, variant="scratch"), "") == training_key(replace(plain, variant="scratch"), "")
+    assert training_key(replace(pretrain, variant="scratch"), DIGESTS) == training_key(
+        replace(plain, variant="scratch"), DIGESTS
+    )
 
 
 def test_a_taken_name_and_one_that_is_none_are_refused() -> None:
@@ -358,7 +387,7 @@ def test_the_key_names_every_definition_in_it(modules: Path, digits: Dataset) ->
         "variant": replace(plain, variant="ours_v"),
         "dataset": replace(plain, settings=Settings(dataset="ours_d")),
     }.items():
-        assert training_key(spec, digits.digest) == spec.key(digits.digest, {kind: digest})
+        assert training_key(spec, digits.digests) == spec.key(digits.digest, {kind: digest})
         assert spec.sources == {}
     runner.check([replace(plain, variant="ours_v", augmentation="ours_a")], Execution(plugins=("ours",)))
 
@@ -390,17 +419,19 @@ def part(num: int, **changes: Tensor) -> tuple[Tensor, Tensor]:
             part(20, images=torch.zeros(20, 28, 28)),
             "training images are torch.float32 .20, 28, 28., expected torch.uint8",
         ),
-        (part(20, images=torch.zeros(20, 32, 32, dtype=torch.uint8)), r"expected torch.uint8 \[20, 28, 28\]"),
+        (part(20, images=torch.zeros(20, 32, 32, dtype=torch.uint8)), r"\[32, 32\] and its test images \[28, 28\]"),
+        (part(20, images=torch.zeros(20, 5, 8, 8, dtype=torch.uint8)), "have 5 channels, expected 1 to 4"),
         (part(20, labels=torch.zeros(20)), "training labels are torch.float32"),
         (part(20, labels=torch.zeros(19, dtype=torch.int64)), r"\[19\], expected torch.int64 \[20\]"),
-        (part(20, labels=torch.arange(20)), "labels go from 0 to 19, expected 0 to 9"),
+        (part(20, labels=torch.arange(20) % 9), "test labels go from 0 to 9, expected 0 to 8"),
+        (part(20, labels=torch.arange(20) * 2), "there is no training image of class 1, class 3, class 5, "),
         (part(3), "it has 3 training images, at least 10 are needed"),
     ],
 )
 def test_a_wrong_dataset_is_refused_in_a_line(training: tuple[Tensor, Tensor], told: str) -> None:
     data.register("mine", lambda _data_dir: with_digest("mine", "made up", *training, *part(20)))
     with pytest.raises(Failure, match=f"dataset 'mine': .*{told}"):
-        data.load("mine", None)
+        data.load(DataRequest("mine"), None)
 
 
 def test_a_loader_that_fails_is_told_in_a_line() -> None:
@@ -408,10 +439,10 @@ def test_a_loader_that_fails_is_told_in_a_line() -> None:
         data.register("mine", lambda: None)  # type: ignore[arg-type,misc]  # on purpose
     data.register("other", lambda _: with_digest("another", "made up", *part(20), *part(20)))
     with pytest.raises(Failure, match="dataset 'other': its loader gives a dataset that is named 'another'"):
-        data.load("other", None)
+        data.load(DataRequest("other"), None)
     data.register("torn", lambda _: torch.load("no-such-file"))
     with pytest.raises(Failure, match="dataset 'torn' cannot be loaded: FileNotFoundError: "):
-        data.load("torn", None)
+        data.load(DataRequest("torn"), None)
     data.register("none", lambda _: None)  # type: ignore[arg-type,return-value]  # on purpose
     with pytest.raises(Failure, match="its loader gives NoneType, expected a Dataset"):
-        data.load("none", None)
+        data.load(DataRequest("none"), None)

@@ -17,7 +17,7 @@ import torch
 from distributed.scheduler import KilledWorker
 
 from aepretrain import data, figures, runner, tracking, training
-from aepretrain.config import Settings, TrainingSpec, grid_specs
+from aepretrain.config import DataRequest, Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Predictions, Record
@@ -264,8 +264,10 @@ def test_a_cluster_that_drops_its_work_ends_the_grid(specs: tuple[TrainingSpec, 
 def test_a_worker_with_other_data_of_that_name_stores_nothing_under_the_key(
     specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset, images: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(specs[0], digits.digest, store, EXECUTION)
-    monkeypatch.setattr("aepretrain.data._loaded", {("digits", None): images})  # another command's, on a cluster
+    job = make_job(specs[0], digits.digests, store, EXECUTION)
+    monkeypatch.setattr(
+        "aepretrain.data._loaded", {(DataRequest("digits"), None): images}
+    )  # another command's, on a cluster
     with pytest.raises(Failure, match="key mismatch"):
         perform([job], lambda _: None)
     assert not list(store.search({}))
@@ -358,7 +360,7 @@ def test_a_model_that_cannot_be_exported_costs_no_run(
 
 
 def test_a_second_grid_waits_and_says_so(specs: tuple[TrainingSpec, ...], store: Store) -> None:
-    key = specs[3].key(data.load("digits", None).digest, {})
+    key = specs[3].key(data.load(DataRequest("digits"), None).digest, {})
     waited: list[Event] = []
     held, release = threading.Event(), threading.Event()
 
@@ -403,7 +405,7 @@ def test_the_model_is_mlflows_own(specs: tuple[TrainingSpec, ...], store: Store,
     record = next(record for record in result.records if record.cell[2] == "finetune")
     with _use_tracking_uri(store.uri):
         model = mlflow.pyfunc.load_model(store.client.get_run(record.run_id).data.tags["aepretrain.model"])
-    pixels = digits.test_images_NHW.unsqueeze(1).float().div(255).numpy()
+    pixels = digits.test_images_NCHW.float().div(255).numpy()
     predictions = Predictions.from_bytes(store.artifact(record, "evidence/predictions.npz"))
     for num in (1, 2, 257):
         assert np.array_equal(model.predict(pixels[:num]).argmax(1), predictions.predicted_N[:num])

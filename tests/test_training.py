@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aepretrain import training
 from aepretrain.augment import RandomErasing
-from aepretrain.config import Settings, TrainingSpec
+from aepretrain.config import MNIST_SHAPE, Settings, TrainingSpec
 from aepretrain.data import Dataset, split
 from aepretrain.engine import Rate, Task, train
 from aepretrain.errors import Failure, UsageError
@@ -152,7 +152,7 @@ def test_the_autoencoders_target(images: Dataset, target: str, monkeypatch: pyte
     monkeypatch.setattr("aepretrain.training.recipe.train", spy)
     outcome(spec("pretrain", augmentation="erasing", ae_target=target), images)
     inputs, targets = (part.squeeze(0) for part in pairs[0])
-    clean = images.images_NHW[split(images, "random", 0).train_N[:50]].unsqueeze(1) / 255
+    clean = images.images_NCHW[split(images, "random", 0).train_N[:50]] / 255
     assert not torch.equal(inputs, clean)
     assert torch.equal(targets, inputs if target == "input" else clean)
 
@@ -179,7 +179,7 @@ class CountingDataset:
         self._dataset = dataset
 
     def __getattr__(self, name: str) -> Any:
-        self.reads += name == "test_images_NHW"
+        self.reads += name == "test_images_NCHW"
         return getattr(self._dataset, name)
 
 
@@ -197,7 +197,9 @@ def test_test_images_are_read_once_and_after_training(images: Dataset, variant: 
 
 @pytest.mark.parametrize("variant", GRID_VARIANTS)
 def test_test_images_choose_nothing(images: Dataset, variant: str) -> None:
-    other = replace(images, test_images_NHW=255 - images.test_images_NHW, test_labels_N=(images.test_labels_N + 1) % 10)
+    other = replace(
+        images, test_images_NCHW=255 - images.test_images_NCHW, test_labels_N=(images.test_labels_N + 1) % 10
+    )
     assert same(outcome(spec(variant), images).weights, outcome(spec(variant), other).weights)
 
 
@@ -242,11 +244,11 @@ def test_same_seed_same_bits_whatever_ran_before(images: Dataset, variant: str) 
 def test_reconstructions_show_one_image_of_each_class(images: Dataset) -> None:
     shown = outcome(spec("pretrain", augmentation="erasing"), images).evidence.reconstructions
     assert shown is not None
-    assert shown.original_NHW.shape == shown.seen_NHW.shape == shown.reconstructed_NHW.shape == (10, 28, 28)
-    assert not np.array_equal(shown.original_NHW, shown.seen_NHW)
+    assert shown.original_NCHW.shape == shown.seen_NCHW.shape == shown.reconstructed_NCHW.shape == (10, 1, 28, 28)
+    assert not np.array_equal(shown.original_NCHW, shown.seen_NCHW)
     plain = outcome(spec("pretrain"), images).evidence
     assert plain.reconstructions is not None
-    assert np.array_equal(plain.reconstructions.original_NHW, plain.reconstructions.seen_NHW)
+    assert np.array_equal(plain.reconstructions.original_NCHW, plain.reconstructions.seen_NCHW)
     assert plain.class_counts is not None
     assert {name: int(counts.sum()) for name, counts in plain.class_counts.items()} == {
         "training": 500,
@@ -258,7 +260,7 @@ def test_bce_trains_on_logits(images: Dataset) -> None:
     found = outcome(spec("pretrain", ae_loss="bce"), images)
     assert 0 < found.metrics["test_loss"] < 0.7
     assert found.evidence.reconstructions is not None
-    assert found.evidence.reconstructions.reconstructed_NHW.min() > 0
+    assert found.evidence.reconstructions.reconstructed_NCHW.min() > 0
 
 
 def test_the_last_epoch_being_best_is_warned_of(images: Dataset) -> None:
@@ -268,11 +270,11 @@ def test_the_last_epoch_being_best_is_warned_of(images: Dataset) -> None:
 
 def test_a_pretraining_of_another_network_is_refused(images: Dataset) -> None:
     with pytest.raises(Failure, match="does not fit Convolutional"):
-        outcome(spec("finetune", "conv"), images, build("fc", 0).state_dict())
+        outcome(spec("finetune", "conv"), images, build("fc", 0, MNIST_SHAPE).state_dict())
 
 
 def test_checkpoints_survive_their_file_and_run_no_code() -> None:
-    weights = build("conv", 0).state_dict()
+    weights = build("conv", 0, MNIST_SHAPE).state_dict()
     assert same(weights, training.parse_weights(training.dump_weights(weights)))
     for bad in (b"", b"junk", training.dump_weights(weights)[:-100]):
         with pytest.raises(Failure, match="cannot be read"):
@@ -283,13 +285,13 @@ def test_the_model_takes_plain_pixels(images: Dataset) -> None:
     one = spec("scratch", normalize="mnist", cls_epochs=4)
     found = outcome(one, images)
     assert found.evidence.predictions is not None
-    module = training.scoring_module(one, found.weights)
-    scores = module(images.test_images_NHW.unsqueeze(1) / 255)
+    module = training.scoring_module(one, images.shape, found.weights)
+    scores = module(images.test_images_NCHW / 255)
     assert np.array_equal(scores.argmax(1).numpy(), found.evidence.predictions.predicted_N)
     torch.testing.assert_close(scores.sum(1), torch.ones(100))
     for wrong in (255.0, 1.001, -0.1, torch.nan, torch.inf):
-        one_wrong_NCHW = (images.test_images_NHW.unsqueeze(1) / 255).index_fill(0, torch.tensor([7]), wrong)
-        with pytest.raises(RuntimeError, match="images must have values from 0 to 1, light on dark"):
+        one_wrong_NCHW = (images.test_images_NCHW / 255).index_fill(0, torch.tensor([7]), wrong)
+        with pytest.raises(RuntimeError, match="images must have values from 0 to 1: divide"):
             module(one_wrong_NCHW)
 
 
@@ -411,10 +413,12 @@ def test_test_figures_are_taken_at_three_checkpoints(images: Dataset) -> None:
 @pytest.mark.parametrize("network", ["fc", "conv"])
 def test_a_random_encoder_stays_what_it_was(images: Dataset, network: str) -> None:
     found = outcome(spec("random", network), images)
-    initial = {f"encoder.{name}": weight for name, weight in build(network, 0).encoder.state_dict().items()}
+    initial = {
+        f"encoder.{name}": weight for name, weight in build(network, 0, MNIST_SHAPE).encoder.state_dict().items()
+    }
     assert same(found.weights, initial, "encoder")
-    head = build(network, 0).frozen_head
-    assert not torch.equal(found.weights[f"{head}.weight"], getattr(build(network, 0), head).weight)
+    head = build(network, 0, MNIST_SHAPE).frozen_head
+    assert not torch.equal(found.weights[f"{head}.weight"], getattr(build(network, 0, MNIST_SHAPE), head).weight)
 
 
 def test_pixels_are_a_code_of_784_features(images: Dataset) -> None:
@@ -429,7 +433,7 @@ def test_pixels_are_a_code_of_784_features(images: Dataset) -> None:
 @pytest.mark.parametrize(("network", "code_size"), [("fc", 128), ("conv", 196)])
 def test_principal_components_are_scikit_learns(images: Dataset, network: str, code_size: int) -> None:
     found = outcome(spec("pca", network), images)
-    pixels_ND = images.images_NHW.flatten(1).float().div(255).numpy()
+    pixels_ND = images.images_NCHW.flatten(1).float().div(255).numpy()
     whole = PCA(code_size, svd_solver="full").fit(pixels_ND[split(images, "random", 0).train_N])
     ours_NC = torch.from_numpy(pixels_ND) @ found.weights["encoder.1.weight"].T + found.weights["encoder.1.bias"]
     assert ours_NC.shape[1] == code_size
@@ -473,7 +477,7 @@ def test_robustness_begins_with_the_whole_image(images: Dataset) -> None:
 
 
 def test_what_is_erased_covers_the_share_it_says_and_is_the_same_each_time() -> None:
-    first, second = (robustness._erase(30, 50, CPU).drawn_SN for _ in range(2))
+    first, second = (robustness._erase(30, 50, (1, 28, 28), CPU).drawn_SN for _ in range(2))
     assert torch.equal(first, second)
     share = first[0, :, 2:].prod(1).double().mean().item() / 784
     assert share == pytest.approx(0.3, abs=0.01)
@@ -491,8 +495,8 @@ def test_robustness_does_not_depend_on_what_training_erases(images: Dataset) -> 
 
 @pytest.mark.parametrize(("network", "num_layers"), [("fc", 2), ("conv", 3)])
 def test_similarity_is_one_for_the_same_encoder(images: Dataset, network: str, num_layers: int) -> None:
-    initial = {f"encoder.{name}": one for name, one in build(network, 0).encoder.state_dict().items()}
-    other = {f"encoder.{name}": one for name, one in build(network, 1).encoder.state_dict().items()}
+    initial = {f"encoder.{name}": one for name, one in build(network, 0, MNIST_SHAPE).encoder.state_dict().items()}
+    other = {f"encoder.{name}": one for name, one in build(network, 1, MNIST_SHAPE).encoder.state_dict().items()}
     sources = {"pretrain": initial, "finetune": initial, "scratch": initial, "other": other}
     (found,) = run([spec("similarity", network)], images, CPU, [sources], lambda *_: None)
     assert isinstance(found, Outcome)
@@ -520,7 +524,7 @@ def test_weights_that_do_not_fit_fail_the_evaluation(images: Dataset) -> None:
 
 def test_diagnostics_of_an_encoder_equal_those_computed_by_hand(images: Dataset) -> None:
     found = outcome(spec("scratch", seed=1), images)
-    network = build("fc", 1)
+    network = build("fc", 1, MNIST_SHAPE)
     network.encoder.load_state_dict({name[8:]: w for name, w in found.weights.items() if name.startswith("encoder")})
     halves = split(images, "random", 1)
 
@@ -528,7 +532,7 @@ def test_diagnostics_of_an_encoder_equal_those_computed_by_hand(images: Dataset)
         hidden = network.encoder[:2](pixels_NHW.float().div(255).flatten(1))  # type: ignore[index]
         return [layer.detach().double().numpy() for layer in (hidden, network.encoder[2:](hidden))]  # type: ignore[index]
 
-    of_validation = layers(images.images_NHW[halves.validation_N])
+    of_validation = layers(images.images_NCHW[halves.validation_N])
     silent = sum(int((layer <= 0).all(axis=0).sum()) for layer in of_validation)
     assert found.metrics["dead_units"] == pytest.approx(silent / (256 + 128))
     shares = np.linalg.svd(of_validation[-1], compute_uv=False) ** 2
@@ -537,7 +541,7 @@ def test_diagnostics_of_an_encoder_equal_those_computed_by_hand(images: Dataset)
     variances = np.linalg.eigvalsh(np.cov(of_validation[-1].T, bias=True)).clip(min=0)
     centred = np.exp(stats.entropy(variances))
     assert found.metrics["effective_rank_centred"] == pytest.approx(centred, rel=1e-3)
-    train_ND, test_MD = (layers(pixels)[-1] for pixels in (images.images_NHW[halves.train_N], images.test_images_NHW))
+    train_ND, test_MD = (layers(pixels)[-1] for pixels in (images.images_NCHW[halves.train_N], images.test_images_NCHW))
     mean_D, std_D = train_ND.mean(0), train_ND.std(0)
     std_D[std_D == 0] = 1
     probe = LogisticRegression(max_iter=10_000, tol=1e-8).fit(

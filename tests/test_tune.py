@@ -283,7 +283,7 @@ def test_a_plan_is_tuned_and_then_trained_with_its_choices(uri: str, store: Stor
 
     trained = api.run_plan(path, tuned=True, show=False, **options)  # type: ignore[arg-type]
     assert {one.key for one in trained.records} == {
-        make_job(spec, one.tags["dataset_digest"], store, EXECUTION).key
+        make_job(spec, (one.tags["dataset_digest"], ""), store, EXECUTION).key
         for spec in plan.specs("digits", comparisons)
         for one in trained.records[:1]
     }

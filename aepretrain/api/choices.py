@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from aepretrain.config import Settings, TrainingSpec, canonical_json
+from aepretrain.config import Settings, TrainingSpec, canonical_json, dataset_name
 from aepretrain.data import Dataset
 from aepretrain.errors import UsageError
 from aepretrain.plans import Plan, PlannedComparison, with_sources
@@ -39,7 +39,7 @@ def find_choices(
     records: dict[str, Record] = {}
     if store is not None:
         for dataset in {arm.settings.dataset for arm in arms}:
-            records |= store.records({"dataset": dataset})
+            records |= store.records({"dataset": dataset_name(dataset)})
     try:
         return tuner(arms, records.values(), seeds, trials)
     except NotTunedError as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aepretrain import runner, serving, tracking
 from aepretrain.api.stores import log_result, open_store
-from aepretrain.config import Execution
+from aepretrain.config import OF_DIGITS, Execution, dataset_name
 from aepretrain.errors import UsageError
 from aepretrain.files import check_file
 from aepretrain.records import Record
@@ -32,6 +32,13 @@ class Predictions:
     probs_NK: Floats
     doubts: tuple[Sequence[str], ...]
     """In what respects each picture differs from the images that a network knows that was trained on MNIST."""
+    class_names: tuple[str, ...]
+    """The names of the network's classes."""
+
+    @property
+    def are_digits(self) -> bool:
+        """Whether the network knows digits."""
+        return self.record.identity["dataset"] in OF_DIGITS
 
     @property
     def classes(self) -> list[int]:
@@ -70,17 +77,20 @@ def predict(
     plugins: Sequence[str] = (),
     tracking_uri: str | None = None,
 ) -> Predictions:
-    """The classes of PNG or JPEG pictures, one digit each, of any size, dark on light or light on dark.
+    """The classes of pictures of any size.
 
-    `images` are a folder or paths. The network is that of a `run`, else the store's classifier with the lowest
-    validation loss, of a `dataset` if one is named. `plugins` are modules to import first.
+    `images` are a folder or paths. For a network that was trained on MNIST or the like, a picture shows one digit, dark
+    on light or light on dark. For others it is scaled and cut as the training images were. The network is that of a
+    `run`, else the store's classifier with the lowest validation loss, of a `dataset` if one is named. `plugins` are
+    modules to import first.
     """
     paths = _pictures(images)
-    images_NHW, doubts = serving.examine_pictures(paths)
+    serving.check_pictures(paths)
     store = _open(tracking_uri, plugins)
-    record = serving.choose_classifier(store, run, dataset)
-    known = doubts if record.setting("dataset") == "mnist" else [[] for _ in paths]  # the rules are about MNIST
-    return Predictions(record, paths, serving.apply(serving.load_classifier(store, record), images_NHW), tuple(known))
+    record = serving.choose_classifier(store, run, _named(dataset))
+    images_NCHW, doubts = serving.read_pictures(paths, record)
+    probs_NK = serving.apply(serving.load_classifier(store, record), images_NCHW)
+    return Predictions(record, paths, probs_NK, tuple(doubts), serving.class_names(store, record))
 
 
 def encode(
@@ -100,10 +110,10 @@ def encode(
     check_file(out)
     paths = _pictures(images)
     store = _open(tracking_uri, plugins, run_id)
-    record = serving.choose_encoder(store, run, dataset)
-    codes = Codes(record, paths, serving.encode(serving.load_encoder(store, record), paths))
+    record = serving.choose_encoder(store, run, _named(dataset))
+    codes = Codes(record, paths, serving.encode(serving.load_encoder(store, record), paths, record))
     if out is not None:
-        about = {"run_id": record.run_id, "training": record.spec.name, "dataset": record.spec.settings.dataset}
+        about = {"run_id": record.run_id, "training": record.spec.name, "dataset": record.identity["dataset"]}
         serving.write_codes(codes.codes_ND, paths, Path(out), about)
     note = f"{len(paths)} pictures as codes of {codes.codes_ND.shape[1]} numbers, by run `{record.run_id}`."
     log_result(store, run_id, "codes", note, _content(out))
@@ -125,8 +135,9 @@ def export_onnx(
     """
     check_file(out)
     store = _open(tracking_uri, plugins, run_id)
-    record = serving.choose_classifier(store, run, dataset)
-    max_difference = serving.export_onnx(serving.load_classifier(store, record), Path(out))
+    record = serving.choose_classifier(store, run, _named(dataset))
+    module, classes = serving.load_classifier(store, record), serving.class_names(store, record)
+    max_difference = serving.export_onnx(module, record.shape, classes, Path(out))
     log_result(store, run_id, "onnx", f"Run `{record.run_id}` as ONNX.", _content(out))
     return OnnxExport(record, max_difference)
 
@@ -147,9 +158,10 @@ def promote(
     if name is not None and not re.fullmatch(r"[\w.-]+", name):
         raise UsageError(f"name={name!r} is not allowed: use letters, digits, . _ and -")
     store = _open(tracking_uri, plugins, run_id)
-    record = serving.choose_classifier(store, run, dataset)
+    record = serving.choose_classifier(store, run, _named(dataset))
     reason = "lowest validation loss" if run is None else "named by a person"
-    promotion = serving.promote(store, record, name or f"aepretrain-{record.spec.settings.dataset}", reason)
+    of_dataset = re.sub(r"[^\w.-]+", "-", f"aepretrain-{record.identity['dataset']}")
+    promotion = serving.promote(store, record, name or of_dataset, reason)
     note = f"Version {promotion.version} of {promotion.name} is the champion: run `{record.run_id}`."
     log_result(store, run_id, "promotion", note, {})
     return promotion
@@ -158,6 +170,11 @@ def promote(
 def _open(tracking_uri: str | None, plugins: Sequence[str], run_id: str | None = None) -> tracking.Store:
     runner.load_plugins(Execution(plugins=tuple(plugins)))
     return open_store(tracking_uri, run_id)
+
+
+def _named(dataset: str | None) -> str | None:
+    """A dataset as trainings name it."""
+    return None if dataset is None else dataset_name(dataset)
 
 
 def _pictures(images: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:

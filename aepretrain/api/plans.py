@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aepretrain import data, runner, tracking
+from aepretrain import runner, tracking
 from aepretrain.api.choices import part_to_tune, planned_choices
 from aepretrain.api.results import Results
 from aepretrain.api.stores import find_store, store_uri
 from aepretrain.api.texts import duration_text, size_text
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
-from aepretrain.config import Execution, TrainingSpec, format_seeds
+from aepretrain.config import MNIST_SHAPE, Execution, Shape, TrainingSpec, dataset_name, format_seeds
 from aepretrain.display import say
 from aepretrain.errors import UsageError
 from aepretrain.plans import Plan, PlannedComparison, read_plan
@@ -47,8 +47,8 @@ def run_plan(
     runner.load_plugins(session.execution)
     runner.check([spec for specs in chosen.values() for spec in specs], session.execution)
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
-    for dataset in chosen:
-        data.load(dataset, session.execution.data_dir)
+    for specs in chosen.values():
+        runner.load_dataset(specs, session.execution)
     if part is not None:  # before a store is made
         tunings = find_store(tracking_uri, session.execution.outage_s)
         chosen = choose(part, None, networks, seeds, planned_choices(plan, part, tunings))
@@ -148,26 +148,31 @@ def preview_plan(
     if part is not None:
         chosen = choose(part, None, networks, seeds, planned_choices(plan, part, store))
     missing: set[TrainingSpec] = set()
+    shapes: dict[str, Shape] = {}
     for dataset, specs in chosen.items():
-        records = store.records({"dataset": dataset}) if store else {}
+        records = store.records({"dataset": dataset_name(dataset)}) if store else {}
+        shapes[dataset] = next((record.shape for record in reversed(list(records.values()))), MNIST_SHAPE)
         missing |= set(runner.find_missing(specs, records, store, execution) if store else specs)
         for record in records.values():
             forecast.add(record)
-    rows = _rows([spec for specs in chosen.values() for spec in specs], missing, forecast)
+    rows = _rows([spec for specs in chosen.values() for spec in specs], missing, forecast, shapes)
     return PlanPreview(tuple(rows), runner.num_workers(execution))
 
 
 def _rows(
-    specs: Sequence[TrainingSpec], missing: Collection[TrainingSpec], forecast: runner.Forecast
+    specs: Sequence[TrainingSpec],
+    missing: Collection[TrainingSpec],
+    forecast: runner.Forecast,
+    shapes: Mapping[str, Shape],
 ) -> Iterator[PreviewRow]:
-    """A row for each dataset, network, number of labels and variant."""
+    """A row for each dataset, network, number of labels and variant. `shapes` are those of the datasets' images."""
     groups: dict[tuple[str, str, str, str], list[TrainingSpec]] = {}
     for spec in specs:
         labels = "" if spec.stage == PRETRAINING else f"{spec.settings.labels or 'all'}"
         groups.setdefault((spec.settings.dataset, spec.network, labels, spec.variant), []).append(spec)
     for cell, group in groups.items():
         num_missing = sum(spec in missing for spec in group)
-        took, size = forecast.seconds_of_same(group[0]), runner.bytes_on_disk(group[0])
+        took, size = forecast.seconds_of_same(group[0]), runner.bytes_on_disk(group[0], shapes[cell[0]])
         yield PreviewRow(*cell, len(group) - num_missing, num_missing, took, size)
 
 

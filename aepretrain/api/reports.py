@@ -9,7 +9,7 @@ from typing import Any
 
 from aepretrain import report, runner, tracking
 from aepretrain.api.stores import check_settings, log_result, open_store
-from aepretrain.config import SMALLEST_EFFECT
+from aepretrain.config import SMALLEST_EFFECT, dataset_name
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
 from aepretrain.frame import frame
@@ -89,7 +89,7 @@ def _terms(smallest_effect: float) -> report.Terms:
 
 def _records(store: tracking.Store, wanted: Mapping[str, Any], plans: Sequence[Plan]) -> dict[str, Record]:
     """The store's finished trainings with these settings, or on the datasets of the plans."""
-    filters = [{"dataset": dataset} for plan in plans for dataset in plan.datasets] or [dict(wanted)]
+    filters = [{"dataset": dataset_name(dataset)} for plan in plans for dataset in plan.datasets] or [dict(wanted)]
     found: dict[str, Record] = {}
     for one in {str(one): one for one in filters}.values():
         found |= store.records(one)

@@ -53,8 +53,8 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     unknown = settings.keys() - {one.name for one in fields(Settings)}
     if unknown:
         raise UsageError(f"{', '.join(sorted(unknown))}: no such setting")
-    checked = Settings(**settings)
-    return {name: getattr(checked, name) for name in settings}
+    checked = Settings(**settings).stored()
+    return {name: checked[name] for name in settings}
 
 
 def log_result(store: tracking.Store, run_id: str | None, kind: str, note: str, files: Mapping[str, bytes]) -> None:

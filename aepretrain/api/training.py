@@ -100,7 +100,7 @@ def run_study(
     session.with_available_dataset(specs, None)
     studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     if tuned:  # before a store is made
-        dataset = data.load(specs[0].settings.dataset, session.execution.data_dir)
+        dataset = data.load(specs[0].settings.data, session.execution.data_dir)
         tunings = find_store(tracking_uri, session.execution.outage_s)
         studies = [tuned_study(one, specs, dataset, tunings) for one in studies]
     store = session.open_store(tracking_uri, run_id)
@@ -138,7 +138,7 @@ def train(
     )
     runner.check([spec], execution)
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
-    data.load(spec.settings.dataset, execution.data_dir)
+    runner.load_dataset([spec], execution)
     store = open_store(tracking_uri, run_id, execution.outage_s)
     with Display(Console(quiet=not show), [spec]) as display:
         return runner.run_single(spec, store, execution, display.handle, run_id=run_id)
@@ -193,7 +193,7 @@ class Session:
         """The trainings, on the fallback dataset where theirs cannot be had; a warning is shown then."""
         dataset = specs[0].settings.dataset
         try:
-            data.load(dataset, self.execution.data_dir)
+            runner.load_dataset(specs, self.execution)
         except data.DatasetMissing as error:
             if fallback is None:
                 raise

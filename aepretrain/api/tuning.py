@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aepretrain import data, report, runner, tracking
+from aepretrain import report, runner, tracking
 from aepretrain.api.choices import arms_of, part_to_tune
 from aepretrain.api.stores import store_uri
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
@@ -112,8 +112,8 @@ def _tune(
     if not 1 <= trials <= MAX_TRIALS:
         raise UsageError(f"trials={trials!r} is not allowed: it must be an integer from 1 to {MAX_TRIALS}")
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
-    for dataset in arms:
-        data.load(dataset, session.execution.data_dir)
+    for of_dataset in arms.values():
+        runner.load_dataset(of_dataset, session.execution)
     store = session.open_store(tracking_uri, run_id)
     results = {}
     for dataset, of_dataset in arms.items():

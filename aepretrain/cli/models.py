@@ -29,10 +29,10 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _print_model(record: "Record") -> None:
-    dataset = record.spec.settings.dataset
+    dataset = record.identity["dataset"]
     loss = f"validation loss {record.metrics['best_val_loss']:.4f}"
     echo(f"{record.spec.name} on {dataset}, run {record.run_id}, {loss}")
-    if dataset != "mnist":
+    if dataset != "mnist" and record.is_like_mnist:
         note = f"note: pictures are prepared like MNIST's, but this network was trained on {dataset}"
         echo(note, err=True)
 
@@ -41,14 +41,19 @@ def _print_model(record: "Record") -> None:
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_model_options
 def predict(images: tuple[Path, ...], **options: Any) -> None:
-    """Predict the digit in each picture: PNG or JPEG, one digit, any size, dark on light or light on dark."""
+    """Predict the class of each picture, of any size.
+
+    For networks trained on MNIST: one digit, dark on light or light on dark.
+    """
     from aepretrain import api
 
     predictions = api.predict(images, **options)
     _print_model(predictions.record)
-    rows: list[Sequence[str]] = [("picture", "digit", "probability", "else", "")]
-    for path, ((digit, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
-        rows.append((str(path), str(digit), _percent(prob), *(f"{k}  {_percent(other)}" for k, other in others)))
+    names, noun = predictions.class_names, "digit" if predictions.are_digits else "class"
+    rows: list[Sequence[str]] = [("picture", noun, "probability", *["else", ""][: len(names) - 1])]
+    for path, ((first, prob), *others) in zip(images, predictions.most_probable(SHOWN), strict=True):
+        further = (f"{names[k]}  {_percent(other)}" for k, other in others)
+        rows.append((str(path), names[first], _percent(prob), *further))
     print_table(rows)
     for path, doubts in zip(images, predictions.doubts, strict=True):
         if doubts:
@@ -71,7 +76,7 @@ def _percent(prob: float) -> str:
     help="Parquet file to write: file names and their codes.",
 )
 def encode(folder: Path, out: Path, **options: Any) -> None:
-    """Write the codes of the pictures in FOLDER (PNG and JPEG) as Parquet: file name and code vector."""
+    """Write the codes of the pictures in FOLDER as Parquet: file name and code vector."""
     from aepretrain import api
 
     codes = api.encode(folder, out=out, run_id=adopted_run_id(), **options)

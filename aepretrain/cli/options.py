@@ -31,9 +31,15 @@ class _Pair(click.ParamType[tuple[float, float]]):
         return first, second
 
 
-def switch(flag: str, help: str) -> Callable[[Command], Command]:
-    """An option that is off by default. It may stand alone, or have a value, as ``mlflow run`` writes it."""
-    return click.option(flag, type=bool, is_flag=False, flag_value="true", default=False, show_default=True, help=help)
+def switch(flag: str, help: str, *, default: bool | None = False) -> Callable[[Command], Command]:
+    """An option that is off by default. It may stand alone, or have a value, as ``mlflow run`` writes it.
+
+    A filter has the default None: it then accepts every value.
+    """
+    shown = default is not None
+    return click.option(
+        flag, type=bool, is_flag=False, flag_value="true", default=default, show_default=shown, help=help
+    )
 
 
 def setting_options(
@@ -64,6 +70,8 @@ def setting_options(
 def _setting(one: Field[Any], as_filter: bool) -> Callable[[Command], Command]:
     check = one.metadata["check"]
     follows_epochs = one.name.endswith("_epochs")
+    if one.metadata["kind"] is bool:
+        return switch("--" + one.name.replace("_", "-"), one.metadata["help"], default=None if as_filter else False)
     return click.option(
         "--" + one.name.replace("_", "-"),
         type=click.Choice(check) if isinstance(check, tuple) else _type_of(one.metadata["kind"]),

@@ -6,6 +6,7 @@ which cell and seed is meant, and `TrainingSpec.identity` names exactly those fi
 """
 
 from aepretrain.config.execution import Execution
+from aepretrain.config.images import MNIST_SHAPE, DataRequest, Shape, dataset_name, source_of
 from aepretrain.config.names import (
     AUGMENTATIONS,
     CORRUPTIONS,
@@ -15,8 +16,11 @@ from aepretrain.config.names import (
     MASK_SHARES,
     NETWORKS,
     OBJECTIVES,
+    OF_DIGITS,
+    OF_MNIST,
     SCHEMA,
     SMALLEST_EFFECT,
+    SOURCES,
     STUDIES,
     VARIED_BY_STUDIES,
 )
@@ -39,16 +43,23 @@ __all__ = [
     "IN_EVERY_IDENTITY",
     "LABELS",
     "MASK_SHARES",
+    "MNIST_SHAPE",
     "NETWORKS",
     "OBJECTIVES",
+    "OF_DIGITS",
+    "OF_MNIST",
     "SCHEMA",
     "SMALLEST_EFFECT",
+    "SOURCES",
     "STUDIES",
     "VARIED_BY_STUDIES",
+    "DataRequest",
     "Execution",
     "Settings",
+    "Shape",
     "TrainingSpec",
     "canonical_json",
+    "dataset_name",
     "derive_seed",
     "format_seeds",
     "grid_key",
@@ -57,4 +68,5 @@ __all__ = [
     "identity_key",
     "parse_seeds",
     "setting_of",
+    "source_of",
 ]

@@ -4,6 +4,13 @@ SCHEMA = 3
 """Part of every key. Raised whenever a change of the code changes a result."""
 
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+SOURCES = ("folder", "npz", "parquet")
+"""What images of one's own may be, named like ``folder:PATH``."""
+
+OF_DIGITS = ("mnist", "digits")
+OF_MNIST = ("mnist", "fashion-mnist", "kmnist", "digits")
+"""Datasets whose images have MNIST's form, in whatever size they are used."""
+
 NETWORKS = ("fc", "conv")
 AUGMENTATIONS = ("none", "erasing")
 """What is built in. These are the networks and augmentations of the source's grid; plugins add others."""

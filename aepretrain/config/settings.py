@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from aepretrain.config.images import DataRequest, dataset_name, is_source, parse_size
 from aepretrain.config.names import DATASETS, MASK_SHARES, MAX_COUNT, MAX_FLOAT32, OBJECTIVES
 from aepretrain.errors import UsageError
 from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING
@@ -84,9 +85,32 @@ class Settings:
 
     dataset: str = _option(
         "mnist",
-        f"Images to train and test on: {', '.join(DATASETS)} or a registered name.",
-        f"{', '.join(DATASETS)} or a registered name: letters, digits, _ and -",
-        is_name,
+        f"Images to train and test on: {', '.join(DATASETS)}, a registered name, or one's own: folder:PATH, npz:PATH "
+        "or parquet:PATH.",
+        f"{', '.join(DATASETS)}, a registered name (letters, digits, _ and -), folder:PATH, npz:PATH or parquet:PATH",
+        lambda value: is_name(value) or (isinstance(value, str) and is_source(value)),
+    )
+    image_size: str | None = _option(
+        None,
+        "Rows and columns of images, like 32 or 48x40: images of another size are scaled, and cut to the same shape.",
+        "rows and columns like 32 or 48x40, at most 4096",
+        lambda value: isinstance(value, str) and parse_size(value) is not None,
+        silent=True,
+        kind=str,
+        shown_default="as they are",
+    )
+    grey: bool = _option(
+        False, "Turn colours into grey.", "true or false", lambda value: isinstance(value, bool), silent=True
+    )
+    unlabelled: str | None = _option(
+        None,
+        "Further images that pretraining alone uses, without their classes: folder:PATH, npz:PATH or parquet:PATH.",
+        "folder:PATH, npz:PATH or parquet:PATH",
+        lambda value: isinstance(value, str) and is_source(value),
+        PRETRAINING,
+        silent=True,
+        kind=str,
+        shown_default="none",
     )
     split: str = _choice(
         "random",
@@ -203,6 +227,17 @@ class Settings:
         "mse", "Loss of the autoencoder: squared error, or cross-entropy on logits.", ("mse", "bce"), PRETRAINING
     )
 
+    @property
+    def data(self) -> DataRequest:
+        """The images that are loaded."""
+        return DataRequest(self.dataset, self.image_size, self.grey, self.unlabelled)
+
+    def stored(self) -> dict[str, Any]:
+        """The settings by name as identities hold them: images of one's own by their name, without their place."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        names = {name: dataset_name(values[name]) for name in ("dataset", "unlabelled") if values[name] is not None}
+        return values | names
+
     def learning_rate(self, stage: str) -> float:
         """The learning rate of a stage of `variants`."""
         of_stage = self.ae_lr if stage == PRETRAINING else self.cls_lr
@@ -213,6 +248,8 @@ class Settings:
             value = getattr(self, option.name)
             if value is None and option.default is None:
                 continue
+            if option.name == "image_size" and isinstance(value, str) and (size := parse_size(value)):
+                value = "x".join(map(str, size))  # 32 and 32x32 are one value, too
             if option.metadata["kind"] is float:  # 1 and 1.0 are one value and have one key
                 value = float(value)
             elif option.metadata["kind"] is tuple:

@@ -107,8 +107,9 @@ class TrainingSpec:
         """Exactly the fields that the result depends on, flat, by the names of their options."""
         parts = _parts(self.kind, self.augmentation, self.settings.objective)
         cell = {name: getattr(self, name) for name in ("variant", "network", "augmentation", "seed")}
+        values = self.settings.stored()
         settings = {
-            option.name: getattr(self.settings, option.name)
+            option.name: values[option.name]
             for option in fields(Settings)
             if option.metadata["parts"] & parts and self._matters(option, parts)
         }

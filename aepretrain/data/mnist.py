@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aepretrain.data.dataset import IMAGE_SIZE, Dataset, DatasetMissing, with_digest
+from aepretrain.config import MNIST_SHAPE, DataRequest
+from aepretrain.data.dataset import Dataset, DatasetMissing, with_digest
 from aepretrain.errors import Failure
 from aepretrain.files import atomic_write
 
 FILES: Mapping[str, tuple[int, ...]] = {
-    "train-images-idx3-ubyte": (60_000, *IMAGE_SIZE),
+    "train-images-idx3-ubyte": (60_000, *MNIST_SHAPE.image[1:]),
     "train-labels-idx1-ubyte": (60_000,),
-    "t10k-images-idx3-ubyte": (10_000, *IMAGE_SIZE),
+    "t10k-images-idx3-ubyte": (10_000, *MNIST_SHAPE.image[1:]),
     "t10k-labels-idx1-ubyte": (10_000,),
 }
 """Names of a dataset's files and the shapes of their values."""
@@ -43,6 +44,8 @@ class Kind:
     mirrors: Sequence[str]
     digests: Mapping[str, str]
     """For each of `FILES`: SHA-256 of its values (after the IDX header), or MD5 of the published gzipped file."""
+    classes: Sequence[str] | None = None
+    """Names of the classes; None for digits."""
 
     def paths(self, root: str, name: str) -> Iterator[Path]:
         """The files below a folder that may be the named one, in the order in which they are tried."""
@@ -76,6 +79,7 @@ FASHION_MNIST = Kind(
         "t10k-images-idx3-ubyte": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
         "t10k-labels-idx1-ubyte": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
     },
+    ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 """Fashion-MNIST (Xiao et al. 2017)."""
 
@@ -88,6 +92,7 @@ KMNIST = Kind(
         "t10k-images-idx3-ubyte": "5c965bf0a639b31b8f53240b1b52f4d7",
         "t10k-labels-idx1-ubyte": "7320c461ea6c1c855c0b718fb2a4b134",
     },
+    ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 )
 """Kuzushiji-MNIST (Clanuwat et al. 2018). Its files must be gzipped as published, because only their MD5s are known."""
 
@@ -96,12 +101,12 @@ KINDS: Mapping[str, Kind] = {"mnist": MNIST, "fashion-mnist": FASHION_MNIST, "km
 _log = logging.getLogger(__name__)  # Python prints its warnings to stderr, one plain line each
 
 
-def load(name: str, data_dir: str | None) -> Dataset:
+def load(request: DataRequest, data_dir: str | None) -> Dataset:
     """A dataset from `data_dir`, or else from the default folders. Files that are missing are downloaded.
 
     Where a file is damaged and a good copy lies beside it, the copy is used and a warning is logged.
     """
-    kind = KINDS[name]
+    kind = KINDS[request.dataset]
     roots = DEFAULT_FOLDERS if data_dir is None else (os.path.expanduser(data_dir),)
     warnings: list[str] = []
     found = {file: values for file in FILES if (values := _find(kind, roots, file, warnings))}
@@ -118,7 +123,8 @@ def load(name: str, data_dir: str | None) -> Dataset:
         _log.warning("%s", warning)
     source = ", ".join(dict.fromkeys(os.path.abspath(root) for root, _ in found.values()))
     images, labels, test_images, test_labels = (found[file][1] for file in FILES)
-    return with_digest(name, source, images, labels.long(), test_images, test_labels.long())
+    parts = images, labels.long(), test_images, test_labels.long()
+    return with_digest(request.dataset, source, *parts, kind.classes)
 
 
 def _find(kind: Kind, roots: Sequence[str], name: str, warnings: list[str]) -> tuple[str, Tensor] | None:

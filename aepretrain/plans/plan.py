@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, format_seeds
+from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, dataset_name, format_seeds
 from aepretrain.variants import CLASSIFIERS, PRETRAINING, find
 
 SAME_CORRUPTION = "scratch with the same corruption"
@@ -138,7 +138,7 @@ class Plan:
         """The sides, with seed 0, that are tuned on one dataset, each once."""
         arms: dict[str, TrainingSpec] = {}
         for comparison in self._to_tune:
-            for side in (comparison.first, comparison.second) if comparison.dataset == dataset else ():
+            for side in (comparison.first, comparison.second) if comparison.dataset == dataset_name(dataset) else ():
                 arms.setdefault(canonical_json(side.identity()), side)
         return tuple(arms.values())
 
@@ -171,10 +171,10 @@ class Plan:
         self, name: str, dataset: str, network: str, augmentation: str, objective: str, labels: int
     ) -> PlannedComparison | None:
         """One test; None where a side does not exist."""
-        cell = {"dataset": dataset, "network": network, "augmentation": augmentation, "objective": objective}
+        cell = {"network": network, "augmentation": augmentation, "objective": objective}
         if SAME_CORRUPTION in name and not (objective in CORRUPTIONS and augmentation == "none"):
             return None
-        first, second = (self._side(side, labels=labels, **cell) for side in name.split(" - "))
+        first, second = (self._side(side, dataset=dataset, labels=labels, **cell) for side in name.split(" - "))
         return PlannedComparison(
             name=name,
             labels=labels,
@@ -183,6 +183,7 @@ class Plan:
             seeds=self.networks[network],
             families=self.families,
             is_tuned=False,
+            dataset=dataset_name(dataset),
             **cell,
         )
 
@@ -204,7 +205,7 @@ class Plan:
 
 def _cells(comparisons: Sequence[PlannedComparison], dataset: str, network: str) -> list[TrainingSpec]:
     """The trainings of one seed, with seed 0."""
-    of_network = [one for one in comparisons if (one.dataset, one.network) == (dataset, network)]
+    of_network = [one for one in comparisons if (one.dataset, one.network) == (dataset_name(dataset), network)]
     cells: dict[str, TrainingSpec] = {}
     for comparison in sorted(of_network, key=lambda one: (one.labels == 0, one.labels)):
         for side in (comparison.first, comparison.second):

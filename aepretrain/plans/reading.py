@@ -118,6 +118,13 @@ def _name(value: Any) -> Any:
     return value if is_name else _refuse(value, "a name of letters, digits, _ and -")
 
 
+def _dataset(value: Any) -> Any:
+    try:
+        return Settings(dataset=value if isinstance(value, str) else "").dataset
+    except UsageError:
+        return _refuse(value, "a dataset's name, folder:PATH, npz:PATH or parquet:PATH")
+
+
 def _list_of(convert: Convert) -> Convert:
     """A list with at least one entry, each once."""
 
@@ -212,6 +219,8 @@ def _setting(option: Field[Any], value: Any) -> Any:
     converted: Any = value
     if is_pair:
         converted = tuple(map(_as_float, value)) if isinstance(value, list) and len(value) == 2 else None
+    elif bool in types:
+        converted = {"true": True, "false": False}.get(value) if isinstance(value, str) else None
     elif float in types:
         converted = _as_float(value)
     elif int in types:
@@ -234,7 +243,7 @@ KEYS: Mapping[str, Convert] = {
     "question": _text,
     "smallest_effect": _number(0, 1, "a number between 0 and 1, like 0.001"),
     "alpha": _number(0, 1, "a number between 0 and 1, like 0.05"),
-    "datasets": _list_of(_name),
+    "datasets": _list_of(_dataset),
     "networks": _networks,
     "augmentations": _list_of(_name),
     "objectives": _list_of(_name),

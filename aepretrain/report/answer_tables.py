@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from aepretrain import stats
-from aepretrain.config import format_seeds
+from aepretrain.config import OF_DIGITS, format_seeds
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.grid import METRIC_NAMES, Cell, Experiment, Score, title
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed, spread_text
@@ -14,7 +14,6 @@ from aepretrain.report.table import MISSING, Row, Table, table_of
 from aepretrain.report.wording import plain_words, pooled_text, verdict_words
 from aepretrain.stats import Comparison, Estimate, Verdict
 
-OF_DIGITS = ("mnist", "digits")
 """Datasets whose images are digits."""
 
 

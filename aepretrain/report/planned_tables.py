@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from aepretrain.config import format_seeds
+from aepretrain.config import OF_DIGITS, format_seeds
 from aepretrain.plans import Plan
-from aepretrain.report.answer_tables import OF_DIGITS, probability_text
+from aepretrain.report.answer_tables import probability_text
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed
 from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
 from aepretrain.report.planned_wording import dataset_text, labels_text, name_text, started_text

@@ -4,7 +4,7 @@
 """
 
 from aepretrain.runner.grid import Conclude, Finished, GridResult, MakePool, Study, run_grid, select
-from aepretrain.runner.jobs import Event, Listener, SingleResult, check, run_single
+from aepretrain.runner.jobs import Event, Listener, SingleResult, check, load_dataset, run_single
 from aepretrain.runner.outlook import bytes_on_disk, find_missing
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, num_workers
@@ -24,6 +24,7 @@ __all__ = [
     "bytes_on_disk",
     "check",
     "find_missing",
+    "load_dataset",
     "load_plugins",
     "local_pool",
     "num_workers",

@@ -76,7 +76,7 @@ def run_grid(
     those that start from it are not tried; the others go on. Raises `Failure` if the store fails.
     """
     load_plugins(execution)
-    dataset = load(specs[0].settings.dataset, execution.data_dir)
+    dataset = load(specs[0].settings.data, execution.data_dir)
     of_grid = execution if study is None else replace(execution, force=False)
     jobs = jobs_of(specs, dataset, store, of_grid, TUNED if tuned else None)
     about = _about_plan(plan, dataset) if plan else _about_grid(specs, tuple(jobs), dataset, study)
@@ -155,7 +155,7 @@ def jobs_of(
     study: str | None = None,
 ) -> dict[str, Job]:
     """The jobs of these trainings, by key."""
-    jobs = [make_job(spec, dataset.digest, store, execution) for spec in specs]
+    jobs = [make_job(spec, dataset.digests, store, execution) for spec in specs]
     return {job.key: replace(job, study=study) for job in jobs}
 
 
@@ -204,11 +204,11 @@ class Trainer:
 
     def _finished(self, jobs: Mapping[str, Job]) -> dict[str, Record]:
         """The finished records of jobs; the store is asked for those with the settings that the jobs share."""
-        settings = [job.spec.settings for job in jobs.values()]
+        settings = [job.spec.settings.stored() for job in jobs.values()]
         shared = {
             name: value
-            for name, value in (vars(settings[0]) if settings else {}).items()
-            if all(getattr(one, name) == value for one in settings)
+            for name, value in (settings[0] if settings else {}).items()
+            if all(one[name] == value for one in settings)
         }
         records = self.store.records(shared, dataset_digest=self.dataset.digest) if jobs else {}
         return {key: records[key] for key in jobs if key in records}

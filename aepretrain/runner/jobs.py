@@ -1,7 +1,7 @@
 """Training a job, from its spec to a finished run in the store."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,16 @@ from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
-from aepretrain.records import FILTERS, PER_CLASS, PREDICTIONS, EpochResult, Predictions, Record, filters_to_bytes
+from aepretrain.records import (
+    CLASSES,
+    FILTERS,
+    PER_CLASS,
+    PREDICTIONS,
+    EpochResult,
+    Predictions,
+    Record,
+    filters_to_bytes,
+)
 from aepretrain.runner.snapshots import SnapshotFiles
 from aepretrain.runner.work import Job, all_sources, find_work, make_job
 from aepretrain.variants import EVALUATIONS
@@ -48,13 +57,29 @@ class SingleResult:
 
 
 def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
-    """Check, before any run is opened, that the device and everything that the trainings name exist.
+    """Check that the device and everything that the trainings name exist, without loading a dataset.
 
     Plugins have been loaded (`load_plugins`). Raises `UsageError`.
     """
     training.resolve_device(execution.device)
-    for spec in {(*spec.cell, spec.settings.dataset, spec.settings.objective): spec for spec in specs}.values():
-        training.check(spec)
+    for spec in _of_each_kind(specs):
+        training.check_names(spec)
+
+
+def load_dataset(specs: Sequence[TrainingSpec], execution: Execution) -> Dataset:
+    """The dataset of trainings, all on the same, after a trial whether they work on its images.
+
+    Raises `UsageError` where one does not, and what `data.load` raises.
+    """
+    dataset = load(specs[0].settings.data, execution.data_dir)
+    for spec in _of_each_kind(specs):
+        training.try_out(spec, dataset.shape)
+    return dataset
+
+
+def _of_each_kind(specs: Sequence[TrainingSpec]) -> Iterable[TrainingSpec]:
+    """One of the trainings that name the same things."""
+    return {(*spec.cell, spec.settings.dataset, spec.settings.objective): spec for spec in specs}.values()
 
 
 def run_single(
@@ -67,9 +92,9 @@ def run_single(
     """
     check([spec], execution)
     training.prepare_process(execution.threads)
-    dataset = load(spec.settings.dataset, execution.data_dir)
-    job = replace(make_job(spec, dataset.digest, store, execution), run_id=run_id)
-    sources = [make_job(one, dataset.digest, store, replace(execution, force=False)) for one in all_sources(spec)]
+    dataset = load_dataset([spec], execution)
+    job = replace(make_job(spec, dataset.digests, store, execution), run_id=run_id)
+    sources = [make_job(one, dataset.digests, store, replace(execution, force=False)) for one in all_sources(spec)]
     with stopping.deferred():
         tracking.recover(store)
         finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
@@ -106,11 +131,11 @@ def perform(
     stop, and then raises. Raises `Failure` if a checkpoint does not fit or the store fails.
     """
     store = jobs[0].store
-    dataset = load(jobs[0].spec.settings.dataset, jobs[0].execution.data_dir)
+    dataset = load(jobs[0].spec.settings.data, jobs[0].execution.data_dir)
     for job in jobs:
         listen(Event("started", job.spec))
     for job in jobs:
-        if training.training_key(job.spec, dataset.digest) != job.key:  # a cluster's worker may have another command's
+        if training.training_key(job.spec, dataset.digests) != job.key:  # a cluster's worker may have another command's
             raise Failure(
                 f"key mismatch for {job.spec.name}: this worker's dataset or plugins differ from the driver's"
             )
@@ -167,7 +192,7 @@ def _train(
         for job, run, of_job, outcome in zip(jobs, runs, sources, outcomes, strict=True):
             check_stop()
             if not isinstance(outcome, Failure):
-                _log_outcome(job, run, outcome, of_job)
+                _log_outcome(job, run, outcome, of_job, dataset.classes)
         failures = {job.key: one for job, one in zip(jobs, outcomes, strict=True) if isinstance(one, Failure)}
         snapshots.remove()  # first: a crash after the ends would leave the files for ever
         for job, run in zip(jobs, runs, strict=True):
@@ -194,7 +219,14 @@ def _open_run(
     job: Job, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
 ) -> tracking.Run:
     machine = training.describe_machine(device)
-    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **machine, **job.tags}
+    tags = {
+        "device": device,
+        "threads": job.execution.threads,
+        "stack": stack,
+        **machine,
+        **_tags_of(dataset),
+        **job.tags,
+    }
     if job.study is not None:
         tags["study"] = job.study
     if job.spec.variant in EVALUATIONS:
@@ -207,7 +239,20 @@ def _open_run(
     )
 
 
-def _log_outcome(job: Job, run: tracking.Run, outcome: training.Outcome, sources: Mapping[str, Record]) -> None:
+def _tags_of(dataset: Dataset) -> dict[str, object]:
+    """What the trained network must know of its images, and where they were read."""
+    shape = dataset.shape
+    tags = {"image_shape": "x".join(map(str, shape.image)), "num_classes": shape.num_classes, "source": dataset.source}
+    return tags | ({"unlabelled_digest": dataset.unlabelled_digest} if dataset.unlabelled_digest else {})
+
+
+def _log_outcome(
+    job: Job,
+    run: tracking.Run,
+    outcome: training.Outcome,
+    sources: Mapping[str, Record],
+    classes: Sequence[str],
+) -> None:
     spec = job.spec
     if outcome.weights:
         run.log_weights(training.dump_weights(outcome.weights))
@@ -215,9 +260,10 @@ def _log_outcome(job: Job, run: tracking.Run, outcome: training.Outcome, sources
         run.log_bytes(PREDICTIONS, outcome.evidence.predictions.to_bytes())
     if outcome.evidence.confusion_KK is not None:
         run.log_bytes(PER_CLASS, json.dumps(per_class(outcome.evidence.confusion_KK)).encode())
+        run.log_bytes(CLASSES, json.dumps(classes).encode())
     if outcome.evidence.filters_CHW is not None:
         run.log_bytes(FILTERS, filters_to_bytes(outcome.evidence.filters_CHW))
-    for name, figure in figures.training_figures(spec.name, outcome.evidence).items():
+    for name, figure in figures.training_figures(spec.name, outcome.evidence, classes).items():
         run.log_figure(f"figures/{name}.png", figure)
     run.log_metrics(outcome.metrics)
     if outcome.warning is not None:
@@ -233,8 +279,8 @@ def present(job: Job, record: Record, dataset: Dataset) -> None:
     _log_model(job, record, dataset)
     if job.store.has_artifact(record, PREDICTIONS) and not job.store.has_artifact(record, CONFUSED_IMAGES):
         predictions = Predictions.from_bytes(job.store.artifact(record, PREDICTIONS))
-        images_NHW = dataset.test_images_NHW.numpy()
-        drawn = figures.confused_images(f"{job.spec.name}: confident errors", images_NHW, predictions)
+        images_NCHW, title = dataset.test_images_NCHW.numpy(), f"{job.spec.name}: confident errors"
+        drawn = figures.confused_images(title, images_NCHW, predictions, dataset.classes)
         tracking.Run(job.store, record.run_id).log_figure(CONFUSED_IMAGES, drawn)
 
 
@@ -250,14 +296,15 @@ def _log_model(job: Job, record: Record, dataset: Dataset) -> None:
         return
     weights = training.parse_weights(job.store.weights(record))
     try:
-        tracking.log_model(job.store, record.run_id, training.scoring_module(job.spec, weights), _example(dataset))
+        module = training.scoring_module(job.spec, dataset.shape, weights)
+        tracking.log_model(job.store, record.run_id, module, _example(dataset), dataset.classes)
     except Exception as error:  # noqa: BLE001  # the exporter documents no class for what it cannot export
         tracking.Run(job.store, record.run_id).tag(model_error=tracking.one_line(error))
 
 
 def _example(dataset: Dataset) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Two training images, [2, 1, 28, 28] in [0, 1]."""
-    return dataset.images_NHW[:2].unsqueeze(1).float().div(255).numpy()
+    """Two training images, [2, C, H, W] in [0, 1]."""
+    return dataset.images_NCHW[:2].float().div(255).numpy()
 
 
 def _note(job: Job, outcome: training.Outcome, sources: Mapping[str, Record]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aepretrain.config import Execution, TrainingSpec
+from aepretrain.config import Execution, Shape, TrainingSpec
 from aepretrain.networks import build, part_weights
 from aepretrain.records import Record
 from aepretrain.runner.work import find_work, make_job
@@ -19,14 +19,18 @@ def find_missing(
 
     The dataset's digest is that of the last of them, so that no file of the dataset is needed.
     """
-    digest = next((record.tags["dataset_digest"] for record in reversed(list(records.values()))), "")
-    jobs = {job.key: job for job in (make_job(spec, digest, store, execution) for spec in specs)}
+    tags = next((record.tags for record in reversed(list(records.values()))), {})
+    digests = tags.get("dataset_digest", ""), tags.get("unlabelled_digest", "")
+    jobs = {job.key: job for job in (make_job(spec, digests, store, execution) for spec in specs)}
     return [job.spec for job in find_work(jobs, records, {}).jobs.values()]
 
 
-def bytes_on_disk(spec: TrainingSpec) -> int:
-    """About how many bytes a finished variant takes in a store: its weights, and `BYTES_BESIDE_WEIGHTS`."""
-    network = build(spec.network, seed=0)
+def bytes_on_disk(spec: TrainingSpec, shape: Shape) -> int:
+    """About how many bytes a finished variant takes in a store: its weights, and `BYTES_BESIDE_WEIGHTS`.
+
+    `shape` is that of its images.
+    """
+    network = build(spec.network, 0, shape)
     other = "decoder" if spec.variant == "pretrain" else network.trained_head
     weights = part_weights(network, "encoder", other)
     return sum(one.numel() * one.element_size() for one in weights.values()) + BYTES_BESIDE_WEIGHTS

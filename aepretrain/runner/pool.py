@@ -127,7 +127,7 @@ def _to_send(dataset: Dataset) -> Dataset | bytes:
 
     A container has 64 MB by default. PyTorch is not asked to try: it would leave a file there that fills it.
     """
-    is_there = dataset.images_NHW.is_shared() or not SHARED_MEMORY.is_dir()
+    is_there = dataset.images_NCHW.is_shared() or not SHARED_MEMORY.is_dir()
     has_room = is_there or shutil.disk_usage(SHARED_MEMORY).free > dataset.num_bytes + SPARE_BYTES
     return dataset.in_shared_memory() if has_room else pickle.dumps(dataset)
 

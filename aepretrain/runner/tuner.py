@@ -87,7 +87,7 @@ def run_tuning(
     """
     load_plugins(execution)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    dataset = load(arms[0].settings.dataset, execution.data_dir)
+    dataset = load(arms[0].settings.data, execution.data_dir)
     about = _about(arms, seeds, num_trials, dataset)
     with about.opened(store, run_id, partial(listen, Event("waiting", arms[0])), again=execution.force) as parent:
         trainer = Trainer(store, dataset, listen, make_pool, parent)
@@ -107,7 +107,9 @@ def run_tuning(
 def _about(arms: Sequence[TrainingSpec], seeds: tuple[int, ...], num_trials: int, dataset: Dataset) -> About:
     of_seeds = format_seeds(seeds)
     params = grid_options(arms) | {"seeds": of_seeds, "trials": num_trials}
-    key = grid_key(tuple(map(arm_key, arms)), canonical_json([TUNING, of_seeds, num_trials, dataset.digest]))
+    key = grid_key(
+        tuple(map(arm_key, arms)), canonical_json([TUNING, of_seeds, num_trials, *filter(None, dataset.digests)])
+    )
     return About(TUNING, f"tuning {dataset.name}, seeds {of_seeds}", key, params)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from aepretrain.config import Execution, TrainingSpec
 from aepretrain.records import Record
 from aepretrain.tracking import Store
-from aepretrain.training import training_key
+from aepretrain.training import Digests, training_key
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def find_work(wanted: Mapping[str, Job], finished: Mapping[str, Record], sources
     return Work(done, {key: jobs[key] for key in known if key in jobs})
 
 
-def make_job(spec: TrainingSpec, dataset_digest: str, store: Store, execution: Execution) -> Job:
+def make_job(spec: TrainingSpec, digests: Digests, store: Store, execution: Execution) -> Job:
     """The job of a training. Raises `UsageError` for a network that is not registered."""
     return Job(
         spec=spec,
-        key=training_key(spec, dataset_digest),
-        sources={name: training_key(one, dataset_digest) for name, one in spec.sources.items()},
+        key=training_key(spec, digests),
+        sources={name: training_key(one, digests) for name, one in spec.sources.items()},
         store=store,
         execution=execution,
     )

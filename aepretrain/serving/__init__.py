@@ -4,8 +4,9 @@ from aepretrain.serving.exchange import export_onnx
 from aepretrain.serving.pictures import doubts_about, prepare, read_picture
 from aepretrain.serving.prediction import (
     apply,
+    check_pictures,
+    class_names,
     encode,
-    examine_pictures,
     load_classifier,
     load_encoder,
     most_probable,
@@ -19,11 +20,12 @@ from aepretrain.serving.selection import best, choose_classifier, choose_encoder
 __all__ = [
     "apply",
     "best",
+    "check_pictures",
     "choose_classifier",
     "choose_encoder",
+    "class_names",
     "doubts_about",
     "encode",
-    "examine_pictures",
     "export_onnx",
     "load_classifier",
     "load_encoder",

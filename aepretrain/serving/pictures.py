@@ -8,15 +8,14 @@ pixels, and translating the image so as to position this point at the center of 
 Shapes: H rows, W columns. Ink is 1 and ground 0, as in MNIST.
 """
 
-import stat
-import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from aepretrain.errors import Failure
+from aepretrain.pictures import has_16_bits, open_picture
 from aepretrain.serving.doubts import LEAST_INK, doubts
 
 FIELD, BOX = 28, 20
@@ -24,11 +23,6 @@ FIELD, BOX = 28, 20
 
 CENTER = 14
 """The pixel to which the centre of mass is moved. In MNIST's test images it lies between 13.5 and 14.5."""
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
-MAX_PIXELS = 2**26
-"""A picture with more pixels is refused before it is decoded."""
 
 MAX_SIDE = 1024
 """A larger picture is first reduced to this side, which is enough for a digit of 20 pixels."""
@@ -43,7 +37,7 @@ Picture = NDArray[np.float32]
 
 
 def read_picture(path: Path) -> Picture:
-    """The digit in a PNG or JPEG file in MNIST's form: [28, 28] in [0, 1].
+    """The digit in a picture file in MNIST's form: [28, 28] in [0, 1].
 
     Raises `Failure`, naming the file, where it is not such a picture or is empty.
     """
@@ -83,28 +77,13 @@ def _cut_out(ink_HW: Picture) -> Picture:
 
 def _grey(path: Path) -> Picture:
     """The brightness of a picture file in [0, 1], upright and without transparency."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise Failure("is a folder, not a picture" if path.is_dir() else "is no ordinary file")
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),  # it has a bound below
-            Image.open(path, formats=("PNG", "JPEG")) as image,
-        ):
-            if image.width * image.height > MAX_PIXELS:
-                raise Failure(f"has {image.width:,} × {image.height:,} pixels: at most {MAX_PIXELS:,} are read")
-            has_16_bits = str(image.tile[0].args).endswith("16B")  # PNG's; Pillow cuts colours to 8
-            image.load()
-            return _brightness(ImageOps.exif_transpose(_stretch(image) if has_16_bits else image))
-    except Failure:
-        raise
-    except Image.DecompressionBombError:  # raised by Pillow at some 180 million
-        raise Failure(f"has far too many pixels: at most {MAX_PIXELS:,} are read") from None
-    except UnidentifiedImageError:
-        raise Failure("is no PNG or JPEG picture") from None
-    except OSError as error:
-        raise Failure(f"cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # noqa: BLE001  # Pillow documents no class for what a damaged file raises
-        raise Failure(f"is a damaged picture ({' '.join(str(error).split())[:100]})") from None
+    return open_picture(path, _upright)
+
+
+def _upright(image: Image.Image) -> Picture:
+    is_wide = has_16_bits(image)  # known only before it is loaded
+    image.load()
+    return _brightness(ImageOps.exif_transpose(_stretch(image) if is_wide else image))
 
 
 def _stretch(image: Image.Image) -> Image.Image:

@@ -5,10 +5,7 @@ import numpy as np
 from aepretrain import tracking
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.serving.prediction import load_classifier
-
-BLANK_N1HW = np.zeros((2, 1, 28, 28), np.float32)
-"""Input example of a model that is logged without a dataset at hand."""
+from aepretrain.serving.prediction import class_names, load_classifier
 
 
 def promote(store: tracking.Store, record: Record, name: str, reason: str) -> tracking.Promotion:
@@ -21,7 +18,8 @@ def promote(store: tracking.Store, record: Record, name: str, reason: str) -> tr
     if "model" not in record.tags:
         module = load_classifier(store, record)
         try:
-            tracking.log_model(store, record.run_id, module, BLANK_N1HW)
+            blank_NCHW = np.zeros((2, *record.shape.image), np.float32)  # there is no dataset at hand
+            tracking.log_model(store, record.run_id, module, blank_NCHW, class_names(store, record))
         except Exception as error:  # the exporter documents no class for what it cannot export
             raise Failure(f"{record.spec.name} cannot be logged as a model: {tracking.one_line(error)}") from error
     metrics = record.metrics

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,7 @@ from aepretrain.tracking.store import TAG, Store
 if TYPE_CHECKING:  # reading a store needs no PyTorch, which takes seconds to import
     from torch import nn
 
-TAKES_AND_GIVES = "Images [N, 1, 28, 28] in [0, 1], light on dark → probabilities of the classes [N, 10]."
-SIGNATURE = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 28, 28))]),
-    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 10))]),
-)
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 def check_loads_models(record: Record) -> None:
@@ -42,10 +38,8 @@ def check_loads_models(record: Record) -> None:
         )
 
 
-def log_model(
-    store: Store, run_id: str, module: "nn.Module", example_NCHW: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> None:
-    """Log a finished run's model: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, 10].
+def log_model(store: Store, run_id: str, module: "nn.Module", example_NCHW: Floats, classes: Sequence[str]) -> None:
+    """Log a finished run's model: images [N, C, H, W] in [0, 1] → probabilities of the named classes [N, K].
 
     `example_NCHW` has at least two images, since PyTorch's exporter would fix the batch size at 1 for one image. The
     run's status does not change. A run that has a model keeps it.
@@ -60,8 +54,9 @@ def log_model(
     logging.getLogger("mlflow.utils.environment").setLevel(
         logging.ERROR
     )  # it warns where uv made the environment, which has no pip
+    image_shape = example_NCHW.shape[1:]
     tags = {
-        MLFLOW_RUN_NOTE: f"{TAKES_AND_GIVES} {run.data.tags.get(MLFLOW_RUN_NOTE, '')}",
+        MLFLOW_RUN_NOTE: f"{_takes_and_gives(image_shape, classes)} {run.data.tags.get(MLFLOW_RUN_NOTE, '')}",
         MLFLOW_USER: user(),
         MLFLOW_SOURCE_NAME: "aepretrain",
         MLFLOW_SOURCE_TYPE: "LOCAL",
@@ -77,7 +72,7 @@ def log_model(
                 module,
                 files,
                 mlflow_model=about,
-                signature=SIGNATURE,
+                signature=_signature(image_shape, len(classes)),
                 input_example=example_NCHW,
                 pip_requirements=[f"torch=={version('torch').partition('+')[0]}", f"numpy=={version('numpy')}"],
             )
@@ -90,6 +85,20 @@ def log_model(
         raise
     client.finalize_logged_model(model.model_id, "READY")
     client.set_tag(run_id, f"{TAG}model", model.model_uri)
+
+
+def _takes_and_gives(image_shape: Sequence[int], classes: Sequence[str]) -> str:
+    """What a model takes and gives, as a sentence; of many classes the first ones are named."""
+    named = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
+    sizes = ", ".join(map(str, image_shape))
+    return f"Images [N, {sizes}] in [0, 1] → probabilities of the classes [N, {len(classes)}]: {named}."
+
+
+def _signature(image_shape: Sequence[int], num_classes: int) -> ModelSignature:
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *image_shape))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
+    )
 
 
 def _final_metrics(store: Store, run_id: str, names: Iterable[str], model_id: str) -> list[Metric]:

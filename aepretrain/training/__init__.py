@@ -2,11 +2,12 @@
 
 from aepretrain.training.checkpoints import dump_weights, encoding_module, parse_weights, scoring_module
 from aepretrain.training.device import describe_machine, prepare_process, resolve_device
-from aepretrain.training.recipe import Outcome, check, run, training_key
+from aepretrain.training.recipe import Digests, Outcome, check_names, run, training_key, try_out
 
 __all__ = [
+    "Digests",
     "Outcome",
-    "check",
+    "check_names",
     "describe_machine",
     "dump_weights",
     "encoding_module",
@@ -16,4 +17,5 @@ __all__ = [
     "run",
     "scoring_module",
     "training_key",
+    "try_out",
 ]

@@ -1,6 +1,7 @@
 """Batches of images for the engine: scaled to [0, 1], augmented, normalised, in this order.
 
-Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, H rows, W columns. The
+Shapes: S seeds of a stack, N images, M of a seed, B batch, P = S·B images of all seeds' batches, C channels, H rows, W
+columns. The
 objective of a pretraining may give inputs of any shape [P, …].
 """
 
@@ -11,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from aepretrain.augment import AUGMENTATIONS, NoAugmentation
+from aepretrain.augment import AUGMENTATIONS, ImageShape, NoAugmentation
 from aepretrain.config import Settings, TrainingSpec, derive_seed
-from aepretrain.data import IMAGE_SIZE, PIXEL_SCALES
+from aepretrain.data import PIXEL_SCALES
 from aepretrain.engine import Examples, Select
 from aepretrain.objectives import Objective
 
@@ -21,10 +22,10 @@ from aepretrain.objectives import Objective
 class Drawing(Protocol):
     """What an augmentation and an objective have in common: images changed by random numbers."""
 
-    def draw(self, num: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(self, num: int, shape: ImageShape, generator: torch.Generator) -> Tensor:
         """The random numbers for `num` images, [N, …]."""
 
-    def apply(self, images_B1HW: Tensor, drawn_B: Tensor, /) -> Tensor:
+    def apply(self, images_BCHW: Tensor, drawn_B: Tensor, /) -> Tensor:
         """What is made of images, each with its row of the draw."""
 
 
@@ -36,10 +37,10 @@ class Draw:
     drawn_SN: Tensor
     """A row for each image, [S, N, …]."""
 
-    def apply(self, images_P1HW: Tensor, index_SB: Tensor) -> Tensor:
+    def apply(self, images_PCHW: Tensor, index_SB: Tensor) -> Tensor:
         """What is made of these images, which are the seeds' batches that the index names, [P, …]."""
         seed_S1 = torch.arange(len(index_SB), device=index_SB.device).unsqueeze(1)
-        return self.drawing.apply(images_P1HW, self.drawn_SN[seed_S1, index_SB].flatten(0, 1))
+        return self.drawing.apply(images_PCHW, self.drawn_SN[seed_S1, index_SB].flatten(0, 1))
 
 
 DrawAt = Callable[[int, Sequence[int]], Draw]
@@ -48,24 +49,40 @@ DrawAt = Callable[[int, Sequence[int]], Draw]
 
 @dataclass(frozen=True)
 class Images:
-    """Images, uint8 [N, 1, 28, 28], and classes, int64 [N], on the device that trains.
+    """Images, uint8 [N, C, H, W], and classes, int64 [N], on the device that trains.
 
     The seeds of a stack share the images; `rows_SM` are the rows that each seed uses.
     """
 
-    images_N1HW: Tensor
+    images_NCHW: Tensor
     labels_N: Tensor
     rows_SM: Tensor
     settings: Settings
 
     @classmethod
     def on_device(
-        cls, images_NHW: Tensor, labels_N: Tensor, rows: Sequence[Tensor], settings: Settings, device: torch.device
+        cls, images_NCHW: Tensor, labels_N: Tensor, rows: Sequence[Tensor], settings: Settings, device: torch.device
     ) -> "Images":
-        """From a dataset's images [N, 28, 28] and classes [N], and each seed's rows [M]."""
-        return cls(
-            images_NHW.unsqueeze(1).to(device), labels_N.to(device), torch.stack(list(rows)).to(device), settings
+        """From a dataset's images [N, C, H, W] and classes [N], and each seed's rows [M]."""
+        return cls(images_NCHW.to(device), labels_N.to(device), torch.stack(list(rows)).to(device), settings)
+
+    def with_unlabelled(self, further_NCHW: Tensor) -> "Images":
+        """These images and further ones without classes (-1), which all seeds use."""
+        num, device = len(self.images_NCHW), self.labels_N.device
+        no_labels_N = self.labels_N.new_full((len(further_NCHW),), -1)
+        rows_N = torch.arange(num, num + len(further_NCHW), device=device)
+        return replace(
+            self,
+            images_NCHW=torch.cat([self.images_NCHW, further_NCHW.to(device)]),
+            labels_N=torch.cat([self.labels_N, no_labels_N]),
+            rows_SM=torch.cat([self.rows_SM, rows_N.expand(len(self.rows_SM), -1)], 1),
         )
+
+    @property
+    def shape(self) -> ImageShape:
+        """The shape of an image, [C, H, W]."""
+        channels, height, width = self.images_NCHW.shape[1:]
+        return channels, height, width
 
     def of(self, place: int) -> "Images":
         """The images of one seed of the stack."""
@@ -84,16 +101,16 @@ class Images:
 
             def select(index_SB: Tensor) -> tuple[Tensor, Tensor]:
                 rows_P = rows_SM.gather(1, index_SB).flatten()
-                clean_P1HW = self.images_N1HW.index_select(0, rows_P).float().div_(255)
-                augmented_P1HW = clean_P1HW if draw is None else draw.apply(clean_P1HW, index_SB)
-                given_P = augmented_P1HW if corruption is None else corruption.apply(augmented_P1HW, index_SB)
+                clean_PCHW = self.images_NCHW.index_select(0, rows_P).float().div_(255)
+                augmented_PCHW = clean_PCHW if draw is None else draw.apply(clean_PCHW, index_SB)
+                given_P = augmented_PCHW if corruption is None else corruption.apply(augmented_PCHW, index_SB)
                 inputs_SB = normalize(given_P, self.settings).unflatten(0, index_SB.shape)
                 if target == "label":
                     return inputs_SB, self.labels_N.index_select(0, rows_P).view_as(index_SB)
                 if target == "input" and corruption is None:
                     return inputs_SB, inputs_SB
-                wanted_P1HW = augmented_P1HW if target == "input" else clean_P1HW
-                return inputs_SB, normalize(wanted_P1HW, self.settings).unflatten(0, index_SB.shape)
+                wanted_PCHW = augmented_PCHW if target == "input" else clean_PCHW
+                return inputs_SB, normalize(wanted_PCHW, self.settings).unflatten(0, index_SB.shape)
 
             return select
 
@@ -127,13 +144,13 @@ def corruption_draws(
 
 
 def _draws(drawing: Drawing, specs: Sequence[TrainingSpec], images: Images, purpose: str) -> DrawAt:
-    num, device = images.rows_SM.shape[1], images.labels_N.device
+    num, shape, device = images.rows_SM.shape[1], images.shape, images.labels_N.device
 
     def draw_at(epoch: int, members: Sequence[int]) -> Draw:
         generators = [
             torch.Generator().manual_seed(derive_seed(specs[member].seed, purpose, epoch)) for member in members
         ]
-        drawn = [drawing.draw(num, IMAGE_SIZE, generator) for generator in generators]
+        drawn = [drawing.draw(num, shape, generator) for generator in generators]
         return Draw(drawing, torch.stack(drawn).to(device))
 
     return draw_at

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from aepretrain.config import Settings, TrainingSpec
+from aepretrain.config import Settings, Shape, TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.networks import Classifier, Network, build, load_part
 from aepretrain.training.batches import normalize
@@ -20,7 +20,7 @@ ORDINARY = (torch.strided, "cpu")
 """Layout and device of a tensor that holds all its values here."""
 
 
-ALLOWED = "images must have values from 0 to 1, light on dark: divide values from 0 to 255 by 255"
+ALLOWED = "images must have values from 0 to 1: divide values from 0 to 255 by 255"
 
 
 def dump_weights(weights: Mapping[str, Tensor]) -> bytes:
@@ -49,21 +49,21 @@ def _is_named_weight(named: tuple[object, object]) -> bool:
     return isinstance(name, str) and type(weight) is Tensor and (weight.layout, weight.device.type) == ORDINARY
 
 
-def scoring_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The trained classifier as users call it: images [N, 1, 28, 28] in [0, 1] → class probabilities [N, K].
+def scoring_module(spec: TrainingSpec, shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The trained classifier as users call it: images [N, C, H, W] in [0, 1] → class probabilities [N, K].
 
     Its call raises `RuntimeError` for other values, also where it was exported by PyTorch and is served by MLflow.
     """
-    network = build(spec.network, spec.seed)
+    network = build(spec.network, spec.seed, shape)
     head = network.head_name(VARIANTS.look_up(spec.variant))
     load_part(network, "encoder", weights)
     load_part(network, head, weights)
     return _Scorer(Classifier(network, head, frozen=False), spec.settings).eval()
 
 
-def encoding_module(spec: TrainingSpec, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The trained encoder as users call it: images [N, 1, 28, 28] in [0, 1] → codes [N, D]."""
-    network = build(spec.network, spec.seed)
+def encoding_module(spec: TrainingSpec, shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The trained encoder as users call it: images [N, C, H, W] in [0, 1] → codes [N, D]."""
+    network = build(spec.network, spec.seed, shape)
     load_part(network, "encoder", weights)
     return _Encoder(network, spec.settings).eval()
 

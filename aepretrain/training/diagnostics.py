@@ -3,6 +3,8 @@
 Shapes: N images, B batch, C filters of h rows and w columns, D code features, U units of a layer.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,19 +39,19 @@ def diagnose(network: Network, training: Images, validation: Images, test: Image
     return figures | {"probe_accuracy": probe_accuracy(*codes)}
 
 
-def first_layer_filters(network: Network, size: tuple[int, int]) -> NDArray[np.float16] | None:
+def first_layer_filters(network: Network) -> NDArray[np.float16] | None:
     """Weights of the encoder's first layer as images, [C, h, w], at most `NUM_FILTERS`; None for other layers.
 
-    A filter is the kernel of a convolution, averaged over its inputs, or a unit of a linear layer on images of `size`
-    (rows, columns). The filters with the largest norm, largest first. Weights outside the range of float16 become its
-    nearest end.
+    A filter is the kernel of a convolution or a unit of a linear layer on pixels, averaged over the channels of its
+    input. The filters with the largest norm, largest first. Weights outside the range of float16 become its nearest
+    end.
     """
     layers = (one for one in network.encoder.modules() if isinstance(one, (nn.Linear, nn.Conv2d)))
     layer = next(layers, None)
     if isinstance(layer, nn.Conv2d):
         weights_CHW = layer.weight.detach().mean(1)
-    elif isinstance(layer, nn.Linear) and layer.in_features == size[0] * size[1]:
-        weights_CHW = layer.weight.detach().unflatten(1, size)
+    elif isinstance(layer, nn.Linear) and layer.in_features == math.prod(network.image_shape):
+        weights_CHW = layer.weight.detach().unflatten(1, network.image_shape).mean(1)
     else:
         return None
     largest = weights_CHW.flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:NUM_FILTERS]

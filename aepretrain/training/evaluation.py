@@ -1,6 +1,6 @@
 """Evaluation of a trained network: final figures and evidence at its best weights.
 
-Shapes: N images, M of a seed, B batch, H rows, W columns, K classes.
+Shapes: N images, M of a seed, B batch, C channels, H rows, W columns, K classes.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from aepretrain import metrics
 from aepretrain.config import TrainingSpec
-from aepretrain.data import NUM_CLASSES, PIXEL_SCALES
+from aepretrain.data import PIXEL_SCALES
 from aepretrain.engine import evaluate
 from aepretrain.networks import Classifier, Network
 from aepretrain.objectives import OBJECTIVES, Objective
@@ -33,7 +33,7 @@ def evaluate_classifier(
         logits_NK, labels_N = evaluate(model, images.examples("label"))
         log_probs_NK, labels_N = logits_NK.log_softmax(1).cpu(), labels_N.cpu()
         predictions = _predictions(log_probs_NK, labels_N)
-        confusion_KK = metrics.confusion_matrix(predictions.labels_N, predictions.predicted_N, NUM_CLASSES)
+        confusion_KK = metrics.confusion_matrix(predictions.labels_N, predictions.predicted_N, network.num_classes)
         figures |= {
             f"{name}_accuracy": metrics.accuracy(confusion_KK),
             f"{name}_macro_f1": metrics.macro_f1(confusion_KK),
@@ -45,10 +45,11 @@ def evaluate_classifier(
 def _predictions(log_probs_NK: Tensor, labels_N: Tensor) -> Predictions:
     nll_predicted_N, predicted_N = log_probs_NK.neg().min(1)
     nll_label_N = log_probs_NK.neg().gather(1, labels_N.unsqueeze(1)).squeeze(1)
+    kind = np.uint8 if log_probs_NK.shape[1] <= 256 else np.uint16
     with np.errstate(over="ignore"):  # what is beyond 65,504 nats is infinite
         return Predictions(
-            labels_N=labels_N.numpy().astype(np.uint8),
-            predicted_N=predicted_N.numpy().astype(np.uint8),
+            labels_N=labels_N.numpy().astype(kind),
+            predicted_N=predicted_N.numpy().astype(kind),
             nll_label_N=nll_label_N.numpy().astype(np.float16),
             nll_predicted_N=nll_predicted_N.numpy().astype(np.float16),
         )
@@ -67,8 +68,8 @@ def evaluate_pretraining(
     if reconstructions is None:
         return {}, {}
     corrupt = corruption_draws(objective, [spec], test, "AE corruption of test images")
-    outputs, targets_N1HW = evaluate(model, test.examples("clean", corrupt=corrupt))
-    return {"test_loss": objective.loss(outputs, targets_N1HW).item()}, {"reconstructions": reconstructions}
+    outputs, targets_NCHW = evaluate(model, test.examples("clean", corrupt=corrupt))
+    return {"test_loss": objective.loss(outputs, targets_NCHW).item()}, {"reconstructions": reconstructions}
 
 
 @torch.no_grad()
@@ -77,28 +78,28 @@ def _reconstruct(
 ) -> Reconstructions | None:
     """The first validation image of each class, what the model gets of it in training, and what comes back."""
     labels_M = validation.labels_N[validation.rows_SM[0]]
-    firsts = [int(index_N[0]) for k in range(NUM_CLASSES) if len(index_N := (labels_M == k).nonzero())]
+    firsts = [int(index_N[0]) for k in labels_M.unique() if len(index_N := (labels_M == k).nonzero())]
     chosen = replace(validation, rows_SM=validation.rows_SM[:, firsts])
     index_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
     changes = augmentation_draws([spec], chosen, "figure erasing"), corruption_draws(objective, [spec], chosen)
-    original_B1HW, seen_B1HW = (
+    original_BCHW, seen_BCHW = (
         chosen.examples("input", *draws).at_epoch(0, [0])(index_1B)[0].squeeze(0) for draws in ((), changes)
     )
-    shown_B1HW = objective.pixels(model(seen_B1HW))
-    if shown_B1HW is None:
+    shown_BCHW = objective.pixels(model(seen_BCHW))
+    if shown_BCHW is None:
         return None
     mean, std = PIXEL_SCALES[spec.settings.normalize]
     return Reconstructions(
         *(
-            (images_B1HW.squeeze(1) * std + mean).clamp(0, 1).cpu().numpy()
-            for images_B1HW in (original_B1HW, seen_B1HW, shown_B1HW)
+            (images_BCHW * std + mean).clamp(0, 1).cpu().numpy()
+            for images_BCHW in (original_BCHW, seen_BCHW, shown_BCHW)
         )
     )
 
 
-def class_counts(**parts: Images) -> dict[str, NDArray[np.int64]]:
+def class_counts(num_classes: int, **parts: Images) -> dict[str, NDArray[np.int64]]:
     """The number of images of each class in the named parts of a seed's split, [K] each."""
     return {
-        name: torch.bincount(images.labels_N[images.rows_SM[0]].cpu(), minlength=NUM_CLASSES).numpy()
+        name: torch.bincount(images.labels_N[images.rows_SM[0]].cpu(), minlength=num_classes).numpy()
         for name, images in parts.items()
     }

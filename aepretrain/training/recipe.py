@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +15,15 @@ from torch import Tensor, nn
 
 from aepretrain.analysis import principal_components
 from aepretrain.augment import AUGMENTATIONS
-from aepretrain.config import TrainingSpec
-from aepretrain.data import DATASETS, IMAGE_SIZE, Dataset, Split, labelled, split
+from aepretrain.augment import check as check_augmentation
+from aepretrain.config import Shape, TrainingSpec, source_of
+from aepretrain.data import DATASETS, Dataset, Split, labelled, split
 from aepretrain.engine import Snapshots, Trained, set_weights, train
 from aepretrain.errors import Failure
 from aepretrain.networks import NETWORKS, Network, build, build_probe, load_part, part_weights
+from aepretrain.networks import check as check_network
 from aepretrain.objectives import OBJECTIVES
+from aepretrain.objectives import check as check_objective
 from aepretrain.records import CodeMaps, EpochResult, Evidence
 from aepretrain.registry import Registry, definitions
 from aepretrain.training.batches import Images, normalize
@@ -70,28 +74,45 @@ Measure = Callable[
 MEASURES: Mapping[str, Measure] = {"robustness": measure_robustness, "similarity": measure_similarity}
 
 
-def training_key(spec: TrainingSpec, dataset_digest: str) -> str:
+Digests = tuple[str, str]
+"""The digests of a dataset's labelled and unlabelled images (`Dataset.digests`)."""
+
+
+def training_key(spec: TrainingSpec, digests: Digests) -> str:
     """The key of a training (`TrainingSpec.key`), with the digests of all that plugins registered of it.
 
     Raises `UsageError` for an unknown network, dataset, augmentation, objective or variant.
     """
-    used: list[tuple[Registry[Any], str]] = [
-        (NETWORKS, spec.network),
-        (DATASETS, spec.settings.dataset),
-        (AUGMENTATIONS, spec.augmentation),
-    ]
-    if PRETRAINING in spec.kind.stages:
+    used: list[tuple[Registry[Any], str]] = [(NETWORKS, spec.network), (AUGMENTATIONS, spec.augmentation)]
+    if source_of(spec.settings.dataset) is None:
+        used.append((DATASETS, spec.settings.dataset))
+    pretrains = PRETRAINING in spec.kind.stages
+    if pretrains:
         used.append((OBJECTIVES, spec.settings.objective))
     if spec.variant not in EVALUATIONS:
         used.append((VARIANTS, spec.variant))
-    return spec.key(dataset_digest, definitions(used))
+    labelled_digest, unlabelled_digest = digests
+    further = {"unlabelled": unlabelled_digest} if pretrains and unlabelled_digest else {}
+    return spec.key(labelled_digest, definitions(used) | further)
 
 
-def check(spec: TrainingSpec) -> None:
-    """Find out before a run is opened whether a training can be built. Raises `UsageError` where it cannot."""
-    training_key(spec, "")
+def check_names(spec: TrainingSpec) -> None:
+    """Raise `UsageError` for a network, dataset, augmentation, objective or variant that is not known."""
+    training_key(spec, ("", ""))
+
+
+def try_out(spec: TrainingSpec, shape: Shape) -> None:
+    """Find out before a run is opened whether a training works on images of a shape. Raises `UsageError`."""
+    NETWORKS.try_out(spec.network, partial(check_network, shape=shape))
+    if not AUGMENTATIONS.is_built_in(spec.augmentation):
+        trial = partial(check_augmentation, settings=spec.settings, shape=shape.image)
+        AUGMENTATIONS.try_out(spec.augmentation, trial)
+    objective = spec.settings.objective
+    if PRETRAINING in spec.kind.stages and not OBJECTIVES.is_built_in(objective):
+        of_objective = partial(check_objective, settings=spec.settings, network=spec.network, shape=shape)
+        OBJECTIVES.try_out(objective, of_objective)
     if isinstance(spec.kind, Variant) and callable(spec.kind.learns):
-        learned_modules(spec.kind, build(spec.network, spec.seed))
+        learned_modules(spec.kind, build(spec.network, spec.seed, shape))
 
 
 def run(
@@ -150,7 +171,7 @@ def _run(
 ) -> list[Outcome | Failure]:
     settings = specs[0].settings
     wholes = [split(dataset, settings.split, spec.seed) for spec in specs]
-    networks = [_network(spec, dataset.images_NHW[whole.train_N]) for spec, whole in zip(specs, wholes, strict=True)]
+    networks = [_network(spec, dataset, whole.train_N) for spec, whole in zip(specs, wholes, strict=True)]
     for network, weights in zip(networks, sources, strict=True):
         if "pretrain" in weights:
             load_part(network, "encoder", weights["pretrain"])
@@ -161,13 +182,15 @@ def _run(
 
     def images(splits: Sequence[Split], part: str) -> Images:
         rows = [getattr(one, part) for one in splits]
-        return Images.on_device(dataset.images_NHW, dataset.labels_N, rows, settings, device)
+        return Images.on_device(dataset.images_NCHW, dataset.labels_N, rows, settings, device)
 
     training, validation = images(used, "train_N"), images(used, "validation_N")
+    if specs[0].stage == PRETRAINING and dataset.unlabelled_NCHW is not None:
+        training = training.with_unlabelled(dataset.unlabelled_NCHW)
     task = make_task(specs, networks, training, validation)
     results = train(task, on_epoch, snapshots(specs) if snapshots else None, on_step)
     rows = [torch.arange(len(dataset.test_labels_N))] * len(specs)
-    test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, rows, settings, device)
+    test = Images.on_device(dataset.test_images_NCHW, dataset.test_labels_N, rows, settings, device)
     parts = Parts(training, validation, test, images(wholes, "train_N"), images(wholes, "validation_N"))
     return [
         result
@@ -177,17 +200,20 @@ def _run(
     ]
 
 
-def _network(spec: TrainingSpec, training_MHW: Tensor) -> Network:
-    """The network of a training before it learns, with the encoder that its variant starts from."""
-    encoder = VARIANTS.look_up(spec.variant).encoder
+def _network(spec: TrainingSpec, dataset: Dataset, train_M: Tensor) -> Network:
+    """The network of a training before it learns, with the encoder that its variant starts from.
+
+    `train_M` are the rows of the training images.
+    """
+    encoder, shape = VARIANTS.look_up(spec.variant).encoder, dataset.shape
     if encoder == "pixels":
-        return build_probe(None, spec.seed)
-    network = build(spec.network, spec.seed)
+        return build_probe(None, spec.seed, shape)
+    network = build(spec.network, spec.seed, shape)
     if encoder != "components":
         return network
-    pixels_MD = normalize(training_MHW.float().div(255), spec.settings).flatten(1)
-    code_size = network.eval().encode(torch.zeros(1, 1, *IMAGE_SIZE)).shape[1]
-    return build_probe(_onto_components(pixels_MD, code_size), spec.seed)
+    pixels_MD = normalize(dataset.images_NCHW[train_M].float().div(255), spec.settings).flatten(1)
+    code_size = network.eval().encode(torch.zeros(1, *shape.image)).shape[1]
+    return build_probe(_onto_components(pixels_MD, code_size), spec.seed, shape)
 
 
 @torch.no_grad()
@@ -211,7 +237,8 @@ def _conclude(
     """
     if spec.stage == PRETRAINING:
         figures, shown = evaluate_pretraining(spec, model, parts.validation, parts.test)
-        shown["class_counts"] = class_counts(training=parts.training, validation=parts.validation)
+        of_parts = {"training": parts.all_training, "validation": parts.validation}
+        shown["class_counts"] = class_counts(network.num_classes, **of_parts)
         kept = ("encoder", "decoder")
     else:
         figures, shown = evaluate_classifier(spec, network, parts.validation, parts.test)
@@ -219,7 +246,7 @@ def _conclude(
     weights = part_weights(network, *kept)
     if any(weight.requires_grad for weight in network.encoder.parameters()):
         figures |= diagnose(network, parts.all_training, parts.all_validation, parts.test)
-        shown["filters_CHW"] = first_layer_filters(network, IMAGE_SIZE)
+        shown["filters_CHW"] = first_layer_filters(network)
     if spec.stage == CLASSIFICATION:
         figures |= _figures_at_other_checkpoints(spec, network, model, trained, parts)
     odd = ", ".join(name for name, value in figures.items() if not math.isfinite(value))

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aepretrain.augment import RandomErasing
+from aepretrain.augment import ImageShape, RandomErasing
 from aepretrain.config import Settings, TrainingSpec, derive_seed
-from aepretrain.data import IMAGE_SIZE, Dataset
+from aepretrain.data import Dataset
 from aepretrain.engine import evaluate
 from aepretrain.metrics import expected_calibration_error
 from aepretrain.networks import Classifier, build, load_part
@@ -32,16 +32,16 @@ def measure_robustness(
     Every classifier of every seed sees the same rectangles. Raises `Failure` where weights do not fit.
     """
     rows_N = torch.arange(len(dataset.test_labels_N))
-    test = Images.on_device(dataset.test_images_NHW, dataset.test_labels_N, [rows_N], spec.settings, device)
+    test = Images.on_device(dataset.test_images_NCHW, dataset.test_labels_N, [rows_N], spec.settings, device)
     figures: dict[str, float] = {}
     for variant in CLASSIFIERS:
-        network = build(spec.network, spec.seed)
+        network = build(spec.network, spec.seed, dataset.shape)
         head = network.head_name(VARIANTS.look_up(variant))
         for part in ("encoder", head):
             load_part(network, part, sources[variant])
         model = Classifier(network.to(device), head, frozen=True).eval()
         for percent in ERASED_PERCENT:
-            draw = _erase(percent, len(rows_N), device)
+            draw = _erase(percent, len(rows_N), dataset.shape.image, device)
 
             def draw_at(_epoch: int, _members: Sequence[int], draw: Draw = draw) -> Draw:
                 return draw
@@ -52,12 +52,12 @@ def measure_robustness(
     return figures, None
 
 
-def _erase(percent: int, num: int, device: torch.device) -> Draw:
-    """A black rectangle of this share for each of `num` images."""
+def _erase(percent: int, num: int, shape: ImageShape, device: torch.device) -> Draw:
+    """A black rectangle of this share for each of `num` images of a shape."""
     share = max(percent, 1) / 100
     erasing = RandomErasing(Settings(erase_scale=(share, share), erase_ratio=ERASED_RATIO, erase_value=0.0))
     generator = torch.Generator().manual_seed(derive_seed(0, "robustness erasing", percent))
-    return Draw(erasing, erasing.draw(num, IMAGE_SIZE, generator).unsqueeze(0).to(device))
+    return Draw(erasing, erasing.draw(num, shape, generator).unsqueeze(0).to(device))
 
 
 def _score(probs_NK: Tensor, labels_N: Tensor) -> dict[str, float]:

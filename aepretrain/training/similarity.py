@@ -46,13 +46,13 @@ def measure_similarity(
     For the training of the other seed, some of these were training images. Raises `Failure` where weights do not fit.
     """
     rows_N = split(dataset, spec.settings.split, spec.seed).validation_N[:COMPARED_IMAGES]
-    pixels_NHW = dataset.images_NHW[rows_N].to(device)
-    images_N1HW = normalize(pixels_NHW.unsqueeze(1).float().div(255), spec.settings)
-    codes = {"initial": _layers(build(spec.network, spec.seed).to(device), images_N1HW)}
+    pixels_NCHW = dataset.images_NCHW[rows_N].to(device)
+    images_NCHW = normalize(pixels_NCHW.float().div(255), spec.settings)
+    codes = {"initial": _layers(build(spec.network, spec.seed, dataset.shape).to(device), images_NCHW)}
     for name, weights in sources.items():
-        network = build(spec.network, spec.seed)
+        network = build(spec.network, spec.seed, dataset.shape)
         load_part(network, "encoder", weights)
-        codes[name] = _layers(network.to(device), images_N1HW)
+        codes[name] = _layers(network.to(device), images_NCHW)
     figures = {
         f"cka_{first}_{second}_{number}": linear_cka(first_ND, second_ND)
         for first, second in PAIRS
@@ -60,12 +60,12 @@ def measure_similarity(
     }
     state = derive_seed(spec.seed, "map of codes")
     places_N2 = {name: map_of_codes(codes[name][-1][:MAPPED_IMAGES], state) for name in MAPPED}
-    labels_N = dataset.labels_N[rows_N[:MAPPED_IMAGES]].numpy().astype(np.uint8)
+    labels_N = dataset.labels_N[rows_N[:MAPPED_IMAGES]].numpy()
     return figures, CodeMaps(places_N2, labels_N)
 
 
 @torch.no_grad()
-def _layers(network: Network, images_N1HW: Tensor) -> list[NDArray[np.float32]]:
+def _layers(network: Network, images_NCHW: Tensor) -> list[NDArray[np.float32]]:
     """The outputs of the encoder's ReLUs, [N, D] each, and the code where it is not the last of them."""
     outputs: list[Tensor] = []
     hooks = [
@@ -73,7 +73,7 @@ def _layers(network: Network, images_N1HW: Tensor) -> list[NDArray[np.float32]]:
         for module in network.encoder.modules()
         if isinstance(module, nn.ReLU)
     ]
-    codes_ND = network.eval().encode_by_layers(images_N1HW)
+    codes_ND = network.eval().encode_by_layers(images_NCHW)
     for hook in hooks:
         hook.remove()
     if not outputs or not torch.equal(outputs[-1], codes_ND):

@@ -14,7 +14,7 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from aepretrain.config import Settings
-from aepretrain.networks import NUM_CLASSES, Network
+from aepretrain.networks import Network
 from benchmarks import obvious
 
 
@@ -45,7 +45,7 @@ def train(network: Network, variant: str, training: obvious.Images, validation: 
     if variant == "pretrain":
         make_net = partial(Autoencoder, criterion=nn.MSELoss)
     else:
-        make_net = partial(NeuralNetClassifier, criterion=nn.CrossEntropyLoss, classes=range(NUM_CLASSES))
+        make_net = partial(NeuralNetClassifier, criterion=nn.CrossEntropyLoss, classes=range(network.num_classes))
     with tempfile.TemporaryDirectory() as folder:
         net = make_net(
             Layers(network, variant),

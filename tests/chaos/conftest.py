@@ -37,7 +37,7 @@ load_whole = mnist.load
 
 def load_slice(name, data_dir):
     whole = load_whole(name, data_dir)
-    parts = whole.images_NHW[:600], whole.labels_N[:600], whole.test_images_NHW[:200], whole.test_labels_N[:200]
+    parts = whole.images_NCHW[:600], whole.labels_N[:600], whole.test_images_NCHW[:200], whole.test_labels_N[:200]
     return with_digest(name, whole.source, *parts)
 
 

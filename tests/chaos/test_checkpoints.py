@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aepretrain import networks, tracking
-from aepretrain.config import TrainingSpec
+from aepretrain.config import MNIST_SHAPE, TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.training import dump_weights, parse_weights, scoring_module
 from tests.chaos.damage import OPTIONS, SETTINGS, cut, flip, splice
@@ -24,7 +24,7 @@ from tests.commands import aepretrain
 pytestmark = pytest.mark.chaos
 
 SPEC = TrainingSpec(variant="finetune", network="fc", settings=SETTINGS)
-CLASSIFIER = networks.part_weights(networks.build("fc", 0), "encoder", "classifier2")
+CLASSIFIER = networks.part_weights(networks.build("fc", 0, MNIST_SHAPE), "encoder", "classifier2")
 
 
 class RunsCode:
@@ -119,12 +119,14 @@ NOT_FITTING: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize(("weights", "told"), NOT_FITTING.values(), ids=NOT_FITTING)
 def test_what_does_not_fit_is_refused_in_one_line(weights: object, told: str) -> None:
     with pytest.raises(Failure, match=told) as error:
-        scoring_module(SPEC, parse_weights(saved(weights)))
+        scoring_module(SPEC, MNIST_SHAPE, parse_weights(saved(weights)))
     assert "\n" not in str(error.value)
 
 
 def test_good_weights_fit() -> None:
-    assert scoring_module(SPEC, parse_weights(dump_weights(CLASSIFIER)))(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert scoring_module(SPEC, MNIST_SHAPE, parse_weights(dump_weights(CLASSIFIER)))(
+        torch.zeros(2, 1, 28, 28)
+    ).shape == (2, 10)
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_not_unpacked() -> None:
@@ -141,7 +143,7 @@ def test_damaged_checkpoints_give_weights_that_fit_or_one_line(full_length: bool
     for _ in range(3_000 if full_length else 100):
         damaged = draw.choice((flip, cut, splice))(draw, content)
         try:
-            scoring_module(SPEC, parse_weights(damaged))
+            scoring_module(SPEC, MNIST_SHAPE, parse_weights(damaged))
             fitting += 1
         except Failure as error:
             refused += "\n" not in str(error)

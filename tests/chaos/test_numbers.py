@@ -72,8 +72,8 @@ def test_what_explodes_ends_as_failed_or_with_figures_that_are_right(
 def test_weights_that_do_for_validation_but_not_for_the_test_fail(images: Dataset) -> None:
     faint = replace(
         images,
-        images_NHW=torch.ones_like(images.images_NHW),
-        test_images_NHW=torch.full_like(images.test_images_NHW, 255),
+        images_NCHW=torch.ones_like(images.images_NCHW),
+        test_images_NCHW=torch.full_like(images.test_images_NCHW, 255),
     )
     settings = Settings(dataset="digits", ae_epochs=1, cls_epochs=1, batch_size=10_000, lr=1e35)
     outcome = outcomes(faint, settings, "pixels")["pixels"]
@@ -106,11 +106,11 @@ def without_class(images: Dataset, missing: int, parts: tuple[str, ...]) -> Data
     """The dataset whose training or test images lack a class."""
     if "train" in parts:
         kept_N = images.labels_N != missing
-        images = replace(images, images_NHW=images.images_NHW[kept_N], labels_N=images.labels_N[kept_N])
+        images = replace(images, images_NCHW=images.images_NCHW[kept_N], labels_N=images.labels_N[kept_N])
     if "test" in parts:
         kept_N = images.test_labels_N != missing
-        test = images.test_images_NHW[kept_N], images.test_labels_N[kept_N]
-        images = replace(images, test_images_NHW=test[0], test_labels_N=test[1])
+        test = images.test_images_NCHW[kept_N], images.test_labels_N[kept_N]
+        images = replace(images, test_images_NCHW=test[0], test_labels_N=test[1])
     return images
 
 
@@ -129,10 +129,10 @@ def test_a_class_that_is_missing_counts_as_scikit_learn_has_it(images: Dataset, 
 @pytest.mark.parametrize("value", [0, 255])
 @pytest.mark.parametrize("which", ["one image", "all images"])
 def test_constant_images_give_finite_figures_or_a_failure(images: Dataset, which: str, value: int) -> None:
-    constant = images.images_NHW.clone()
+    constant = images.images_NCHW.clone()
     constant[: 1 if which == "one image" else None] = value
-    test = torch.full_like(images.test_images_NHW, value) if which == "all images" else images.test_images_NHW
-    found = outcomes(replace(images, images_NHW=constant, test_images_NHW=test), SETTINGS, *ALL)
+    test = torch.full_like(images.test_images_NCHW, value) if which == "all images" else images.test_images_NCHW
+    found = outcomes(replace(images, images_NCHW=constant, test_images_NCHW=test), SETTINGS, *ALL)
     for variant, outcome in found.items():
         if isinstance(outcome, Failure):
             assert "\n" not in str(outcome)

@@ -66,7 +66,7 @@ def test_an_objective_without_a_decoder_beside_the_built_in_ones(run: Run, uri: 
 def test_an_augmentation_a_dataset_and_a_variant_in_one_grid(
     run: Run, uri: str, tmp_path: Path, digits: Dataset
 ) -> None:
-    np.savez(tmp_path / "images.npz", images=digits.images_NHW.numpy(), labels=digits.labels_N.numpy())
+    np.savez(tmp_path / "images.npz", images=digits.images_NCHW.numpy(), labels=digits.labels_N.numpy())
     plugins = [text for name in ("shifting", "archive", "last_layer") for text in ("--plugin", f"examples.{name}")]
     grid = (
         *("grid", *plugins, "--dataset", "archive", "--data-dir", ".", "--variant", "last_layer"),

@@ -91,7 +91,7 @@ def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
     address: str, store: tracking.Store, record: Record, digits: Dataset
 ) -> None:
     model = serving.load_classifier(store, record)
-    images_NHW = digits.test_images_NHW.numpy()[:5].astype(np.float32) / np.float32(255)
+    images_NHW = digits.test_images_NCHW.numpy()[:5].astype(np.float32) / np.float32(255)
     for num in (1, 5):
         answer = ask(address, images_NHW[:num, np.newaxis].tolist())
         assert answer.status_code == 200, answer.text
