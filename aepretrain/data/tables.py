@@ -36,7 +36,7 @@ def collect(path: Path) -> Collection:
         if label is None:
             raise Failure(f"{file} has the columns {', '.join(table.column_names)}: it needs one named {LABELS[0]}")
         classes = classes or _class_names(table.schema, label)
-        parts[_division(file)] += _pictures(file, table, image, _labels(file, table.column(label)))
+        parts["training" if file == path else _division(file, path)] += _pictures(file, table, image, _labels(file, table.column(label)))
     if not parts["training"]:
         raise Failure(f"there are only test pictures in {path}")
     return Collection(str(path.absolute()), parts["training"], parts["test"], classes)
@@ -58,13 +58,11 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _division(file: Path) -> str:
+def _division(file: Path, root: Path) -> str:
     """What the pictures of a file are for. Names look like ``test-00000-of-00001.parquet`` or ``test/0000.parquet``."""
-    for name in (file.name, file.parent.name):
-        begins_with = re.match("[a-z]*", name.lower())
-        if begins_with and begins_with[0] in DIVISIONS:
-            return DIVISIONS[begins_with[0]]
-    return "training"
+    parts = reversed(file.relative_to(root).parts)
+    begin = (match[0] for part in parts if (match := re.match("[a-z]*", part.lower())))
+    return next((DIVISIONS[name] for name in begin if name in DIVISIONS), "training")
 
 
 def _read(file: Path) -> tuple[pa.Table, str]:
