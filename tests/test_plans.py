@@ -90,7 +90,11 @@ REPLACED = [
     ("[digits, mnist]", "[]", "4: datasets: an empty list is not allowed: it must be a list with at least one entry"),
     ("[digits, mnist]", "digits", "4: datasets: digits is not allowed: it must be a list with at least one entry"),
     ("[digits, mnist]", "[digits,\n  digits]", "5: datasets: digits is there twice"),
-    ("[digits, mnist]", "[a/b]", "4: datasets: a/b is not allowed: it must be a name of letters, digits, _ and -"),
+    (
+        "[digits, mnist]",
+        "[a/b]",
+        "4: datasets: a/b is not allowed: it must be a dataset's name, folder:PATH, npz:PATH or parquet:PATH",
+    ),
     ("fc: 0-1", "fc: 5-1", "6: networks.fc: 5-1 is not allowed: it must be seeds like 0-19 or 0,3,7"),
     ("fc: 0-1", "fc: [0, 1]", "6: networks.fc: a list is not allowed: it must be seeds like"),
     ("fc: 0-1", "fc: 0,1000000", "6: networks.fc: 0,1000000 is not allowed: it must be seeds below 1000000, as"),

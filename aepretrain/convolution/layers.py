@@ -31,6 +31,8 @@ def run_layers(layers: nn.Sequential, maps_NCHW: Tensor) -> Tensor:
             maps_CHWN, waiting = convolve_pool_relu(maps_CHWN, layer), waiting[2:]
         elif isinstance(layer, nn.Conv2d):
             maps_CHWN = convolve(maps_CHWN, layer)
+        elif isinstance(layer, nn.ConvTranspose2d) and any(layer.output_padding):
+            maps_CHWN = layer(maps_CHWN.permute(3, 0, 1, 2)).permute(1, 2, 3, 0)  # PyTorch's: the loops add no rows
         elif isinstance(layer, nn.ConvTranspose2d):
             maps_CHWN = convolve_transposed(maps_CHWN, layer)
         elif isinstance(layer, nn.ReLU):

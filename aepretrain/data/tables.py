@@ -36,7 +36,9 @@ def collect(path: Path) -> Collection:
         if label is None:
             raise Failure(f"{file} has the columns {', '.join(table.column_names)}: it needs one named {LABELS[0]}")
         classes = classes or _class_names(table.schema, label)
-        parts["training" if file == path else _division(file, path)] += _pictures(file, table, image, _labels(file, table.column(label)))
+        parts["training" if file == path else _division(file, path)] += _pictures(
+            file, table, image, _labels(file, table.column(label))
+        )
     if not parts["training"]:
         raise Failure(f"there are only test pictures in {path}")
     return Collection(str(path.absolute()), parts["training"], parts["test"], classes)
