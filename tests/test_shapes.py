@@ -15,7 +15,7 @@ from aepretrain.data import Dataset, labelled, split, with_digest
 from aepretrain.errors import UsageError
 from aepretrain.figures.training import reconstructions
 from aepretrain.networks import build
-from aepretrain.records import Predictions, Reconstructions
+from aepretrain.records import Predictions, Reconstructions, Record, of_newest_images
 from aepretrain.training import Outcome, encoding_module, run, scoring_module, try_out
 from aepretrain.training.checkpoints import ALLOWED
 from aepretrain.variants import CLASSIFIERS
@@ -184,6 +184,26 @@ def test_a_colour_augmentation_erases_all_channels() -> None:
     changed = shown.original_NCHW != shown.seen_NCHW
     assert changed.any((1, 2, 3)).all()
     assert (changed.all(1) == changed.any(1)).mean() > 0.999
+
+
+def test_of_images_that_have_changed_the_newest_count(caplog: pytest.LogCaptureFixture) -> None:
+    def record(key: str, dataset: str, digest: str, **settings: Any) -> Record:
+        identity = {"variant": "scratch", "network": "fc", "augmentation": "none", "dataset": dataset, **settings}
+        return Record(key, None, key, 1, {**identity, "seed": 0}, {}, {"dataset_digest": digest})
+
+    records = {
+        one.key: one
+        for one in (
+            record("a", "folder:cats", "before"),
+            record("b", "mnist", "always"),
+            record("c", "folder:cats", "small", image_size="8x8"),
+            record("d", "folder:cats", "now"),
+            record("e", "folder:cats", "before"),
+            record("f", "folder:cats", "now"),
+        )
+    }
+    assert list(of_newest_images(records)) == ["b", "c", "d", "f"]
+    assert caplog.messages == ["2 trainings on other images named folder:cats are left out: the newest ones count."]
 
 
 NAMES = ("a long name of a class", "b", "$c_1$")

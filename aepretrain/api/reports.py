@@ -14,7 +14,7 @@ from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
 from aepretrain.frame import frame
 from aepretrain.plans import Plan, read_plan
-from aepretrain.records import Archive, Record
+from aepretrain.records import Archive, Record, of_newest_images
 from aepretrain.studies import PANELS
 
 
@@ -108,6 +108,7 @@ def _report(
     terms: report.Terms,
     plans: Sequence[Plan],
 ) -> Report:
+    records = of_newest_images(records)
     table = frame(records.values())
     results = [report.judge_plan(plan, table, records) for plan in plans]
     chosen = report.narrow(report.choose(table, wanted))

@@ -13,7 +13,7 @@ from aepretrain.api.reports import Report, check_match, make_report
 from aepretrain.api.stores import check_settings, log_result, open_store
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_file, check_folder, write_files
-from aepretrain.records import EPOCH_METRICS, Record
+from aepretrain.records import EPOCH_METRICS, Record, of_newest_images
 from aepretrain.report import Grid
 
 
@@ -141,7 +141,7 @@ def compare(
     check_folder(out)
     wanted = check_settings(settings)
     store = open_store(tracking_uri, run_id)
-    records = store.records(wanted)
+    records = of_newest_images(store.records(wanted))
     chosen = report.choose(frame.frame(records.values()), wanted)
     if wanted and report.in_table(chosen).empty:
         check_match(wanted, store.records())

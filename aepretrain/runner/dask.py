@@ -122,7 +122,7 @@ class Cluster:
 
     def _prepare(self, execution: Execution, dataset: Dataset) -> None:
         """Give workers the dataset and the plugins, unless they have them, also workers that join later."""
-        what = dataset.name, dataset.digest, execution.data_dir, execution.plugins
+        what = dataset.request, dataset.digests, execution.data_dir, execution.plugins
         if what in self._prepared:
             return
         settings = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}

@@ -1,149 +1,19 @@
-"""Finished trainings as values: a flat record each, and its evidence.
+"""What a training gives besides its figures, and the files that hold it.
 
-Shapes: N test images, E epochs, K classes.
+Shapes: N images, C channels, H rows, W columns, K classes.
 """
 
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.config import MNIST_SHAPE, OF_MNIST, Settings, Shape, TrainingSpec, setting_of, source_of
 from aepretrain.errors import Failure
 from aepretrain.metrics import expected_calibration_error
-from aepretrain.variants import EVALUATIONS, VARIANTS
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """The numbers of one epoch. Epochs count from 1; losses are means over images (and, for images, over pixels)."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float | None
-    elapsed_s: float
-    images_per_s: float
-
-    def metrics(self) -> dict[str, float]:
-        """The numbers by name, without those that do not apply."""
-        return {name: value for name, value in vars(self).items() if name != "epoch" and value is not None}
-
-
-EPOCH_METRICS = frozenset(one.name for one in fields(EpochResult) if one.name != "epoch")
-"""The names under which an epoch's numbers are logged."""
-
-
-def curve_of(run_id: str, numbers: Iterable[tuple[int, float]]) -> list[float]:
-    """The values of an epoch metric from the first epoch on, from pairs of step and value that a run has logged.
-
-    Raises `Failure` where an epoch is missing.
-    """
-    values = dict(numbers)
-    if values.keys() != set(range(1, len(values) + 1)):
-        raise Failure(f"run {run_id} is damaged: an epoch is missing")
-    return [values[epoch] for epoch in sorted(values)]
-
-
-DIGITS = 16
-"""How many digits of an artifact's SHA-256 a record has."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One finished training.
-
-    `identity` holds the fields of its specification, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …)
-    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is the folder of its files.
-    """
-
-    run_id: str
-    parent_run_id: str | None
-    key: str
-    attempt: int
-    identity: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    artifact_uri: str = field(default="", compare=False)
-
-    @property
-    def cell(self) -> tuple[str, str, str]:
-        """Network, augmentation and variant."""
-        return self.identity["network"], self.identity["augmentation"], self.identity["variant"]
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of its images, and the number of classes. Older trainings do not name it: theirs was MNIST's."""
-        named = self.tags.get("image_shape")
-        if named is None:
-            return MNIST_SHAPE
-        channels, height, width = map(int, named.split("x"))
-        return Shape((channels, height, width), int(self.tags["num_classes"]))
-
-    @property
-    def is_like_mnist(self) -> bool:
-        """Whether its images have MNIST's form; a plugin's grey images of 28×28 pixels are taken for such."""
-        dataset = self.identity["dataset"]
-        return dataset in OF_MNIST or (source_of(dataset) is None and self.shape.image == MNIST_SHAPE.image)
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether its weights are stored. A training imported from a bundle may have none."""
-        return "weights_sha256" in self.tags
-
-    @property
-    def artifacts(self) -> dict[str, str]:
-        """The SHA-256, or its first digits, of the artifacts that it was stored with, by path; older ones list none."""
-        listed = filter(None, self.tags.get("artifacts", "").split(","))
-        weights = {"weights.pt": self.tags["weights_sha256"]} if self.has_weights else {}
-        return {path: digest for path, _, digest in (one.partition("=") for one in listed)} | weights
-
-    def setting(self, name: str) -> Any:
-        """The value of a field of `Settings`; None where the training does not depend on it."""
-        return setting_of(self.identity, name)
-
-    @property
-    def study(self) -> str | None:
-        """The study that it was trained for; None for a grid's or a single training."""
-        return self.tags.get("study") or None
-
-    @property
-    def seed(self) -> int:
-        """The seed of all random numbers."""
-        return int(self.identity["seed"])
-
-    @property
-    def spec(self) -> TrainingSpec:
-        """Its specification. Settings that it does not depend on have their defaults."""
-        return self._as_variant(self.cell[2])
-
-    def _as_variant(self, variant: str) -> TrainingSpec:
-        network, augmentation, _ = self.cell
-        settings = {one.name: self.identity[one.name] for one in fields(Settings) if one.name in self.identity}
-        return TrainingSpec(
-            network=network, augmentation=augmentation, variant=variant, seed=self.seed, settings=Settings(**settings)
-        )
-
-    def checked(self) -> "Record":
-        """The record itself. Raises `ValueError` where it cannot be that of a finished training."""
-        network, _, variant = self.cell
-        if not network.isidentifier():
-            raise ValueError(f"network={network!r} is no name of a network")
-        if not variant.isidentifier():
-            raise ValueError(f"variant={variant!r} is no name of a variant")
-        self._as_variant(variant if variant in (*VARIANTS, *EVALUATIONS) else "scratch")  # its plugin may not be loaded
-        of_training = () if variant in EVALUATIONS else ("best_val_loss", "best_epoch", "num_epochs")
-        shares = () if variant in ("pretrain", *EVALUATIONS) else ("test_accuracy", "test_macro_f1")
-        for name in ("training_s", *of_training, *shares):
-            value = self.metrics.get(name, math.nan)
-            if not math.isfinite(value) or (name in shares and not 0 <= value <= 1):
-                raise ValueError(f"its {name} is {value}")
-        return self
-
+from aepretrain.records.epochs import EpochResult
 
 MAX_PREDICTIONS_BYTES = 2**26
 """More than ten million test images' predictions."""
@@ -302,25 +172,3 @@ CLASSES = "evidence/classes.json"
 
 PER_CLASS = "evidence/per_class.json"
 """Path of the artifact that holds a classifier's precision and recall on the test images of each class."""
-
-
-class Archive(Protocol):
-    """The source of finished trainings with their files and curves: a tracking store or a bundle."""
-
-    def records(self) -> dict[str, Record]:
-        """All finished trainings by key."""
-
-    def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
-        """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
-
-    def artifact(self, record: Record, path: str) -> bytes:
-        """The content of a training's file. Raises `Failure` where it cannot be read."""
-
-    def has_artifact(self, record: Record, path: str) -> bool:
-        """Whether a training has this file."""
-
-    def outcomes(self, record: Record) -> Outcomes:
-        """A classifier's outcomes on the test images. Raises `Failure` where they cannot be read."""
-
-    def link(self, record: Record) -> str:
-        """The address of a run, or its id."""
