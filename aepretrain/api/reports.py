@@ -9,7 +9,7 @@ from typing import Any
 
 from aepretrain import report, runner, tracking
 from aepretrain.api.stores import check_settings, log_result, open_store
-from aepretrain.config import SMALLEST_EFFECT
+from aepretrain.config import SMALLEST_EFFECT, SmallestEffect, parse_effect
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
 from aepretrain.frame import frame
@@ -39,7 +39,7 @@ def make_report(
     *,
     plans: Sequence[str | Path] = (),
     bundle: str | Path | None = None,
-    smallest_effect: float | None = None,
+    smallest_effect: float | str | None = None,
     tracking_uri: str | None = None,
     out: str | Path | None = None,
     run_id: str | None = None,
@@ -49,8 +49,9 @@ def make_report(
 
     `plans` are YAML files: their comparisons are judged by their own rules, and the grid is that of the first plan that
     is the source's grid. Without plans, the grid is that of the trainings with these `settings` (fields of `Settings`),
-    and differences below `smallest_effect` (by default 0.001) count as negligible. The page of a store is logged there
-    too: to `run_id`, else to the run of most trainings, if it is still there.
+    and differences below `smallest_effect` count as negligible: a number (by default 0.001) or a text like
+    ``10 images``. The page of a store is logged there too: to `run_id`, else to the run of most trainings, if it is
+    still there.
     """
     check_folder(out)
     wanted, read = check_settings(settings), [read_plan(plan) for plan in plans]
@@ -58,16 +59,16 @@ def make_report(
     if read and given:
         listed = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise UsageError(f"{listed}: a report of plans has the settings of the plans")
-    terms = _terms(SMALLEST_EFFECT if smallest_effect is None else smallest_effect)
+    effect = parse_effect(SMALLEST_EFFECT if smallest_effect is None else smallest_effect)
     if len({report.file_name(plan) for plan in read}) < len(read):
         raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
     if bundle is not None:
         if not os.path.isdir(bundle):
             raise UsageError(f"bundle={str(bundle)!r} is not a folder")
         kept = tracking.read_bundle(Path(bundle))
-        return _written(_report(kept.records(), kept, wanted, terms, read), out)
+        return _written(_report(kept.records(), kept, wanted, effect, read), out)
     store = open_store(tracking_uri, run_id)
-    made = _written(_report(_records(store, wanted, read), store, wanted, terms, read), out)
+    made = _written(_report(_records(store, wanted, read), store, wanted, effect, read), out)
     if run_id is not None:
         log_result(store, run_id, "report", repr(made), made.files)
     else:
@@ -79,12 +80,6 @@ def _written(made: Report, out: str | Path | None) -> Report:
     if out is not None:
         write_files(Path(out), made.files)
     return made
-
-
-def _terms(smallest_effect: float) -> report.Terms:
-    if not 0 < smallest_effect < 1:
-        raise UsageError(f"smallest_effect={smallest_effect!r} is not allowed: it must be a number between 0 and 1")
-    return report.Terms(smallest_effect)
 
 
 def _records(store: tracking.Store, wanted: Mapping[str, Any], plans: Sequence[Plan]) -> dict[str, Record]:
@@ -105,21 +100,26 @@ def _report(
     records: Mapping[str, Record],
     archive: Archive,
     wanted: Mapping[str, Any],
-    terms: report.Terms,
+    effect: SmallestEffect,
     plans: Sequence[Plan],
 ) -> Report:
     table = frame(records.values())
-    results = [report.judge_plan(plan, table, records) for plan in plans]
+    num_images = report.count_test_images(records.values(), archive)
+    results = [report.judge_plan(plan, table, records, num_images) for plan in plans]
     chosen = report.narrow(report.choose(table, wanted))
     if wanted and report.in_table(chosen).empty:
         check_match(wanted, archive.records())
+    asked: Sequence[report.Experiment] = ()
+    terms = None
     if plans:
         of_grid = next((of for of in results if report.is_source_grid(of.plan)), None)
         if of_grid is None or (chosen := report.grid_of_plan(of_grid)).empty:
             page = report.build_page(None, records, archive, (), (), results)
             return Report(None, results, report.page_files(None, page, results))
-        terms, records = report.terms_of(of_grid), _of_seeds(records, of_grid.plan)
-    answer = report.build_answer(report.build_grid(chosen), lambda key: archive.outcomes(records[key]), terms)
+        asked, terms, records = report.EXPERIMENTS, report.terms_of(of_grid), _of_seeds(records, of_grid.plan)
+    grid = report.build_grid(chosen, asked)
+    terms = terms or report.Terms(effect.share(num_images.get(grid.dataset), grid.dataset))
+    answer = report.build_answer(grid, lambda key: archive.outcomes(records[key]), terms)
     shown = shown_records([records[key] for key in chosen["key"]], records.values(), archive)
     page = report.build_page(answer, records, archive, shown, PANELS, results)
     return Report(answer, results, report.page_files(answer, page, results))

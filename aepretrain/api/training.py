@@ -64,8 +64,10 @@ def run_grid(
     if tuned:  # before a store is made
         specs = tuned_specs(specs, find_store(tracking_uri, session.execution.outage_s))
     store = session.open_store(tracking_uri, run_id)
-    result = session.train(specs, store, partial(_log_table, tuned=tuned), tuned=tuned, run_id=run_id)
-    results = Results(result.records, dict(result.failures), store.uri, is_tuned=tuned)
+    asked = tuple(dict.fromkeys((spec.network, spec.augmentation) for spec in specs))
+    conclude = partial(_log_table, tuned=tuned, asked=asked)
+    result = session.train(specs, store, conclude, tuned=tuned, run_id=run_id)
+    results = Results(result.records, dict(result.failures), store.uri, is_tuned=tuned, asked=asked)
     has_table = any(is_in_table(record.cell[2]) for record in result.records)
     return results.write(out) if out is not None and has_table else results
 
@@ -250,11 +252,13 @@ def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:
     return spec if study in ("labels", TUNED) else replace(spec, settings=replace(spec.settings, labels=0, updates=0))
 
 
-def _log_table(parent: tracking.Run, records: Sequence[Record], *, tuned: bool) -> None:
+def _log_table(
+    parent: tracking.Run, records: Sequence[Record], *, tuned: bool, asked: Sequence[report.Experiment]
+) -> None:
     """Log the table of a grid to its parent run, and describe the experiment with it."""
     if any(is_in_table(record.cell[2]) for record in records):
         trainings = frame(records)
-        table = report.build_grid(report.without_choices(trainings) if tuned else trainings)
+        table = report.build_grid(report.without_choices(trainings) if tuned else trainings, asked)
         parent.log_files(report.files(table))
         parent.describe(f"{'Tuned settings. ' if tuned else ''}{report.markdown(table)}")
         if tuned:

@@ -102,9 +102,8 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 )
 @click.option(
     "--smallest-effect",
-    type=float,
     show_default=f"{SMALLEST_EFFECT:g}",
-    help="Smallest difference of accuracies that matters; not with a PLAN, which has its own.",
+    help='Smallest difference of accuracies that matters, or like "10 images"; not with a PLAN, which has its own.',
 )
 @setting_options(None, as_filter=True)
 @store_option
@@ -112,7 +111,7 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 def report(
     plans: tuple[Path, ...],
     bundle: Path | None,
-    smallest_effect: float | None,
+    smallest_effect: str | None,
     tracking_uri: str | None,
     out: str,
     **options: Any,

@@ -5,6 +5,7 @@ which cell and seed is meant, and `TrainingSpec.identity` names exactly those fi
 `Execution` is apart: how a training is carried out is never part of what it is.
 """
 
+from aepretrain.config.effect import ALLOWED_EFFECT, SmallestEffect, parse_effect
 from aepretrain.config.execution import Execution
 from aepretrain.config.names import (
     AUGMENTATIONS,
@@ -33,6 +34,7 @@ from aepretrain.config.training import (
 )
 
 __all__ = [
+    "ALLOWED_EFFECT",
     "AUGMENTATIONS",
     "CORRUPTIONS",
     "DATASETS",
@@ -47,6 +49,7 @@ __all__ = [
     "VARIED_BY_STUDIES",
     "Execution",
     "Settings",
+    "SmallestEffect",
     "TrainingSpec",
     "canonical_json",
     "derive_seed",
@@ -55,6 +58,7 @@ __all__ = [
     "grid_options",
     "grid_specs",
     "identity_key",
+    "parse_effect",
     "parse_seeds",
     "setting_of",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, format_seeds
+from aepretrain.config import CORRUPTIONS, Settings, SmallestEffect, TrainingSpec, canonical_json, format_seeds
 from aepretrain.variants import CLASSIFIERS, PRETRAINING, find
 
 SAME_CORRUPTION = "scratch with the same corruption"
@@ -71,7 +71,7 @@ class Plan:
     name: str
     """The file's name without its ending."""
     question: str
-    smallest_effect: float
+    smallest_effect: SmallestEffect
     """The smallest difference of accuracies that matters."""
     alpha: float
     """The level of each family of tests."""
@@ -100,7 +100,7 @@ class Plan:
         optional = {"updates": self.updates, "settings": dict(self.settings), "tuned": tuned}
         return {
             "question": self.question,
-            "smallest_effect": self.smallest_effect,
+            "smallest_effect": str(effect) if (effect := self.smallest_effect).in_images else effect.value,
             "alpha": self.alpha,
             "datasets": self.datasets,
             "networks": {network: format_seeds(seeds) for network, seeds in self.networks.items()},

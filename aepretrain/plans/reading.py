@@ -7,7 +7,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
-from aepretrain.config import CORRUPTIONS, Settings, parse_seeds
+from aepretrain.config import ALLOWED_EFFECT, CORRUPTIONS, Settings, SmallestEffect, parse_effect, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.plans.lines import Document, Problem, SyntaxProblem, shown, within
 from aepretrain.plans.plan import COMPARED, FAMILIES, FIRST_TUNING_SEED, SAME_CORRUPTION, Plan, Tuned
@@ -85,6 +85,13 @@ def _number(low: float, high: float, allowed: str) -> Convert:
         return number if low < number < high else _refuse(value, allowed)
 
     return convert
+
+
+def _effect(value: Any) -> SmallestEffect:
+    try:
+        return parse_effect(value if isinstance(value, str) else "")
+    except UsageError:
+        _refuse(value, ALLOWED_EFFECT)
 
 
 def _as_float(value: Any) -> float:
@@ -232,7 +239,7 @@ def _tuned(value: Any) -> Tuned:
 
 KEYS: Mapping[str, Convert] = {
     "question": _text,
-    "smallest_effect": _number(0, 1, "a number between 0 and 1, like 0.001"),
+    "smallest_effect": _effect,
     "alpha": _number(0, 1, "a number between 0 and 1, like 0.05"),
     "datasets": _list_of(_name),
     "networks": _networks,

@@ -2,8 +2,10 @@
 
 from aepretrain.report.answer import Answer, Terms, build_answer
 from aepretrain.report.grid import (
+    EXPERIMENTS,
     SOURCE,
     Cell,
+    Experiment,
     Grid,
     Score,
     belongs,
@@ -20,15 +22,17 @@ from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
 from aepretrain.report.planned_wording import file_name
-from aepretrain.report.query import Query
+from aepretrain.report.query import Query, count_test_images
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
 from aepretrain.report.wording import sentences
 
 __all__ = [
+    "EXPERIMENTS",
     "SOURCE",
     "Answer",
     "Cell",
+    "Experiment",
     "Grid",
     "MakePanel",
     "Panel",
@@ -46,6 +50,7 @@ __all__ = [
     "choices_markdown",
     "choices_table",
     "choose",
+    "count_test_images",
     "figure",
     "file_name",
     "files",

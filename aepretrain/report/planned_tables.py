@@ -1,17 +1,26 @@
 """The tables of a plan's results. Differences are in percentage points."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from aepretrain import stats
 from aepretrain.config import format_seeds
+from aepretrain.errors import Failure
 from aepretrain.plans import Plan
+from aepretrain.records import Archive
 from aepretrain.report.answer_tables import OF_DIGITS, probability_text
+from aepretrain.report.judged import pool
+from aepretrain.report.judged_wording import name_text
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed
+from aepretrain.report.pairs import paired_keys
 from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
-from aepretrain.report.planned_wording import dataset_text, labels_text, name_text, started_text
+from aepretrain.report.planned_wording import dataset_text, labels_text, started_text
 from aepretrain.report.table import MISSING, Row, Table, table_of
+from aepretrain.report.undecidable import Undecidable
+from aepretrain.report.undecidable import undecidable_tables as tables_of
 from aepretrain.report.wording import plain_words, verdict_words
+from aepretrain.stats import CrossedInterval
 
 
 def family_tables(of: PlanResults) -> list[Table]:
@@ -71,12 +80,12 @@ def _seeds_text(result: Result) -> str:
     return f"{len(seeds)} of {len(result.planned.seeds)} planned{f' ({format_seeds(seeds)})' if seeds else ''}"
 
 
-def words_table(of: PlanResults, num_images: Mapping[str, int]) -> Table:
-    """The plan's first comparison in plain words; `num_images` has the number of test images of each dataset."""
+def words_table(of: PlanResults) -> Table:
+    """The plan's first comparison in plain words, on the datasets whose number of test images is known."""
     rows = (
-        {**_cell(of.plan, one), "in plain words": _plain_words(one, num_images[one.planned.dataset])}
+        {**_cell(of.plan, one), "in plain words": _plain_words(one, of.num_images[one.planned.dataset])}
         for one in of.of(of.plan.compared[0])
-        if one.comparison and num_images.get(one.planned.dataset)
+        if one.comparison and one.planned.dataset in of.num_images
     )
     return table_of(f"{name_text(of.plan.compared[0])} in plain words", rows)
 
@@ -86,6 +95,34 @@ def _plain_words(result: Result, num_images: int) -> str:
     noun = "digit" if result.planned.dataset in OF_DIGITS else "image"
     said = plain_words(result.verdict, num_images, result.comparison.second_std, noun)
     return f"interim: {said}" if result.is_interim else said
+
+
+def undecidable_tables(of: PlanResults, archive: Archive) -> list[Table]:
+    """What could decide the results that these data cannot decide."""
+    found = [
+        Undecidable(
+            {"comparison": name_text(one.planned.name), **_cell(of.plan, one)},
+            one.verdict,
+            of.num_images.get(one.planned.dataset),
+            _parts(of, one, archive),
+        )
+        for one in of.undecidable
+    ]
+    return tables_of(found)
+
+
+def _parts(of: PlanResults, result: Result, archive: Archive) -> CrossedInterval | None:
+    """The parts of the spread over seeds and images; None where outcomes cannot be read."""
+    if not result.keys:
+        return None
+    try:
+        right_S2N = [
+            [archive.outcomes(of.records[key]).correct_N.astype(np.int8) for key in pair]
+            for pair in paired_keys(result.first, result.second)
+        ]
+        return stats.two_way_interval(np.stack([first_N - second_N for first_N, second_N in right_S2N]), 0.95)
+    except Failure:
+        return None
 
 
 def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
@@ -100,7 +137,7 @@ def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
 
 def _pooled_rows(of: PlanResults, names: Sequence[str]) -> Iterator[Row]:
     for key, group in of.groups.items():
-        (name, objective, labels), mean = key, of.pooled(key, 0.95)
+        (name, objective, labels), mean = key, pool(group, 0.95)
         if name not in names:
             continue
         yield {
@@ -109,7 +146,7 @@ def _pooled_rows(of: PlanResults, names: Sequence[str]) -> Iterator[Row]:
             "labels": labels_text(labels),
             "experiments": str(len(group)),
             "difference in points (95 % interval)": interval_text(mean),
-            "90 % interval": ends_text(of.pooled(key, 0.90)),
+            "90 % interval": ends_text(pool(group, 0.90)),
             "τ, in points": signed(100 * np.sqrt(mean.between_variance), 3).lstrip("+"),
             "I²": f"{100 * mean.heterogeneity:.0f} %",
         }

@@ -1,6 +1,6 @@
 """Trainings of a frame, selected by how they differ from a grid's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -9,8 +9,9 @@ import pandas as pd
 
 from aepretrain import stats
 from aepretrain.config import Settings
+from aepretrain.errors import Failure
 from aepretrain.frame import frame
-from aepretrain.records import Record
+from aepretrain.records import Archive, Record
 from aepretrain.report.grid import Experiment, Grid, Score, fits
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, by_seed, figure_of, paired, values_of
@@ -69,6 +70,19 @@ class Query:
         own = {"objective": objective[0]} if objective else {}
         wanted = {**_usual(self.grid.settings), **self.grid.settings, **own, **settings} | cell
         return self.frame[fits(self.frame, {name: value for name, value in wanted.items() if value is not None})]
+
+
+def count_test_images(records: Iterable[Record], archive: Archive) -> dict[str, int]:
+    """The number of test images of each dataset, from the first classifier whose outcomes can be read."""
+    found: dict[str, int] = {}
+    for record in records:
+        dataset = record.identity["dataset"]
+        if dataset not in found and "test_accuracy" in record.metrics:
+            try:
+                found[dataset] = len(archive.outcomes(record).correct_N)
+            except Failure:
+                continue
+    return found
 
 
 def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
