@@ -425,7 +425,10 @@ def test_comparisons_with_each_arm_tuned_are_judged_when_all_arms_are_tuned(tmp_
         del archive.found[key]
     results = judged(plan, archive.found)
     assert results.tuned is None, "an arm is not tuned"
-    assert "The plan also compares arms at their best settings, for fc." in _verdicts_panel(results, archive).text
+    said = _verdicts_panel(results, archive, {"plugin": ["mine"], "tracking_uri": "http://there:5000"}).text
+    given = f"{tmp_path}/when.yaml{{}} --plugin mine --tracking-uri http://there:5000"
+    assert "The plan also compares arms at their best settings, for fc." in said
+    assert f"aepretrain tune {given.format('')}, then aepretrain run {given.format(' --tuned')}" in said
 
 
 def test_the_plain_words_are_of_the_datasets_images(plan: Plan) -> None:
@@ -582,7 +585,7 @@ def test_a_network_and_a_dataset_of_ones_own_are_judged_with_an_effect_in_images
     assert effects == {"mine": 10 / 2_000, "digits": 10 / 360}
     assert {one.num_tests for one in results.results} == {2}
     assert {one.verdict.words for one in results.results} <= {"equivalent", "different, but negligibly"}
-    panel = _verdicts_panel(results, Archive())
+    panel = _verdicts_panel(results, Archive(), {})
     assert "±10 images (0.5 points on mine, 2.78 points on scikit-learn's 1,797 digits, NOT MNIST), says" in panel.text
     first, second = (axes.patches[0].get_extents().transformed(axes.transData.inverted()) for axes in _bands(results))
     assert first.intervalx == pytest.approx([-0.5, 0.5])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aepretrain import report, runner, tracking
-from aepretrain.api.stores import check_settings, log_result, open_store
+from aepretrain.api.stores import check_settings, log_result, open_store, other_uri
 from aepretrain.config import SMALLEST_EFFECT, SmallestEffect, parse_effect
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
@@ -105,6 +105,7 @@ def _report(
 ) -> Report:
     table = frame(records.values())
     num_images = report.count_test_images(records.values(), archive)
+    place = report.place_of(records.values(), other_uri(archive.uri) if isinstance(archive, tracking.Store) else None)
     results = [report.judge_plan(plan, table, records, num_images) for plan in plans]
     chosen = report.narrow(report.choose(table, wanted))
     if wanted and report.in_table(chosen).empty:
@@ -114,14 +115,14 @@ def _report(
     if plans:
         of_grid = next((of for of in results if report.is_source_grid(of.plan)), None)
         if of_grid is None or (chosen := report.grid_of_plan(of_grid)).empty:
-            page = report.build_page(None, records, archive, (), (), results)
+            page = report.build_page(None, records, archive, (), (), results, place)
             return Report(None, results, report.page_files(None, page, results))
         asked, terms, records = report.EXPERIMENTS, report.terms_of(of_grid), _of_seeds(records, of_grid.plan)
     grid = report.build_grid(chosen, asked)
     terms = terms or report.Terms(effect.share(num_images.get(grid.dataset), grid.dataset))
     answer = report.build_answer(grid, lambda key: archive.outcomes(records[key]), terms)
     shown = shown_records([records[key] for key in chosen["key"]], records.values(), archive)
-    page = report.build_page(answer, records, archive, shown, PANELS, results)
+    page = report.build_page(answer, records, archive, shown, PANELS, results, place)
     return Report(answer, results, report.page_files(answer, page, results))
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from aepretrain import data, report, runner, tracking
 from aepretrain.api.choices import tuned_specs, tuned_study
 from aepretrain.api.results import Results
-from aepretrain.api.stores import find_store, open_store, store_uri, where
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
+from aepretrain.api.stores import find_store, open_store, other_uri, store_uri, where
+from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, dataset_option, grid_specs
 from aepretrain.display import Display, say
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_folder
@@ -62,7 +62,8 @@ def run_grid(
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     specs = session.with_available_dataset(specs, fallback_dataset)
     if tuned:  # before a store is made
-        specs = tuned_specs(specs, find_store(tracking_uri, session.execution.outage_s))
+        tunings = find_store(tracking_uri, session.execution.outage_s)
+        specs = tuned_specs(specs, tunings, session.place(tracking_uri, specs[0].settings.dataset))
     store = session.open_store(tracking_uri, run_id)
     asked = tuple(dict.fromkeys((spec.network, spec.augmentation) for spec in specs))
     conclude = partial(_log_table, tuned=tuned, asked=asked)
@@ -104,7 +105,8 @@ def run_study(
     if tuned:  # before a store is made
         dataset = data.load(specs[0].settings.dataset, session.execution.data_dir)
         tunings = find_store(tracking_uri, session.execution.outage_s)
-        studies = [tuned_study(one, specs, dataset, tunings) for one in studies]
+        place = session.place(tracking_uri, dataset.name)
+        studies = [tuned_study(one, specs, dataset, tunings, place) for one in studies]
     store = session.open_store(tracking_uri, run_id)
     results = {}
     for study in studies:
@@ -205,6 +207,21 @@ class Session:
             say(warnings, f"!!! {dataset.upper()} CANNOT BE HAD. {warning} !!!", "bold red")
             return [replace(spec, settings=replace(spec.settings, dataset=fallback)) for spec in specs]
         return specs
+
+    def place(self, tracking_uri: str, dataset: str | None = None) -> dict[str, Any]:
+        """The options of a command that trains in the same way, besides those of its trainings.
+
+        A `dataset` that is read from a path gets its path; it has been loaded.
+        """
+        data_dir = self.execution.data_dir
+        options = {
+            "plugin": list(self.execution.plugins),
+            "data_dir": data_dir if data_dir != os.environ.get("AEPRETRAIN_DATA_DIR") else None,
+            "tracking_uri": other_uri(tracking_uri),
+        }
+        if dataset is not None and ":" in dataset:
+            options["dataset"] = dataset_option(dataset, data.load(dataset, data_dir).source)
+        return options
 
     def open_store(self, tracking_uri: str | None, run_id: str | None) -> tracking.Store:
         """The store, which is shown."""

@@ -5,6 +5,7 @@ which cell and seed is meant, and `TrainingSpec.identity` names exactly those fi
 `Execution` is apart: how a training is carried out is never part of what it is.
 """
 
+from aepretrain.config.command import changed_settings, command_text, dataset_option
 from aepretrain.config.effect import ALLOWED_EFFECT, SmallestEffect, parse_effect
 from aepretrain.config.execution import Execution
 from aepretrain.config.names import (
@@ -52,6 +53,9 @@ __all__ = [
     "SmallestEffect",
     "TrainingSpec",
     "canonical_json",
+    "changed_settings",
+    "command_text",
+    "dataset_option",
     "derive_seed",
     "format_seeds",
     "grid_key",

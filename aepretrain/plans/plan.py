@@ -90,6 +90,8 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Other fields of `Settings`, the same for all trainings."""
     tuned: Tuned | None = None
+    path: str = field(default="", repr=False, compare=False)
+    """The file, as it was named."""
     source: bytes = field(default=b"", repr=False, compare=False)
     """The file as it was read."""
 

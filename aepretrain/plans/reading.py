@@ -30,7 +30,7 @@ def read_plan(path: str | Path) -> Plan:
         raise UsageError(f"{path}:{problem.line}: {problem.message}") from None
     try:
         values = _record(document.content, KEYS, OPTIONAL)
-        plan = Plan(name=Path(path).stem, source=content, compared=values.pop("comparisons"), **values)
+        plan = Plan(name=Path(path).stem, path=str(path), source=content, compared=values.pop("comparisons"), **values)
         _check_parts(plan)
     except Problem as problem:
         keys = ".".join(shown(key) for key in problem.place if isinstance(key, str))

@@ -22,7 +22,7 @@ from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
 from aepretrain.report.planned_wording import file_name
-from aepretrain.report.query import Query, count_test_images
+from aepretrain.report.query import Query, count_test_images, place_of
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
 from aepretrain.report.wording import sentences
@@ -62,6 +62,7 @@ __all__ = [
     "markdown",
     "narrow",
     "page_files",
+    "place_of",
     "sentences",
     "tables",
     "terms_of",

@@ -1,6 +1,7 @@
 """The whole answer as one page: one HTML file without external parts, and the same as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jinja2
 
@@ -54,17 +55,19 @@ def build_page(
     shown: Sequence[Record],
     studies: Sequence[MakePanel] = (),
     plans: Sequence[PlanResults] = (),
+    place: Mapping[str, Any] | None = None,
 ) -> list[Panel]:
     """The panels of the page, in order; without an answer only those of the plans.
 
     `records` are the archive's by key, those of studies too. `shown` are the runs whose own figures are on the page.
+    `place` has options of the commands that the page suggests (`place_of`).
     """
-    of_plans = [panel for of in plans for panel in plan_panels(of, archive)]
+    of_plans = [panel for of in plans for panel in plan_panels(of, archive, place or {})]
     everything = plans[0].trainings if plans else records
     tuning = [one for one in [tuning_panel(everything.values())] if one]
     if answer is None:
         return [COMPARED, *of_plans, *tuning, provenance_panel(None, None, archive, plans)]
-    query = Query(answer.grid, records)
+    query = Query(answer.grid, records, place or {})
     return [
         *grid_panels(answer),
         *of_plans,

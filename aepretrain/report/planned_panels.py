@@ -1,11 +1,14 @@
 """The panels of a plan: its question and verdicts, the map, the checkpoints, and the encoders."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from aepretrain import figures
+from aepretrain.config import command_text
 from aepretrain.figures import Point
 from aepretrain.records import Archive
 from aepretrain.report.diagnostics import diagnostics_panel
@@ -54,7 +57,7 @@ TUNED_TEXT = (
 )
 NOT_TUNED_TEXT = (
     "The plan also compares arms at their best settings, for {networks}. These comparisons are judged when all arms "
-    "are tuned: aepretrain tune, then aepretrain run --tuned, each with the plan's file."
+    "are tuned: {tune}, then {run}"
 )
 POOLED_TEXT = (
     "Pooled are experiments with seeds enough for a verdict: random effects, Hartung-Knapp interval. τ is the standard "
@@ -82,27 +85,32 @@ CHECKPOINTS_CAPTION = (
 )
 
 
-def plan_panels(of: PlanResults, archive: Archive) -> list[Panel]:
-    """The panels of a plan, in order; what is not trained yet is called missing."""
-    panels = [[_verdicts_panel(one, archive), _map_panel(one), _checkpoints_panel(one)] for one in of.parts]
+def plan_panels(of: PlanResults, archive: Archive, place: Mapping[str, Any]) -> list[Panel]:
+    """The panels of a plan, in order; what is not trained yet is called missing.
+
+    `place` has options of the commands that the page suggests.
+    """
+    panels = [[_verdicts_panel(one, archive, place), _map_panel(one), _checkpoints_panel(one)] for one in of.parts]
     return [*chain.from_iterable(panels), diagnostics_panel(of, archive)]
 
 
-def _verdicts_panel(of: PlanResults, archive: Archive) -> Panel:
+def _verdicts_panel(of: PlanResults, archive: Archive, place: Mapping[str, Any]) -> Panel:
     pooled = pooled_tables(of)
-    explained = [TUNED_TEXT] if of.is_tuned else [OBJECTIVES_TEXT, _rule(of), POOLED_TEXT if pooled else ""]
+    explained = [TUNED_TEXT] if of.is_tuned else [OBJECTIVES_TEXT, _rule(of, place), POOLED_TEXT if pooled else ""]
     texts = [summary(of), doubts(of), standing(of), *explained]
     words = words_table(of)
     tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else []), *undecidable_tables(of, archive)]
     return Panel(f"Plan {title(of)}: {of.plan.question}", "\n\n".join(texts), tables)
 
 
-def _rule(of: PlanResults) -> str:
+def _rule(of: PlanResults, place: Mapping[str, Any]) -> str:
     """How verdicts are found, and which comparisons are not judged yet."""
     rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=effect_text(of))
     if of.plan.tuned is None or of.tuned is not None:
         return rule
-    return f"{rule}\n\n{NOT_TUNED_TEXT.format(networks=', '.join(of.plan.tuned.networks))}"
+    path = shlex.quote(of.plan.path)
+    tune, run = (command_text(f"aepretrain {words}", place) for words in (f"tune {path}", f"run {path} --tuned"))
+    return f"{rule}\n\n{NOT_TUNED_TEXT.format(networks=', '.join(of.plan.tuned.networks), tune=tune, run=run)}"
 
 
 def _map_panel(of: PlanResults) -> Panel:

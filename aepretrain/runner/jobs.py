@@ -1,6 +1,7 @@
 """Training a job, from its spec to a finished run in the store."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from aepretrain import figures, stopping, tracking, training
-from aepretrain.config import Execution, TrainingSpec
+from aepretrain.config import DATASETS, Execution, TrainingSpec
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
@@ -195,6 +196,7 @@ def _open_run(
 ) -> tracking.Run:
     machine = training.describe_machine(device)
     tags = {"device": device, "threads": job.execution.threads, "stack": stack, **machine, **job.tags}
+    tags |= _origins(dataset, job.execution)
     if job.study is not None:
         tags["study"] = job.study
     if job.spec.variant in EVALUATIONS:
@@ -205,6 +207,15 @@ def _open_run(
     return tracking.open_training(
         job.store, job.spec, job.key, reference, parent_run_id=job.parent_run_id, run_id=job.run_id, **tags
     )
+
+
+def _origins(dataset: Dataset, execution: Execution) -> dict[str, str]:
+    """Where the user's own parts of a training come from, so that a command can name them."""
+    tags = {"plugins": ",".join(execution.plugins)} if execution.plugins else {}
+    if dataset.name not in DATASETS:
+        tags["dataset_source"] = dataset.source
+        tags |= {"data_dir": os.path.abspath(execution.data_dir)} if execution.data_dir else {}
+    return tags
 
 
 def _log_outcome(job: Job, run: tracking.Run, outcome: training.Outcome, sources: Mapping[str, Record]) -> None:

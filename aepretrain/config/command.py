@@ -1,0 +1,40 @@
+"""Commands of this program as text that can be pasted into a shell."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from aepretrain.config.settings import Settings
+
+WITH_PATH = ("folder", "npz", "parquet")
+"""Datasets that are read from a path. Their names end in its last part, and their option needs all of it."""
+
+
+def command_text(words: str, options: Mapping[str, Any]) -> str:
+    """``aepretrain tune --network fc --lr 0.01``, from the words that it begins with and its options.
+
+    A list repeats its option, a pair is one value. An option whose value is None is left out.
+    """
+    given = [
+        (f"--{name.replace('_', '-')}", ",".join(map(str, one)) if isinstance(one, tuple) else str(one))
+        for name, value in options.items()
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
+    return " ".join([words, *(f"{flag} {shlex.quote(value)}" for flag, value in given)])
+
+
+def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that are not at their default, in the order of `Settings`."""
+    return {
+        one.name: settings[one.name]
+        for one in fields(Settings)
+        if settings.get(one.name) is not None and settings[one.name] != one.default
+    }
+
+
+def dataset_option(dataset: str, source: str | None) -> str:
+    """A dataset's name as its option takes it: ``folder:pets`` with the path that it was read from."""
+    kind, colon, _ = dataset.partition(":")
+    return f"{kind}:{source}" if colon and kind in WITH_PATH and source else dataset
