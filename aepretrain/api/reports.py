@@ -13,7 +13,7 @@ from aepretrain.config import SMALLEST_EFFECT, SmallestEffect, parse_effect
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
 from aepretrain.frame import frame
-from aepretrain.plans import Plan, read_plan
+from aepretrain.plans import Plan, ResultsPlan, parse_comparison, read_plan, read_results_plan
 from aepretrain.records import Archive, Record
 from aepretrain.studies import PANELS
 
@@ -27,8 +27,12 @@ class Report:
     plans: Sequence[report.PlanResults]
     files: Mapping[str, bytes]
     """``report.html``, ``report.md``, ``answer.md`` and pictures, by path."""
+    of_table: report.TableResults | None = None
+    """The verdicts on a table of other people's runs, where the report is of one."""
 
     def __repr__(self) -> str:
+        if self.of_table is not None:
+            return "\n\n".join(report.results_paragraphs(self.of_table))
         return report.answer_text(self.answer, self.plans)
 
     def _repr_markdown_(self) -> str:
@@ -39,6 +43,8 @@ def make_report(
     *,
     plans: Sequence[str | Path] = (),
     bundle: str | Path | None = None,
+    results: str | Path | None = None,
+    compare: Sequence[str] = (),
     smallest_effect: float | str | None = None,
     tracking_uri: str | None = None,
     out: str | Path | None = None,
@@ -47,6 +53,10 @@ def make_report(
 ) -> Report:
     """The report about the finished trainings of a store, or of the bundle in a folder, studies included.
 
+    With `results` it is about a table of other people's runs, a CSV or Parquet file with the columns experiment,
+    variant, seed and accuracy; then no store is read. It is judged by a plan for tables (`read_results_plan`), else by
+    `compare` (texts like ``pretrained - scratch``; not needed for two variants) and `smallest_effect`.
+
     `plans` are YAML files: their comparisons are judged by their own rules, and the grid is that of the first plan that
     is the source's grid. Without plans, the grid is that of the trainings with these `settings` (fields of `Settings`),
     and differences below `smallest_effect` count as negligible: a number (by default 0.001) or a text like
@@ -54,6 +64,11 @@ def make_report(
     still there.
     """
     check_folder(out)
+    if results is not None:
+        elsewhere = {"bundle": bundle, "tracking_uri": tracking_uri, "run_id": run_id, **settings}
+        return _written(_report_of_table(results, plans, compare, smallest_effect, elsewhere), out)
+    if compare:
+        raise UsageError("compare is only allowed with results: trainings are compared as a plan says")
     wanted, read = check_settings(settings), [read_plan(plan) for plan in plans]
     given = wanted | ({} if smallest_effect is None else {"smallest_effect": smallest_effect})
     if read and given:
@@ -74,6 +89,30 @@ def make_report(
     else:
         _log_to_grid(store, made)
     return made
+
+
+def _report_of_table(
+    path: str | Path,
+    plans: Sequence[str | Path],
+    compare: Sequence[str],
+    smallest_effect: float | str | None,
+    elsewhere: Mapping[str, Any],
+) -> Report:
+    """The report of a table of runs. Raises `UsageError` for options that have no meaning there."""
+    for name, value in elsewhere.items():
+        if value is not None:
+            raise UsageError(
+                f"{name}={value!r} is not allowed with results: a table of runs has no store and no settings"
+            )
+    if len(plans) > 1 or (plans and (compare or smallest_effect is not None)):
+        raise UsageError("results are judged by one plan, or by compare and smallest_effect")
+    if plans:
+        plan = read_results_plan(plans[0])
+    else:
+        effect = parse_effect(SMALLEST_EFFECT if smallest_effect is None else smallest_effect)
+        plan = ResultsPlan(comparisons=tuple(map(parse_comparison, compare)), smallest_effect=effect)
+    judged = report.judge_runs(plan, report.read_runs(path))
+    return Report(None, (), report.results_files(judged), judged)
 
 
 def _written(made: Report, out: str | Path | None) -> Report:

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
@@ -11,6 +12,7 @@ from aepretrain.config import ALLOWED_EFFECT, CORRUPTIONS, Settings, SmallestEff
 from aepretrain.errors import UsageError
 from aepretrain.plans.lines import Document, Problem, SyntaxProblem, shown, within
 from aepretrain.plans.plan import COMPARED, FAMILIES, FIRST_TUNING_SEED, SAME_CORRUPTION, Plan, Tuned
+from aepretrain.plans.results_plan import ResultsPlan
 
 Convert = Callable[[Any], Any]
 """From a value of the file, a checked value. Raises `Problem`."""
@@ -18,25 +20,44 @@ Convert = Callable[[Any], Any]
 
 def read_plan(path: str | Path) -> Plan:
     """The plan in a YAML file. Raises `UsageError`, naming file, line and key."""
-    content = _read(Path(path))
+    source = _read(Path(path))
+    document = _document(path, source)
+    with _located(path, document):
+        values = _record(document.content, KEYS, OPTIONAL)
+        compared = values.pop("comparisons")
+        plan = Plan(name=Path(path).stem, path=str(path), source=source, compared=compared, **values)
+        _check_parts(plan)
+    return plan
+
+
+def read_results_plan(path: str | Path) -> ResultsPlan:
+    """The plan for a table of runs in a YAML file. Raises `UsageError`, naming file, line and key."""
+    document = _document(path, _read(Path(path)))
+    with _located(path, document):
+        return ResultsPlan(**_record(document.content, RESULTS_KEYS, {"seeds": _seeds}))
+
+
+def _document(path: str | Path, source: bytes) -> Document:
     try:
-        text = content.decode()
+        text = source.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = source.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{path}:{line}: this is not text in UTF-8") from None
     try:
-        document = Document(text)
+        return Document(text)
     except SyntaxProblem as problem:
         raise UsageError(f"{path}:{problem.line}: {problem.message}") from None
+
+
+@contextmanager
+def _located(path: str | Path, document: Document) -> Iterator[None]:
+    """A problem in this block is a `UsageError` with file, line and key."""
     try:
-        values = _record(document.content, KEYS, OPTIONAL)
-        plan = Plan(name=Path(path).stem, path=str(path), source=content, compared=values.pop("comparisons"), **values)
-        _check_parts(plan)
+        yield
     except Problem as problem:
         keys = ".".join(shown(key) for key in problem.place if isinstance(key, str))
         where = f"{path}:{document.line_of(problem.place)}:"
         raise UsageError(f"{where} {keys}: {problem.message}" if keys else f"{where} {problem.message}") from None
-    return plan
 
 
 def _read(path: Path) -> bytes:
@@ -188,6 +209,21 @@ def _comparison(value: Any) -> str:
     return f"{first} - {second}"
 
 
+def _pair_of_variants(value: Any) -> str:
+    first, _, second = _text(value).partition(" - ")
+    if not first.strip() or not second.strip() or first.strip() == second.strip():
+        _refuse(value, "two variants with - between them, like pretrained - scratch")
+    return f"{first.strip()} - {second.strip()}"
+
+
+def parse_comparison(text: str) -> str:
+    """Two variants of a table, from a text like ``pretrained - scratch``. Raises `UsageError`."""
+    try:
+        return _pair_of_variants(text)
+    except Problem as problem:
+        raise UsageError(f"compare={text!r}: {problem.message}") from None
+
+
 OF_THE_PLAN = ("dataset", "objective", "labels", "updates")
 """Fields of `Settings` that a plan has keys of its own for."""
 
@@ -248,6 +284,11 @@ KEYS: Mapping[str, Convert] = {
     "labels": _list_of(_labels),
     "comparisons": _list_of(_comparison),
     "families": _list_of(_one_of(FAMILIES)),
+}
+RESULTS_KEYS: Mapping[str, Convert] = {
+    **{name: KEYS[name] for name in ("question", "smallest_effect", "alpha")},
+    "comparisons": _list_of(_pair_of_variants),
+    "families": _list_of(_text),
 }
 OPTIONAL: Mapping[str, Convert] = {"updates": _count(1), "settings": _settings, "tuned": _tuned}
 

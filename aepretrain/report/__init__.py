@@ -23,6 +23,9 @@ from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
 from aepretrain.report.planned_wording import file_name
 from aepretrain.report.query import Query, count_test_images, place_of
+from aepretrain.report.results import TableResults, judge_runs
+from aepretrain.report.results_page import results_files, results_paragraphs
+from aepretrain.report.results_table import read_runs
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
 from aepretrain.report.wording import sentences
@@ -40,6 +43,7 @@ __all__ = [
     "PlanResults",
     "Query",
     "Score",
+    "TableResults",
     "Terms",
     "answer_text",
     "belongs",
@@ -59,10 +63,14 @@ __all__ = [
     "in_table",
     "is_source_grid",
     "judge_plan",
+    "judge_runs",
     "markdown",
     "narrow",
     "page_files",
     "place_of",
+    "read_runs",
+    "results_files",
+    "results_paragraphs",
     "sentences",
     "tables",
     "terms_of",

@@ -111,12 +111,16 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
 
 def page_files(answer: Answer | None, panels: Sequence[Panel], plans: Sequence[PlanResults] = ()) -> dict[str, bytes]:
     """The page as HTML and as Markdown with its pictures, and the answer alone (`answer.md`), by file name."""
+    return files_of(TITLE, answer_text(answer, plans).split("\n\n"), panels, _short(answer, plans))
+
+
+def files_of(title: str, paragraphs: Sequence[str], panels: Sequence[Panel], short: str) -> dict[str, bytes]:
+    """A page as HTML and as Markdown with its pictures, and the answer alone, by file name."""
     pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
-    paragraphs = answer_text(answer, plans).split("\n\n")
     texts = {
-        "report.html": _html(paragraphs, panels),
-        "report.md": _markdown(paragraphs, panels),
-        "answer.md": _short(answer, plans),
+        "report.html": _html(title, paragraphs, panels),
+        "report.md": _markdown(title, paragraphs, panels),
+        "answer.md": short,
     }
     return {name: text.encode() for name, text in texts.items()} | pictures
 
@@ -147,17 +151,17 @@ def _short(answer: Answer | None, plans: Sequence[PlanResults]) -> str:
     return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def _html(paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
+def _html(title: str, paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aepretrain.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("page.html").render(
-        title=TITLE, sentences=paragraphs, panels=panels, long_table=LONG_TABLE
+        title=title, sentences=paragraphs, panels=panels, long_table=LONG_TABLE
     )
 
 
-def _markdown(paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
-    parts = [f"# {TITLE}", *map(markdown_text, paragraphs)]
+def _markdown(title: str, paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
+    parts = [f"# {markdown_text(title)}", *map(markdown_text, paragraphs)]
     for panel in panels:
         parts += [f"## {markdown_text(panel.heading)}", *map(markdown_text, panel.paragraphs)]
         parts += [f"![{markdown_text(one.caption)}](report/{one.name}.png)" for one in panel.pictures]
