@@ -10,6 +10,7 @@ from aepretrain.config import format_seeds
 from aepretrain.errors import UsageError
 from aepretrain.plans import ResultsPlan
 from aepretrain.report.judged import Judged, Pairs, by_family, judge_families
+from aepretrain.report.judged_wording import name_text
 from aepretrain.report.pairs import BySeed, by_seed
 from aepretrain.report.results_table import TEST_IMAGES, Runs
 from aepretrain.report.undecidable import Undecidable, cannot_decide
@@ -57,7 +58,7 @@ class TableResults:
     def undecidable(self) -> list[Undecidable]:
         """The results that these data cannot decide."""
         return [
-            Undecidable({"comparison": one.name, **one.cell}, one.verdict, one.num_images)
+            Undecidable({"comparison": name_text(one.name), **one.cell}, one.verdict, one.num_images)
             for one in self.results
             if cannot_decide(one.verdict, one.num_images)
         ]
@@ -71,16 +72,12 @@ def judge_runs(plan: ResultsPlan, runs: Runs) -> TableResults:
     compared = plan.comparisons or _only_comparison(runs)
     _check_names(plan, runs, compared)
     frame = runs.frame if plan.seeds is None else runs.frame[runs.frame["seed"].isin(plan.seeds)]
+    _check_families(plan, runs, frame, compared)
     sides = list(_sides(frame.rename(columns={"accuracy": "test_accuracy"}), compared))
     if not any(len(first.index.intersection(second.index)) for _, _, first, second in sides):
         seeds = "" if plan.seeds is None else f" of {format_seeds(plan.seeds)}"
         raise UsageError(f"{runs.path}: no seed{seeds} has both sides of {' or '.join(compared)} in one experiment")
     pairs = [_pairs(plan, runs, *one) for one in sides]
-    for name, family in by_family(pairs).items():
-        try:
-            stats.fewest_seeds(len(family), plan.alpha)
-        except ValueError as error:
-            raise UsageError(f"{runs.path}: {name}: {error}; name columns in the plan's families") from None
     judged = judge_families(pairs, plan.alpha)
     results = [
         TableResult(**vars(one), name=name, cell=_cell(runs, first), num_images=_num_images(first))
@@ -109,6 +106,21 @@ def _check_names(plan: ResultsPlan, runs: Runs, compared: Sequence[str]) -> None
     for name in plan.families:
         if name not in allowed:
             raise UsageError(f"families={name!r} is not allowed: it must be one of {', '.join(allowed)}")
+
+
+def _check_families(plan: ResultsPlan, runs: Runs, frame: pd.DataFrame, compared: Sequence[str]) -> None:
+    """Check that no family has more tests than can be judged, before a comparison is made."""
+    columns = [name for name in plan.families if name != "comparison"]
+    cells = frame.drop_duplicates([EXPERIMENT, "variant"])
+    for name in compared:
+        first, second = (cells[cells["variant"] == side] for side in name.split(" - ", 1))
+        both = first[first[EXPERIMENT].isin(second[EXPERIMENT])]
+        num = (both.groupby(columns).size().max() if columns else len(both)) if len(both) else 1
+        num *= 1 if "comparison" in plan.families else len(compared)
+        try:
+            stats.fewest_seeds(int(num), plan.alpha)
+        except ValueError as error:
+            raise UsageError(f"{runs.path}: {error}; name columns in the plan's families") from None
 
 
 def _listed(names: Sequence[str]) -> str:
