@@ -37,7 +37,10 @@ class Undecidable:
 
     @property
     def num_images_needed(self) -> float | None:
-        """The number of test images with which these seeds find the smallest effect: infinite where none is enough."""
+        """The number of test images with which these seeds find the smallest effect: infinite where none is enough.
+
+        Without `parts` it is the least number, of which the smallest effect is one image.
+        """
         least = math.ceil(round(1 / self.verdict.smallest_effect, 6))
         if self.parts is None or math.isnan(self.parts.seed_std):
             return least if self.num_images is not None and least > self.num_images else None
@@ -123,11 +126,11 @@ def _row(one: Undecidable) -> Row:
         "seeds": f"{verdict.num_seeds:,}",
         "seeds that would find it": seeds_text(verdict),
         "points that these seeds find": UNKNOWN if math.isnan(detectable) else f"{100 * detectable:.3g}",
-        "test images with which these seeds find it": _images_text(needed),
+        "test images with which these seeds find it": _images_text(needed, is_least=one.parts is None),
     }
 
 
-def _images_text(needed: float | None) -> str:
+def _images_text(needed: float | None, *, is_least: bool) -> str:
     if needed is None:
         return UNKNOWN
-    return f"{needed:,.0f}" if math.isfinite(needed) else "no number is enough"
+    return f"{'at least ' if is_least else ''}{needed:,.0f}" if math.isfinite(needed) else "no number is enough"
