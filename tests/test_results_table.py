@@ -202,7 +202,7 @@ def test_what_is_wrong_with_options_is_one_line(table: Path, tmp_path: Path) -> 
         ({"compare": ["a - b"]}, "compare is only allowed with results"),
     ):
         with pytest.raises(UsageError) as refusal:
-            make_report(**options)  # type: ignore[arg-type]
+            make_report(**options)
         assert message in str(refusal.value)
     for key, value, message in (
         ("families", "[color]", "families='color' is not allowed: it must be one of comparison, experiment, lab"),

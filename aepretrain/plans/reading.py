@@ -2,15 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
 from aepretrain.config import ALLOWED_EFFECT, CORRUPTIONS, Settings, SmallestEffect, parse_effect, parse_seeds
 from aepretrain.errors import UsageError
-from aepretrain.plans.lines import Document, Problem, SyntaxProblem, shown, within
+from aepretrain.plans.lines import Problem, located, read_document, shown, within
 from aepretrain.plans.plan import COMPARED, FAMILIES, FIRST_TUNING_SEED, SAME_CORRUPTION, Plan, Tuned
 from aepretrain.plans.results_plan import ResultsPlan
 
@@ -20,55 +19,20 @@ Convert = Callable[[Any], Any]
 
 def read_plan(path: str | Path) -> Plan:
     """The plan in a YAML file. Raises `UsageError`, naming file, line and key."""
-    source = _read(Path(path))
-    document = _document(path, source)
-    with _located(path, document):
+    document = read_document(path)
+    with located(path, document):
         values = _record(document.content, KEYS, OPTIONAL)
         compared = values.pop("comparisons")
-        plan = Plan(name=Path(path).stem, path=str(path), source=source, compared=compared, **values)
+        plan = Plan(name=Path(path).stem, path=str(path), source=document.source, compared=compared, **values)
         _check_parts(plan)
     return plan
 
 
 def read_results_plan(path: str | Path) -> ResultsPlan:
     """The plan for a table of runs in a YAML file. Raises `UsageError`, naming file, line and key."""
-    document = _document(path, _read(Path(path)))
-    with _located(path, document):
+    document = read_document(path)
+    with located(path, document):
         return ResultsPlan(**_record(document.content, RESULTS_KEYS, {"seeds": _seeds}))
-
-
-def _document(path: str | Path, source: bytes) -> Document:
-    try:
-        text = source.decode()
-    except UnicodeDecodeError as error:
-        line = source.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}:{line}: this is not text in UTF-8") from None
-    try:
-        return Document(text)
-    except SyntaxProblem as problem:
-        raise UsageError(f"{path}:{problem.line}: {problem.message}") from None
-
-
-@contextmanager
-def _located(path: str | Path, document: Document) -> Iterator[None]:
-    """A problem in this block is a `UsageError` with file, line and key."""
-    try:
-        yield
-    except Problem as problem:
-        keys = ".".join(shown(key) for key in problem.place if isinstance(key, str))
-        where = f"{path}:{document.line_of(problem.place)}:"
-        raise UsageError(f"{where} {keys}: {problem.message}" if keys else f"{where} {problem.message}") from None
-
-
-def _read(path: Path) -> bytes:
-    if not path.exists():
-        raise UsageError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise UsageError(f"{path}: this is not an ordinary file")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
 
 
 def _refuse(value: Any, allowed: str) -> NoReturn:

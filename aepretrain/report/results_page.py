@@ -167,6 +167,7 @@ def _unpaired_row(one: TableResult) -> Row:
 
 def _made_table(of: TableResults) -> Table:
     runs, plan = of.runs, of.plan
+    families = "families" if len(of.families) > 1 else "family"
     rows = {
         "file": Path(runs.path).name,
         "SHA-256 of the file": runs.digest,
@@ -175,7 +176,7 @@ def _made_table(of: TableResults) -> Table:
         "variants": ", ".join(runs.frame["variant"].unique()),
         "columns that are not used": ", ".join(runs.ignored) or "none",
         "seeds that count": "all" if plan.seeds is None else format_seeds(plan.seeds),
-        "tests": f"{len(of.results)} in {len(of.families)} famil{'ies' if len(of.families) > 1 else 'y'}, by {', '.join(plan.families)}",
+        "tests": f"{len(of.results)} in {len(of.families)} {families}, by {', '.join(plan.families)}",
         "smallest effect of interest": str(plan.smallest_effect),
         "level of each family of tests": f"{plan.alpha:g}",
     }
