@@ -28,8 +28,8 @@ def answer_of(source: Archive) -> report.Answer:
     return report.build_answer(grid_of(source), source.outcomes_of, Terms(0.001))
 
 
-def grid_of(source: Archive) -> report.Grid:
-    return report.build_grid(frame(source.records().values()))
+def grid_of(source: Archive, asked: Sequence[report.Experiment] = ()) -> report.Grid:
+    return report.build_grid(frame(source.records().values()), asked)
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +123,12 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
         answer = report.build_answer(grid, ten.outcomes_of, Terms(0.001, planned, is_exploratory=False))
         words, rows = report.sentences(answer), dict(answer_tables(answer)[:1])[answer_tables(answer)[0][0]]
         texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
-    assert "is at most 5 %, provided that the number of seeds was fixed before looking." in texts[0][0]
+    assert "5 %, provided that the experiments and the number of seeds were fixed before looking." in texts[0][0]
     assert texts[10][0].endswith("is at most 5 %.")
     exploratory = Terms(0.001, {"fc": 10, "conv": 10}, "source-grid", "0 of 80 were started under it.")
     said = report.sentences(report.build_answer(grid, ten.outcomes_of, exploratory))
     assert said.endswith(
-        "provided that the number of seeds was fixed before looking.\n\n0 of 80 were started under it."
+        "the experiments and the number of seeds were fixed before looking.\n\n0 of 80 were started under it."
     )
     assert "interim look, at fewer seeds than the planned 20 (conv): " in texts[20][0]
     assert "only at the planned seeds" in texts[20][0]
@@ -154,7 +154,7 @@ def test_what_is_not_just_as_planned_is_promised_under_a_condition(ten: Archive,
 def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None:
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
     plan = Terms(0.001, {"fc": 10, "conv": 20})
-    answer = report.build_answer(grid_of(alone), alone.outcomes_of, plan)
+    answer = report.build_answer(grid_of(alone, report.EXPERIMENTS), alone.outcomes_of, plan)
     assert "interim look" in report.sentences(answer)
     assert [row[-2].partition(" ")[0] for row in answer_tables(answer)[0][1][1:]] == ["interim:", "interim:", "not"]
 
@@ -176,16 +176,19 @@ def test_pairs_are_made_by_seed_and_missing_ones_left_out(ten: Archive) -> None:
     )
     assert answer_of(some).primary["fc", "none"].num_seeds == 9
     alone = Archive({name: one for name, one in ten.found.items() if one.cell[0] == "fc"}, ten.files)
-    words = report.sentences(answer_of(alone))
-    assert words.count("missing") == 2
-    assert "conv without erasing missing" in words
+    planned = report.build_answer(grid_of(alone, report.EXPERIMENTS), alone.outcomes_of, Terms(0.001))
+    assert report.sentences(planned).count("missing") == 2
+    assert "conv without erasing missing" in report.sentences(planned)
+    assert "provided that the number of seeds was fixed" in report.sentences(planned), "the experiments were"
+    assert "missing" not in report.sentences(answer_of(alone)), "nobody has asked for conv"
     report.build_page(answer_of(alone), alone.found, alone, [])  # draws what there is, without a warning
     kept = answer_of(ten)
     for experiment, one in answer_of(alone).primary.items():  # what is drawn does not depend on the others
         assert one.p_value == kept.primary[experiment].p_value
         assert answer_of(alone).new_images[experiment].bootstrap == kept.new_images[experiment].bootstrap
     assert set(answer_of(alone).primary) == {("fc", "none"), ("fc", "erasing")}
-    assert answer_of(alone).verdicts["fc", "erasing"].adjusted_p == pytest.approx(4 * 2 / 2**10)  # of four, two missing
+    assert planned.verdicts["fc", "erasing"].adjusted_p == pytest.approx(4 * 2 / 2**10)  # of four, two missing
+    assert answer_of(alone).verdicts["fc", "erasing"].adjusted_p == pytest.approx(2 * 2 / 2**10)  # of two
 
 
 def test_the_pooled_difference_stands_below_the_four(ten: Archive) -> None:
@@ -246,20 +249,67 @@ def test_the_comparisons_of_a_csv_file_are_the_same(ten: Archive) -> None:
     )
 
 
-def test_another_network_is_compared_but_not_judged(ten: Archive) -> None:
-    wide = {
-        name.replace("fc", "wide"): replace(
-            one, key=name.replace("fc", "wide"), identity={**one.identity, "network": "wide"}
+def renamed(source: Archive, network: str) -> dict[str, Record]:
+    """The trainings of fc as those of another network."""
+    return {
+        name.replace("fc", network): replace(
+            one, key=name.replace("fc", network), identity={**one.identity, "network": network}
         )
-        for name, one in ten.found.items()
+        for name, one in source.found.items()
         if one.cell[0] == "fc"
     }
-    more = Archive(ten.found | wide, ten.files)
-    answer = answer_of(more)
-    assert answer.primary["wide", "erasing"].num_seeds == 10
-    assert ("wide", "erasing") not in answer.verdicts
-    assert "wide with erasing +2.050 (not judged: not among the four, 10 seeds)" in report.sentences(answer)
-    assert dict(answer.verdicts) == dict(answer_of(ten).verdicts)
+
+
+def test_a_network_of_ones_own_is_judged_like_any_other(ten: Archive) -> None:
+    answer = answer_of(Archive(ten.found | renamed(ten, "wide"), ten.files))
+    assert answer.family == [*report.EXPERIMENTS, ("wide", "erasing"), ("wide", "none")]
+    assert answer.verdicts["wide", "erasing"].adjusted_p == pytest.approx(6 * 2 / 2**10)
+    text = report.sentences(answer)
+    assert "better than training from scratch in two of the six experiments, and worse in one. " in text
+    assert "wide with erasing +2.050 (better, 10 seeds)" in text
+    assert "among the six experiments is at most 5 %" in text
+    assert "Pooled over the six experiments" in text
+    alone = answer_of(Archive(renamed(ten, "wide"), ten.files))
+    assert alone.verdicts["wide", "erasing"].adjusted_p == pytest.approx(2 * 2 / 2**10)
+    assert [row[0] for row in dict(report.tables(alone.grid))[alone.grid.title][1:]] == ["1", "2"]
+
+
+def test_a_single_experiment_has_a_verdict_in_words(ten: Archive) -> None:
+    one = {name: one for name, one in renamed(ten, "wide").items() if one.cell[1] == "erasing"}
+    answer = answer_of(Archive(one, ten.files))
+    assert answer.verdicts["wide", "erasing"].min_seeds == 6
+    assert report.sentences(answer).startswith(
+        "On MNIST, fine-tuning a pretrained encoder was found better than training from scratch in the one experiment. "
+        "The mean difference is at least 0.1 points of test accuracy; 0.1 points (1 of 1,000 images) is the smallest "
+    )
+    assert 'the chance of a false "better" or "worse" is at most 5 %' in report.sentences(answer)
+
+
+def test_rows_that_share_scratch_are_judged_but_not_pooled(ten: Archive) -> None:
+    masked = {
+        f"masked-{name}": replace(one, key=f"masked-{name}", identity={**one.identity, "objective": "pixel-mask"})
+        for name, one in ten.found.items()
+        if one.cell[2] == "finetune"
+    }
+    answer = answer_of(Archive(ten.found | masked, ten.files))
+    assert len(answer.family) == 8
+    assert answer.pooled_experiments == report.EXPERIMENTS
+
+
+def test_what_the_data_cannot_decide_is_told(ten: Archive) -> None:
+    answer = report.build_answer(grid_of(ten), ten.outcomes_of, Terms(0.0005))
+    assert [one.cell["experiment"] for one in answer.undecidable] == ["fc, none", "conv, erasing"]
+    assert (
+        "In 2 of 4 experiments the data cannot decide. The smallest effect, 0.05 points, is less than one of 1,000 "
+        "test images: at least 2,000 test images are needed, or a smallest effect of one image (0.1 points) or more."
+    ) in report.sentences(answer)
+    rows = dict(answer_tables(answer))["Where the data cannot decide, and what could"]
+    assert [dict(zip(rows[0], row, strict=True))["in test images"] for row in rows[1:]] == ["0.5 of 1,000"] * 2
+    assert answer_of(ten).undecidable == [], "one image of 1,000 is the smallest effect there"
+    tiny = report.build_answer(grid_of(ten), None, Terms(0.00001))
+    assert "seeds are needed at the observed spread over seeds. The seeds that are there find" in report.sentences(tiny)
+    assert "less than one" not in report.sentences(tiny), "the number of images is unknown"
+    assert answer_tables(tiny)[0][1][1][-1] == "more than 1,000"
 
 
 def test_one_seed_says_nothing_of_the_spread() -> None:

@@ -12,6 +12,9 @@ from aepretrain.config import (
     Execution,
     Settings,
     TrainingSpec,
+    changed_settings,
+    command_text,
+    dataset_option,
     derive_seed,
     format_seeds,
     grid_key,
@@ -222,3 +225,18 @@ def test_streams_differ_by_seed_purpose_and_epoch() -> None:
     states = {derive_seed(s, p, e) for s in range(20) for p in ("split", "AE order") for e in range(50)}
     assert len(states) == 20 * 2 * 50
     assert derive_seed(3, "split") == derive_seed(3, "split", 0) < 2**32
+
+
+def test_a_dataset_that_is_read_from_a_path_is_named_with_all_of_it() -> None:
+    assert dataset_option("folder:pets", "/my/pets") == "folder:/my/pets"
+    assert dataset_option("npz:a.npz", None) == "npz:a.npz", "an older training has no path"
+    assert dataset_option("mnist", "/data/MNIST/raw") == "mnist"
+
+
+def test_commands_have_what_is_not_at_its_default_and_quote_it() -> None:
+    assert changed_settings(vars(Settings(lr=0.01, ae_target="clean"))) == {"lr": 0.01, "ae_target": "clean"}
+    assert changed_settings({"cls_epochs": 3, "noise": 0.5}) == {"cls_epochs": 3}
+    options = {"dataset": "folder:/a b", "erase_scale": (0.2, 0.3), "plugin": ["one", "two"], "data_dir": None}
+    assert command_text("aepretrain grid", options) == (
+        "aepretrain grid --dataset 'folder:/a b' --erase-scale 0.2,0.3 --plugin one --plugin two"
+    )

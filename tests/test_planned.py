@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 from statsmodels.stats.meta_analysis import combine_effects  # type: ignore[import-untyped]
@@ -16,16 +17,23 @@ from statsmodels.stats.multitest import multipletests  # type: ignore[import-unt
 
 from aepretrain import report
 from aepretrain.api.reports import Report, _report
-from aepretrain.config import Settings, TrainingSpec
+from aepretrain.config import Settings, SmallestEffect, TrainingSpec
 from aepretrain.errors import UsageError
 from aepretrain.frame import frame
 from aepretrain.plans import Plan, read_plan
 from aepretrain.records import FILTERS, Record, filters_to_bytes
-from aepretrain.report import PlanResults, Terms
+from aepretrain.report import PlanResults
 from aepretrain.report.diagnostics import _filters, _kinds, diagnostics_panel
-from aepretrain.report.planned_panels import _verdicts_panel
-from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_tables, words_table
-from aepretrain.report.planned_wording import standing, summary, time_text
+from aepretrain.report.judged import pool
+from aepretrain.report.planned_panels import _maps, _verdicts_panel
+from aepretrain.report.planned_tables import (
+    checkpoint_tables,
+    family_tables,
+    pooled_tables,
+    undecidable_tables,
+    words_table,
+)
+from aepretrain.report.planned_wording import answer_paragraphs, doubts, standing, summary, time_text
 from aepretrain.stats import Kind
 from aepretrain.tuning import tuner
 from tests.answers import Archive, predictions, record_of, trial_records
@@ -104,8 +112,8 @@ def archive_of(
     return found
 
 
-def judged(plan: Plan, records: dict[str, Record]) -> PlanResults:
-    return report.judge_plan(plan, frame(records.values()), records)
+def judged(plan: Plan, records: dict[str, Record], **num_images: int) -> PlanResults:
+    return report.judge_plan(plan, frame(records.values()), records, num_images)
 
 
 def result_of(results: PlanResults, name: str, dataset: str, objective: str, labels: int) -> report.planned.Result:
@@ -118,7 +126,7 @@ def result_of(results: PlanResults, name: str, dataset: str, objective: str, lab
 
 
 def made_of(archive: Archive, *plans: Plan) -> Report:
-    return _report(archive.records(), archive, {}, Terms(0.001), plans)
+    return _report(archive.records(), archive, {}, SmallestEffect(0.001), plans)
 
 
 def test_exactly_the_trainings_of_the_plan_are_taken(plan: Plan) -> None:
@@ -417,19 +425,25 @@ def test_comparisons_with_each_arm_tuned_are_judged_when_all_arms_are_tuned(tmp_
         del archive.found[key]
     results = judged(plan, archive.found)
     assert results.tuned is None, "an arm is not tuned"
-    assert "The plan also compares arms at their best settings, for fc." in _verdicts_panel(results, archive).text
+    said = _verdicts_panel(results, archive, {"plugin": ["mine"], "tracking_uri": "http://there:5000"}).text
+    given = f"{tmp_path}/when.yaml{{}} --plugin mine --tracking-uri http://there:5000"
+    assert "The plan also compares arms at their best settings, for fc." in said
+    assert f"aepretrain tune {given.format('')}, then aepretrain run {given.format(' --tuned')}" in said
 
 
 def test_the_plain_words_are_of_the_datasets_images(plan: Plan) -> None:
-    results = judged(plan, archive_of(plan, under(plan)).found)
-    rows = table_rows(words_table(results, {"mnist": 10_000, "fashion-mnist": 10_000})[1])
+    found = archive_of(plan, under(plan)).found
+    results = report.judge_plan(plan, frame(found.values()), found, {"mnist": 10_000, "fashion-mnist": 10_000})
+    rows = table_rows(words_table(results)[1])
     (said,) = [row["in plain words"] for row in rows if row["objective"] == "pixel-mask" and row["labels"] == "100"][:1]
     mean = result_of(results, "finetune - scratch", "mnist", "pixel-mask", 100).verdict.difference.value
     assert said.startswith(
         f"Of 10,000 digits, about {10_000 * mean:.0f} more are read correctly; luck alone moves a sin"
     )
     assert sum(row["in plain words"].startswith("Of 10,000 images,") for row in rows) == 4
-    assert len(table_rows(words_table(results, {"mnist": 10_000})[1])) == 4, "of the others the images are unknown"
+    assert len(table_rows(words_table(judged(plan, found, mnist=10_000))[1])) == 4, (
+        "of the others the images are unknown"
+    )
 
 
 @pytest.mark.parametrize("name", ["when", "source-grid", "source-grid-fashion"])
@@ -488,8 +502,7 @@ def test_the_grid_is_that_of_the_first_plan_of_the_sources_question(plan: Plan, 
     for one in of_grid.of("finetune - scratch"):  # both parts of the page say the same
         there = made.answer.verdicts[one.planned.network, one.planned.augmentation]
         assert (there.adjusted_p, there.words) == (one.verdict.adjusted_p, one.verdict.words)
-    pooled = of_grid.pooled(("finetune - scratch", "reconstruct", 0), 0.95)
-    assert made.answer.pooled(0.95) == pooled
+    assert made.answer.pooled(0.95) == pool(of_grid.groups["finetune - scratch", "reconstruct", 0], 0.95)
     assert "report/map-grid-1.png" in made.files["report.md"].decode()
 
 
@@ -548,3 +561,73 @@ def test_filters_of_plain_masked_and_scratch_encoders_stand_side_by_side(plan: P
     assert all((row == spec.seed).all() for row in rows.values()), "of the lowest seed"
     drawn = [one.name for one in diagnostics_panel(results, archive).pictures]
     assert len([name for name in drawn if name.startswith("filters")]) == 1
+
+
+OWN = """\
+question: Does it help on my images?
+smallest_effect: 10 images
+alpha: 0.05
+datasets: [mine, digits]
+networks: {deep: 0-9}
+augmentations: [none]
+objectives: [reconstruct]
+labels: [all]
+comparisons: [finetune - scratch]
+families: [comparison]
+"""
+
+
+def test_a_network_and_a_dataset_of_ones_own_are_judged_with_an_effect_in_images(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, OWN)
+    found = archive_of(plan, under(plan)).found
+    results = judged(plan, found, mine=2_000, digits=360)
+    effects = {one.planned.dataset: one.verdict.smallest_effect for one in results.results}
+    assert effects == {"mine": 10 / 2_000, "digits": 10 / 360}
+    assert {one.num_tests for one in results.results} == {2}
+    assert {one.verdict.words for one in results.results} <= {"equivalent", "different, but negligibly"}
+    panel = _verdicts_panel(results, Archive(), {})
+    assert "±10 images (0.5 points on mine, 2.78 points on scikit-learn's 1,797 digits, NOT MNIST), says" in panel.text
+    first, second = (axes.patches[0].get_extents().transformed(axes.transData.inverted()) for axes in _bands(results))
+    assert first.intervalx == pytest.approx([-0.5, 0.5])
+    assert second.intervalx == pytest.approx([-1000 / 360, 1000 / 360])
+    with pytest.raises(UsageError, match="'10 images': the number of test images of digits is not known, so give a"):
+        judged(plan, found, mine=2_000)
+    nothing = judged(plan, {})
+    assert (nothing.effects, summary(nothing)[:28]) == ({}, "So far there is no verdict: ")
+
+
+def _bands(results: PlanResults) -> list[Axes]:
+    ((figure, _),) = _maps(results)
+    return figure.axes
+
+
+def test_an_effect_in_images_is_read_and_is_part_of_the_digest(tmp_path: Path) -> None:
+    shares, images = (plan_of(tmp_path, OWN.replace("10 images", text)) for text in ("0.001", "10 images"))
+    assert shares.content["smallest_effect"] == 0.001, "as in the digests of earlier plans"
+    assert (images.content["smallest_effect"], images.smallest_effect.value) == ("10 images", 10)
+    assert plan_of(tmp_path, OWN.replace("10 images", "10.0   image")).digest == images.digest
+    with pytest.raises(UsageError, match=r"when.yaml:2: smallest_effect: 0 images is not allowed: it must be a number"):
+        plan_of(tmp_path, OWN.replace("10 images", "0 images"))
+    with pytest.raises(UsageError, match="'10 images' is not allowed: mine has 9 test images"):
+        judged(images, archive_of(images, {}).found, mine=9, digits=9)
+
+
+def test_what_the_data_cannot_decide_is_said_with_what_could(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, OWN.replace("10 images", "0.00001").replace("[mine, digits]", "[mine]"))
+    archive = archive_of(plan, under(plan))
+    results = judged(plan, archive.found, mine=1_000)
+    (one,) = results.results
+    assert one.verdict.kind is Kind.UNDECIDED
+    needed, detectable = one.verdict.num_seeds_needed, one.verdict.detectable_effect
+    assert needed is not None
+    assert needed > 10_000
+    assert doubts(results) == (
+        "In the one test the data cannot decide. The smallest effect, 0.001 points, is less than one of 1,000 test "
+        "images: at least 100,000 test images are needed, or a smallest effect of one image (0.1 points) or more. To "
+        f"find 0.001 points, {needed:,} seeds are needed at the observed spread over seeds. The seeds that are there "
+        f"find {100 * detectable:.3g} points."
+    )
+    (row,) = table_rows(dict(undecidable_tables(results, archive))["Where the data cannot decide, and what could"])
+    assert (row["in test images"], row["seeds that would find it"]) == ("0.01 of 1,000", f"{needed:,}")
+    assert doubts(results) in "\n".join(answer_paragraphs(results))
+    assert doubts(judged(plan_of(tmp_path, OWN), archive.found, mine=1_000)) == ""

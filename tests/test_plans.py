@@ -68,7 +68,12 @@ def complaint(path: Path, text: str | bytes) -> str:
 
 def test_a_plan_has_what_its_file_says(path: Path) -> None:
     plan = read(path)
-    assert (plan.name, plan.question, plan.smallest_effect, plan.alpha) == ("a plan", "Does it help?", 0.001, 0.05)
+    assert (plan.name, plan.question, plan.smallest_effect.value, plan.alpha) == (
+        "a plan",
+        "Does it help?",
+        0.001,
+        0.05,
+    )
     assert plan.networks == {"fc": (0, 1), "conv": (3, 5)}
     assert (plan.labels, plan.updates) == ((0, 100), 20)
     assert plan.settings == {"ae_epochs": 1, "cls_epochs": 1, "erase_scale": (0.1, 0.2)}

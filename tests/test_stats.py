@@ -228,6 +228,39 @@ def test_the_smallest_effect_and_the_level_are_options() -> None:
     assert (strict.kind, strict.min_seeds) == (Kind.NEGLIGIBLE, 15)
 
 
+def test_members_of_a_family_may_have_effects_of_their_own() -> None:
+    members = {"small": differences(0.0008, 0.0002, 20), "large": differences(0.0008, 0.0002, 20)}
+    found = stats.family_verdicts(members, lambda _: generator(), {"small": 0.0005, "large": 0.001})
+    assert (found["small"].kind, found["large"].kind) == (Kind.BETTER, Kind.NEGLIGIBLE)
+    assert found["small"].adjusted_p == found["large"].adjusted_p
+
+
+@pytest.mark.parametrize(("num", "alpha"), [(2, 0.05), (6, 0.05), (8, 0.0125), (20, 0.05), (40, 0.001)])
+def test_the_effect_that_seeds_find_is_that_of_statsmodels(num: int, alpha: float) -> None:
+    found = stats.detectable_effect(0.004, num, alpha, 0.8)
+    expected = TTestPower().solve_power(nobs=num, alpha=alpha, power=0.8)
+    assert found == pytest.approx(0.004 * float(expected), rel=1e-4)
+    assert stats.required_seeds(0.004, found * 1.0001, alpha, 0.8) == num
+    assert math.isnan(stats.detectable_effect(math.nan, num, alpha, 0.8))
+
+
+def test_the_images_that_would_be_enough_by_hand() -> None:
+    parts = stats.CrossedInterval(0.0, -1.0, 1.0, seed_std=0.003, image_std=0.2, rest_std=0.4)
+    assert stats.required_images(parts, 0.005) == 10_000, "0.4² / (0.005² − 0.003²)"
+    assert stats.required_images(parts, 0.003) == math.inf, "trainings alone vary as much"
+
+
+def test_the_variance_over_seeds_is_that_of_its_parts() -> None:
+    """Simulated differences: 0.01 between trainings, and a rest of 0.5 on 400 images, so 0.025 from images."""
+    draw = generator()
+    seeds_S, rest_SN = draw.normal(0, 0.01, (2_000, 1)), draw.normal(0, 0.5, (2_000, 400))
+    spread = float(np.std((seeds_S + rest_SN).mean(1), ddof=1))
+    assert spread == pytest.approx(math.hypot(0.01, 0.025), rel=0.05)
+    parts = stats.two_way_interval(seeds_S + rest_SN, 0.95)
+    assert stats.required_images(parts, spread) == pytest.approx(400, rel=0.02)
+    assert stats.required_images(parts, 0.02) == pytest.approx(0.5**2 / (0.02**2 - 0.01**2), rel=0.1)
+
+
 def test_a_member_without_seeds_has_no_verdict_and_counts() -> None:
     found = stats.family_verdicts(
         {"none": np.array([]), "some": differences(0.003, 0.001, 20)}, lambda _: generator(), 0.001

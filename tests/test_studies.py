@@ -1,5 +1,6 @@
 """What studies found, as panels of the page, from records made by hand."""
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from aepretrain import config, report
 from aepretrain.api.reports import code_maps_of
+from aepretrain.cli.commands import cli
+from aepretrain.cli.options import grid_from
 from aepretrain.config import Settings, TrainingSpec, grid_specs
 from aepretrain.errors import UsageError
 from aepretrain.frame import frame
@@ -89,7 +92,7 @@ def evaluations() -> list[Record]:
 def panels(*further: Record, terms: report.Terms = TERMS) -> list[Panel]:
     base = list(archive(len(SEEDS), ("fc",)).records().values())
     records = {f"{place}": one for place, one in enumerate([*base, *further])}
-    query = report.Query(report.build_grid(frame(base)), records)
+    query = report.Query(report.build_grid(frame(base), report.EXPERIMENTS), records)
     return [make_panel(query, terms) for make_panel in PANELS]
 
 
@@ -107,7 +110,7 @@ def test_each_study_has_a_module_of_its_name_and_a_panel() -> None:
 def test_what_was_not_run_is_told_with_the_command() -> None:
     found = panels()
     assert [panel.text.partition("aepretrain ")[2] for panel in found] == [
-        f"study {study} --network fc,conv --augmentation none,erasing --seeds …"
+        f"study {study} --network fc,conv --augmentation none,erasing --seeds 0-8"
         for study in ("controls", "labels", "robustness", "similarity")
     ]
     assert not any(panel.tables or panel.pictures for panel in found)
@@ -204,8 +207,37 @@ def test_experiments_that_a_study_was_not_run_for_are_named() -> None:
     text = panels(*labels())[1].text
     assert text.endswith(
         "Not run for conv, none; conv, erasing. To run it: aepretrain study labels --network conv "
-        "--augmentation none,erasing --seeds …"
+        "--augmentation none,erasing --seeds 0-8"
     )
+
+
+def test_a_suggested_command_trains_what_is_missing_and_can_be_pasted() -> None:
+    """With the user's own dataset, network, objective and settings, and where they are."""
+    settings = Settings(dataset="mine", ae_epochs=3, cls_epochs=3, erase_scale=(0.2, 0.3), objective="pixel-mask")
+    tags = {"plugins": "examples.archive,my.nets", "dataset_source": "/data/mine.npz", "data_dir": "/data/of mine"}
+    made = [
+        replace(record_of(spec, 0.9), tags={**record_of(spec, 0.9).tags, **tags})
+        for spec in grid_specs(("deep",), ("erasing",), (3, 4, 5), settings)
+    ]
+    grid = report.build_grid(frame(made))
+    place = report.place_of(made, "sqlite:////tmp/a b.db")
+    query = report.Query(grid, {one.key: one for one in made}, place)
+    text = query.not_run("controls", grid.experiments)
+    command = text.partition("To run it: ")[2]
+    assert command == (
+        "aepretrain study controls --network deep --augmentation erasing --seeds 3-5 --dataset mine "
+        "--erase-scale 0.2,0.3 --ae-epochs 3 --cls-epochs 3 --objective pixel-mask --plugin examples.archive "
+        "--plugin my.nets --data-dir '/data/of mine' --tracking-uri 'sqlite:////tmp/a b.db'"
+    )
+    words = shlex.split(command)
+    assert words[:2] == ["aepretrain", "study"]
+    options = cli.commands["study"].make_context("study", words[2:]).params
+    request = grid_from(options)
+    assert request["settings"] == replace(settings, objective="reconstruct"), "objectives are an option of their own"
+    assert request["objectives"] == ["pixel-mask"]
+    assert (request["networks"], request["augmentations"], request["seeds"]) == (["deep"], ["erasing"], (3, 4, 5))
+    assert request["execution"].plugins == ("examples.archive", "my.nets")
+    assert (request["execution"].data_dir, request["tracking_uri"]) == ("/data/of mine", "sqlite:////tmp/a b.db")
 
 
 def test_differences_say_of_how_many_seeds_they_are() -> None:

@@ -188,7 +188,7 @@ def test_a_tuned_grid_trains_each_classifier_at_its_choice(store: Store, uri: st
         use(uri)
     assert str(error.value) == (
         "fc-none-frozen on digits is not tuned, or not like the other arms: run aepretrain tune --network fc "
-        "--augmentation none --dataset digits --ae-epochs 1 --cls-epochs 1"
+        f"--augmentation none --dataset digits --ae-epochs 1 --cls-epochs 1 --tracking-uri {uri}"
     )
     assert list(store.search({"kind": "training"})) == []
     tuned = api.tune(
@@ -233,7 +233,7 @@ def test_the_study_of_labels_can_be_tuned(store: Store, uri: str, monkeypatch: p
     monkeypatch.setattr("aepretrain.studies.labels.LABELS", (100,))
     settings = replace(SETTINGS, updates=5)
     options = {"networks": ["fc"], "augmentations": ["none"], "tracking_uri": uri, "show": False}
-    with pytest.raises(UsageError, match=r"run aepretrain tune .* --labels 100 --updates 5$"):
+    with pytest.raises(UsageError, match=rf"run aepretrain tune .* --labels 100 --updates 5 --tracking-uri {uri}$"):
         api.run_study("labels", settings=settings, tuned=True, **options)  # type: ignore[arg-type]
     api.tune(settings=replace(settings, labels=100), trials=2, execution=EXECUTION, **options)  # type: ignore[arg-type]
     api.run_study("labels", settings=settings, tuned=True, execution=EXECUTION, **options)  # type: ignore[arg-type]
@@ -272,7 +272,9 @@ def test_a_plan_is_tuned_and_then_trained_with_its_choices(uri: str, store: Stor
         ("scratch", "pixel-mask"),
     ]
     options = {"execution": EXECUTION, "tracking_uri": uri}
-    with pytest.raises(UsageError, match=f"fc-none-finetune-pixel-mask on digits .* run aepretrain tune {path}$"):
+    with pytest.raises(
+        UsageError, match=f"fc-none-finetune-pixel-mask on digits .* run aepretrain tune {path} --tracking-uri {uri}$"
+    ):
         api.run_plan(path, tuned=True, show=False, **options)  # type: ignore[arg-type]
     tuned = api.tune_plan(path, show=False, **options)  # type: ignore[arg-type]
     assert [arm_key(one.arm) for one in tuned.tunings] == sorted(map(arm_key, arms))

@@ -1,12 +1,15 @@
 """What has to be trained: each rule, by a small table of finished records."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from aepretrain.config import Execution, TrainingSpec
 from aepretrain.records import Record
+from aepretrain.runner.jobs import _origins
 from aepretrain.runner.work import Job, all_sources, find_work
 from aepretrain.tracking import Store
 
@@ -133,3 +136,15 @@ def test_all_sources_come_after_their_own() -> None:
     spec = TrainingSpec(variant="similarity", network="fc", seed=3)
     found = [(one.variant, one.seed) for one in all_sources(spec)]
     assert found == [("pretrain", 3), ("pretrain", 3), ("finetune", 3), ("scratch", 3), ("scratch", 4)]
+
+
+def test_a_training_says_which_plugins_and_files_of_the_user_it_was_made_with() -> None:
+    execution = Execution(plugins=("one", "two"), data_dir="folder")
+    mine, digits = (SimpleNamespace(name=name, source=f"/{name}") for name in ("mine", "digits"))
+    assert _origins(mine, execution) == {  # type: ignore[arg-type]
+        "plugins": "one,two",
+        "dataset_source": "/mine",
+        "data_dir": os.path.abspath("folder"),
+    }
+    assert _origins(digits, execution) == {"plugins": "one,two"}  # type: ignore[arg-type]
+    assert _origins(digits, Execution()) == {}  # type: ignore[arg-type]

@@ -1,11 +1,12 @@
 """Trainings with their arms' choices, from the finished trainings of a store."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from aepretrain.config import Settings, TrainingSpec, canonical_json, dataset_name
+from aepretrain.config import TrainingSpec, canonical_json, changed_settings, command_text, dataset_name
 from aepretrain.data import Dataset
 from aepretrain.errors import UsageError
 from aepretrain.plans import Plan, PlannedComparison, with_sources
@@ -28,13 +29,15 @@ def arms_of(specs: Sequence[TrainingSpec]) -> list[TrainingSpec]:
 def find_choices(
     arms: Sequence[TrainingSpec],
     store: Store | None,
-    command: str | None = None,
+    place: Mapping[str, Any],
+    plan: str | Path | None = None,
     seeds: tuple[int, ...] | None = None,
     trials: int | None = None,
 ) -> Tune:
     """What gives a training of these arms its arm's choice (see `tuning.tuner`).
 
-    Raises `UsageError`, which names the arm that has none and the command that tunes it.
+    Raises `UsageError`, which names the arm that has none and the command that tunes it: that of the file of a `plan`,
+    if they are a plan's. `place` has options of this command: dataset, plugins, folder of datasets, tracking URI.
     """
     records: dict[str, Record] = {}
     if store is not None:
@@ -44,8 +47,10 @@ def find_choices(
         return tuner(arms, records.values(), seeds, trials)
     except NotTunedError as error:
         name, dataset = arm_name(error.arm), error.arm.settings.dataset
-        told = f"run {command or _command(error.arm)}"
-        raise UsageError(f"{name} on {dataset} is not tuned, or not like the other arms: {told}") from None
+        command = _command(error.arm, place)
+        if plan is not None:
+            command = command_text(f"aepretrain tune {shlex.quote(str(plan))}", place)
+        raise UsageError(f"{name} on {dataset} is not tuned, or not like the other arms: run {command}") from None
 
 
 def part_to_tune(path: str | Path, plan: Plan, datasets: Sequence[str] | None, networks: Sequence[str] | None) -> Plan:
@@ -60,23 +65,27 @@ def part_to_tune(path: str | Path, plan: Plan, datasets: Sequence[str] | None, n
     return replace(plan, datasets=tuple(datasets or plan.datasets), tuned=tuned)
 
 
-def planned_choices(path: str | Path, plan: Plan, store: Store | None) -> tuple[PlannedComparison, ...]:
+def planned_choices(
+    path: str | Path, plan: Plan, store: Store | None, place: Mapping[str, Any]
+) -> tuple[PlannedComparison, ...]:
     """The tuned comparisons of a plan (a `part_to_tune`), once all of its arms are tuned. Raises `UsageError`."""
     assert plan.tuned is not None, "part_to_tune checks it"
     arms = arms_of([arm for dataset in plan.datasets for arm in plan.arms(dataset)])
-    tune = find_choices(arms, store, f"aepretrain tune {shlex.quote(str(path))}", plan.tuned.seeds, plan.tuned.trials)
+    tune = find_choices(arms, store, place, path, plan.tuned.seeds, plan.tuned.trials)
     return plan.tuned_comparisons(tune)
 
 
-def tuned_specs(specs: Sequence[TrainingSpec], store: Store | None) -> list[TrainingSpec]:
+def tuned_specs(specs: Sequence[TrainingSpec], store: Store | None, place: Mapping[str, Any]) -> list[TrainingSpec]:
     """A grid's trainings with their arms' choices, and the pretrainings that these start from."""
-    return _with(find_choices(arms_of(specs), store), specs)
+    return _with(find_choices(arms_of(specs), store, place), specs)
 
 
-def tuned_study(study: Study, specs: Sequence[TrainingSpec], dataset: Dataset, store: Store | None) -> Study:
+def tuned_study(
+    study: Study, specs: Sequence[TrainingSpec], dataset: Dataset, store: Store | None, place: Mapping[str, Any]
+) -> Study:
     """A study whose trainings are known before it begins, with the choices of the arms among them."""
     planned = list(study.plan(dict.fromkeys(specs, NO_RECORD), dataset))
-    tune = find_choices(arms_of([spec for spec in planned if spec.variant in CLASSIFIERS]), store)
+    tune = find_choices(arms_of([spec for spec in planned if spec.variant in CLASSIFIERS]), store, place)
 
     def plan(finished: Finished, dataset: Dataset) -> list[TrainingSpec]:
         return _with(tune, [spec for spec in study.plan(finished, dataset) if spec.variant in CLASSIFIERS])
@@ -97,14 +106,7 @@ NO_RECORD = Record("", None, "", 1, {}, {}, {})
 """In place of a training that is not finished, for a study that does not look at it."""
 
 
-def _command(arm: TrainingSpec) -> str:
+def _command(arm: TrainingSpec, place: Mapping[str, Any]) -> str:
     """The command that tunes an arm, with the others of its experiment."""
-    given = {"network": arm.network, "augmentation": arm.augmentation, "dataset": arm.settings.dataset}
-    further = {one.name: getattr(arm.settings, one.name) for one in fields(Settings) if one.name != "dataset"}
-    defaults = vars(replace(Settings(), dataset=arm.settings.dataset))
-    given |= {name: value for name, value in further.items() if value != defaults[name]}
-    words = (
-        f"--{name.replace('_', '-')} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
-        for name, value in given.items()
-    )
-    return f"aepretrain tune {' '.join(words)}"
+    cell = {"network": arm.network, "augmentation": arm.augmentation}
+    return command_text("aepretrain tune", {**cell, **changed_settings(vars(arm.settings)), **place})

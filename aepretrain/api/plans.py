@@ -51,7 +51,7 @@ def run_plan(
         runner.load_dataset(specs, session.execution)
     if part is not None:  # before a store is made
         tunings = find_store(tracking_uri, session.execution.outage_s)
-        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, tunings))
+        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, tunings, session.place(tracking_uri)))
     store = session.open_store(tracking_uri, run_id)
     results = {}
     for dataset, specs in chosen.items():
@@ -141,12 +141,15 @@ def preview_plan(
     read = read_plan(plan)
     chosen = choose(read, datasets, networks, seeds)
     part = part_to_tune(plan, read, datasets, networks) if tuned else None
-    execution = execution or Execution()
+    session = Session(execution or Execution(), None, {}, Console(quiet=True))
+    execution = session.execution
     runner.load_plugins(execution)
     runner.check([spec for specs in chosen.values() for spec in specs], execution)
     store, forecast = find_store(tracking_uri, execution.outage_s), runner.Forecast()
     if part is not None:
-        chosen = choose(part, None, networks, seeds, planned_choices(plan, part, store))
+        chosen = choose(
+            part, None, networks, seeds, planned_choices(plan, part, store, session.place(store_uri(tracking_uri)))
+        )
     missing: set[TrainingSpec] = set()
     shapes: dict[str, Shape] = {}
     for dataset, specs in chosen.items():

@@ -29,6 +29,8 @@ class Results:
     """Names of the files that were written: in the folder `out`, or as they were given."""
     is_tuned: bool = False
     """Whether each classifier has its own learning rate and weight decay, as tuning chose them."""
+    asked: tuple[report.Experiment, ...] = ()
+    """The experiments of a grid that was trained: they are rows of its table even without a training."""
 
     @property
     def table(self) -> Grid:
@@ -40,7 +42,7 @@ class Results:
         """
         trainings = self.frame()
         chosen = report.without_choices(trainings) if self.is_tuned else report.choose(trainings, {})
-        return report.build_grid(report.narrow(chosen))
+        return report.build_grid(report.narrow(chosen), self.asked)
 
     @property
     def tables(self) -> list[tuple[str, list[list[str]]]]:

@@ -34,6 +34,12 @@ def store_uri(tracking_uri: str | None) -> str:
     return tracking.absolute_uri(given or tracking.default_uri(Path.cwd()))
 
 
+def other_uri(uri: str) -> str | None:
+    """A store's address for the option of a command, without passwords; None for the project's own store."""
+    is_own = uri == tracking.absolute_uri(tracking.default_uri(Path.cwd()))
+    return None if is_own else tracking.shown_uri(uri)
+
+
 def where(tracking_uri: str | None = None) -> str:
     """A sentence that says where runs are kept and how to look at them, without passwords."""
     uri = store_uri(tracking_uri)

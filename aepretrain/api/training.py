@@ -15,7 +15,7 @@ from rich.console import Console
 from aepretrain import data, report, runner, tracking
 from aepretrain.api.choices import tuned_specs, tuned_study
 from aepretrain.api.results import Results
-from aepretrain.api.stores import find_store, open_store, store_uri, where
+from aepretrain.api.stores import find_store, open_store, other_uri, store_uri, where
 from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.display import Display, say
 from aepretrain.errors import Failure, UsageError
@@ -62,10 +62,13 @@ def run_grid(
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     specs = session.with_available_dataset(specs, fallback_dataset)
     if tuned:  # before a store is made
-        specs = tuned_specs(specs, find_store(tracking_uri, session.execution.outage_s))
+        tunings = find_store(tracking_uri, session.execution.outage_s)
+        specs = tuned_specs(specs, tunings, session.place(tracking_uri))
     store = session.open_store(tracking_uri, run_id)
-    result = session.train(specs, store, partial(_log_table, tuned=tuned), tuned=tuned, run_id=run_id)
-    results = Results(result.records, dict(result.failures), store.uri, is_tuned=tuned)
+    asked = tuple(dict.fromkeys((spec.network, spec.augmentation) for spec in specs))
+    conclude = partial(_log_table, tuned=tuned, asked=asked)
+    result = session.train(specs, store, conclude, tuned=tuned, run_id=run_id)
+    results = Results(result.records, dict(result.failures), store.uri, is_tuned=tuned, asked=asked)
     has_table = any(is_in_table(record.cell[2]) for record in result.records)
     return results.write(out) if out is not None and has_table else results
 
@@ -102,7 +105,8 @@ def run_study(
     if tuned:  # before a store is made
         dataset = data.load(specs[0].settings.data, session.execution.data_dir)
         tunings = find_store(tracking_uri, session.execution.outage_s)
-        studies = [tuned_study(one, specs, dataset, tunings) for one in studies]
+        place = session.place(tracking_uri)
+        studies = [tuned_study(one, specs, dataset, tunings, place) for one in studies]
     store = session.open_store(tracking_uri, run_id)
     results = {}
     for study in studies:
@@ -204,6 +208,15 @@ class Session:
             return [replace(spec, settings=replace(spec.settings, dataset=fallback)) for spec in specs]
         return specs
 
+    def place(self, tracking_uri: str) -> dict[str, Any]:
+        """The options of a command that trains in the same way, besides those of its trainings."""
+        data_dir = self.execution.data_dir
+        return {
+            "plugin": list(self.execution.plugins),
+            "data_dir": data_dir if data_dir != os.environ.get("AEPRETRAIN_DATA_DIR") else None,
+            "tracking_uri": other_uri(tracking_uri),
+        }
+
     def open_store(self, tracking_uri: str | None, run_id: str | None) -> tracking.Store:
         """The store, which is shown."""
         store = open_store(tracking_uri, run_id, self.execution.outage_s)
@@ -250,11 +263,13 @@ def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:
     return spec if study in ("labels", TUNED) else replace(spec, settings=replace(spec.settings, labels=0, updates=0))
 
 
-def _log_table(parent: tracking.Run, records: Sequence[Record], *, tuned: bool) -> None:
+def _log_table(
+    parent: tracking.Run, records: Sequence[Record], *, tuned: bool, asked: Sequence[report.Experiment]
+) -> None:
     """Log the table of a grid to its parent run, and describe the experiment with it."""
     if any(is_in_table(record.cell[2]) for record in records):
         trainings = frame(records)
-        table = report.build_grid(report.without_choices(trainings) if tuned else trainings)
+        table = report.build_grid(report.without_choices(trainings) if tuned else trainings, asked)
         parent.log_files(report.files(table))
         parent.describe(f"{'Tuned settings. ' if tuned else ''}{report.markdown(table)}")
         if tuned:

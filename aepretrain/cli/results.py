@@ -101,10 +101,20 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
     help="Read from this bundle (see `export`) instead of a store.",
 )
 @click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="Judge other people's runs in this CSV or Parquet file: columns experiment, variant, seed and accuracy.",
+)
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar='"A - B"',
+    help="Variants of --results to compare, if there are more than two. May be repeated; not with a PLAN.",
+)
+@click.option(
     "--smallest-effect",
-    type=float,
     show_default=f"{SMALLEST_EFFECT:g}",
-    help="Smallest difference of accuracies that matters; not with a PLAN, which has its own.",
+    help='Smallest difference of accuracies that matters, or like "10 images"; not with a PLAN, which has its own.',
 )
 @setting_options(None, as_filter=True)
 @store_option
@@ -112,7 +122,9 @@ def import_(folder: Path, tracking_uri: str | None) -> None:
 def report(
     plans: tuple[Path, ...],
     bundle: Path | None,
-    smallest_effect: float | None,
+    results: Path | None,
+    compare: tuple[str, ...],
+    smallest_effect: str | None,
     tracking_uri: str | None,
     out: str,
     **options: Any,
@@ -123,19 +135,24 @@ def report(
     many trainings were started under it. The table of the grid is that of the first plan that is the source's grid.
     Without a plan it is that of all finished trainings. It never mixes runs of different settings: if the store has
     several, options choose one; of numbers of labels and objectives, it takes all labels and reconstruct.
+
+    With --results the report is of a table of other people's runs, and a PLAN has the keys question, smallest_effect,
+    alpha, comparisons, families and, if wanted, seeds.
     """
     from aepretrain import api
 
     made = api.make_report(
         plans=plans,
         bundle=bundle,
+        results=results,
+        compare=compare,
         smallest_effect=smallest_effect,
         tracking_uri=tracking_uri,
         out=out,
         run_id=adopted_run_id(),
         **given_settings(options),
     )
-    if bundle is None:
+    if bundle is None and results is None:
         echo(api.where(tracking_uri))
     echo(repr(made))
     pages = [name for name in made.files if "/" not in name]

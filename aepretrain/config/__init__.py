@@ -5,6 +5,8 @@ which cell and seed is meant, and `TrainingSpec.identity` names exactly those fi
 `Execution` is apart: how a training is carried out is never part of what it is.
 """
 
+from aepretrain.config.command import changed_settings, command_text, dataset_option
+from aepretrain.config.effect import ALLOWED_EFFECT, SmallestEffect, parse_effect
 from aepretrain.config.execution import Execution
 from aepretrain.config.images import MNIST_SHAPE, DataRequest, Shape, dataset_name, source_of
 from aepretrain.config.names import (
@@ -37,6 +39,7 @@ from aepretrain.config.training import (
 )
 
 __all__ = [
+    "ALLOWED_EFFECT",
     "AUGMENTATIONS",
     "CORRUPTIONS",
     "DATASETS",
@@ -57,15 +60,20 @@ __all__ = [
     "Execution",
     "Settings",
     "Shape",
+    "SmallestEffect",
     "TrainingSpec",
     "canonical_json",
+    "changed_settings",
+    "command_text",
     "dataset_name",
+    "dataset_option",
     "derive_seed",
     "format_seeds",
     "grid_key",
     "grid_options",
     "grid_specs",
     "identity_key",
+    "parse_effect",
     "parse_seeds",
     "setting_of",
     "source_of",

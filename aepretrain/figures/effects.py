@@ -47,21 +47,24 @@ def effect_map(
     title: str,
     panels: Mapping[str, Mapping[str, Mapping[float, Point]]],
     ticks: Mapping[float, str],
-    negligible: float,
+    negligible: Mapping[str, float],
 ) -> Figure:
     """Differences in percentage points against the number of labels, a panel for each title, a line for each objective.
 
     `panels` maps a panel's title, an objective and a place on the logarithmic axis to a point; `ticks` names places.
+    `negligible` has each panel's smallest effect that matters, where it is known.
     Points are moved sideways. A marker is filled where the verdict is better or worse.
     """
     figure, all_axes = _grid_of_panels(title, list(panels), 3.1)
     objectives = list(dict.fromkeys(name for of_panel in panels.values() for name in of_panel))
-    for axes, of_panel in zip(all_axes, panels.values(), strict=True):
-        axes.axhspan(-100 * negligible, 100 * negligible, color=BAND, lw=0, zorder=0)
+    for axes, (name, of_panel) in zip(all_axes, panels.items(), strict=True):
+        if name in negligible:
+            axes.axhspan(-100 * negligible[name], 100 * negligible[name], color=BAND, lw=0, zorder=0)
         axes.axhline(0, color=PALE, lw=0.8, zorder=1)
-        for name, points in of_panel.items():
-            shift = objectives.index(name) - (len(objectives) - 1) / 2
-            _draw_line(axes, {place * 1.2**shift: point for place, point in points.items()}, *objective_style(name))
+        for objective, points in of_panel.items():
+            shift = objectives.index(objective) - (len(objectives) - 1) / 2
+            moved = {place * 1.2**shift: point for place, point in points.items()}
+            _draw_line(axes, moved, *objective_style(objective))
         if not any(of_panel.values()):
             axes.annotate("missing", (0.5, 0.6), xycoords="axes fraction", color=PALE, ha="center")
         axes.set_xscale("log")
@@ -95,28 +98,33 @@ def _draw_line(axes: Axes, points: Mapping[float, Point], colour: str, marker: s
 
 
 def forest(
-    title: str, panels: Mapping[str, Mapping[str, Mapping[str, Point]]], series: Sequence[str], negligible: float
+    title: str,
+    panels: Mapping[str, Mapping[str, Mapping[str, Point]]],
+    series: Sequence[str],
+    negligible: Mapping[str, float],
 ) -> Figure:
     """Differences in percentage points as rows, a panel for each title: a row for each condition, a marker each series.
 
-    `panels` maps a panel's title, a row and a series to a point; a series that is missing is left out.
+    `panels` maps a panel's title, a row and a series to a point; a series that is missing is left out. `negligible` has
+    each panel's smallest effect that matters, where it is known.
     """
     num_rows = max(map(len, panels.values()))
     height_in = 1.0 + num_rows * (0.22 + 0.09 * len(series))
     figure, all_axes = _grid_of_panels(title, list(panels), height_in)
     are_alike = len({tuple(rows) for rows in panels.values()}) == 1
-    for index, (axes, rows) in enumerate(zip(all_axes, panels.values(), strict=True)):
-        axes.axvspan(-100 * negligible, 100 * negligible, color=BAND, lw=0, zorder=0)
+    for index, (axes, (name, rows)) in enumerate(zip(all_axes, panels.items(), strict=True)):
+        if name in negligible:
+            axes.axvspan(-100 * negligible[name], 100 * negligible[name], color=BAND, lw=0, zorder=0)
         axes.axvline(0, color=PALE, lw=0.8, zorder=1)
         for place, points in enumerate(rows.values()):
             if place % 2:
                 axes.axhspan(place - 0.5, place + 0.5, color="#f7f7f7", lw=0, zorder=-1)
             if not points:
                 _call_missing(axes, place)
-            for number, name in enumerate(series):
-                if name in points:
+            for number, one in enumerate(series):
+                if one in points:
                     height = place + (number - (len(series) - 1) / 2) * 0.8 / max(len(series), 2)
-                    _draw_bar(axes, height, points[name], *SERIES[number])
+                    _draw_bar(axes, height, points[one], *SERIES[number])
         labels = [""] * len(rows) if index % 2 and are_alike else list(rows)
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(num_rows - 0.5, -0.5)

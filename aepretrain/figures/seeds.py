@@ -214,10 +214,12 @@ def paired_differences(
     means: "Mapping[str, Estimate]",
     negligible: float,
     source: Mapping[str, float],
+    first: str = "finetune",
 ) -> Figure:
     """An estimation plot (Ho et al. 2019): each seed's difference as a dot, its mean with the interval beside them.
 
-    Differences are shares of the test images, shown in percentage points, one row for each experiment.
+    Differences are shares of the test images, shown in percentage points, one row for each experiment. `first` names
+    the first side.
     """
     figure, axes = new_figure(title, 8.2, 1.2 + 0.95 * len(differences))
     axes.axvspan(-100 * negligible, 100 * negligible, color="#e8e8e8", lw=0, label="negligible")
@@ -238,7 +240,7 @@ def paired_differences(
     labels = [f"{experiment}\nn = {len(differences_S)}" for experiment, differences_S in differences.items()]
     axes.set_yticks(range(len(differences)), labels, parse_math=False)
     axes.set_ylim(len(differences) - 0.5, -0.5)
-    axes.set_xlabel("difference of test accuracies (percentage points; right: finetune is better)")
+    axes.set_xlabel(f"difference of test accuracies (percentage points; right: {first} is better)", parse_math=False)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.11 - 0.16 / len(differences)), ncols=4)
     return figure
 

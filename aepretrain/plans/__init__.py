@@ -13,7 +13,8 @@ from aepretrain.plans.plan import (
     Tuned,
     with_sources,
 )
-from aepretrain.plans.reading import read_plan
+from aepretrain.plans.reading import parse_comparison, read_plan, read_results_plan
+from aepretrain.plans.results_plan import ResultsPlan
 
 __all__ = [
     "COMPARED",
@@ -21,7 +22,10 @@ __all__ = [
     "FIRST_TUNING_SEED",
     "Plan",
     "PlannedComparison",
+    "ResultsPlan",
     "Tuned",
+    "parse_comparison",
     "read_plan",
+    "read_results_plan",
     "with_sources",
 ]

@@ -6,9 +6,12 @@ Every scalar is text, whatever it looks like: YAML itself would take ``no`` for 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from aepretrain.errors import UsageError
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys and places in lists, from the top."""
@@ -42,7 +45,8 @@ class SyntaxProblem(Exception):
 class Document:
     """A YAML text. Raises `SyntaxProblem`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, source: bytes = b"") -> None:
+        self.source = source
         self.lines: dict[Place, int] = {}
         self._seen: set[int] = set()
         try:
@@ -105,3 +109,39 @@ def shown(value: Any) -> str:
     text = str(value)
     is_plain = text.isprintable() and text.strip() == text != ""
     return text if is_plain and len(text) <= 60 else repr(text[:60])
+
+
+def read_document(path: str | Path) -> Document:
+    """The YAML text of a file. Raises `UsageError`, naming file and line."""
+    source = _read(Path(path))
+    try:
+        text = source.decode()
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}:{line}: this is not text in UTF-8") from None
+    try:
+        return Document(text, source)
+    except SyntaxProblem as problem:
+        raise UsageError(f"{path}:{problem.line}: {problem.message}") from None
+
+
+@contextmanager
+def located(path: str | Path, document: Document) -> Iterator[None]:
+    """A problem in this block is a `UsageError` with file, line and key."""
+    try:
+        yield
+    except Problem as problem:
+        keys = ".".join(shown(key) for key in problem.place if isinstance(key, str))
+        where = f"{path}:{document.line_of(problem.place)}:"
+        raise UsageError(f"{where} {keys}: {problem.message}" if keys else f"{where} {problem.message}") from None
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise UsageError(f"{path}: this is not an ordinary file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None

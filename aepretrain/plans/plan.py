@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aepretrain.config import CORRUPTIONS, Settings, TrainingSpec, canonical_json, dataset_name, format_seeds
+from aepretrain.config import (
+    CORRUPTIONS,
+    Settings,
+    SmallestEffect,
+    TrainingSpec,
+    canonical_json,
+    dataset_name,
+    format_seeds,
+)
 from aepretrain.variants import CLASSIFIERS, PRETRAINING, find
 
 SAME_CORRUPTION = "scratch with the same corruption"
@@ -71,7 +79,7 @@ class Plan:
     name: str
     """The file's name without its ending."""
     question: str
-    smallest_effect: float
+    smallest_effect: SmallestEffect
     """The smallest difference of accuracies that matters."""
     alpha: float
     """The level of each family of tests."""
@@ -90,6 +98,8 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Other fields of `Settings`, the same for all trainings."""
     tuned: Tuned | None = None
+    path: str = field(default="", repr=False, compare=False)
+    """The file, as it was named."""
     source: bytes = field(default=b"", repr=False, compare=False)
     """The file as it was read."""
 
@@ -100,7 +110,7 @@ class Plan:
         optional = {"updates": self.updates, "settings": dict(self.settings), "tuned": tuned}
         return {
             "question": self.question,
-            "smallest_effect": self.smallest_effect,
+            "smallest_effect": str(effect) if (effect := self.smallest_effect).in_images else effect.value,
             "alpha": self.alpha,
             "datasets": self.datasets,
             "networks": {network: format_seeds(seeds) for network, seeds in self.networks.items()},

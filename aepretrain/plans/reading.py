@@ -7,10 +7,11 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
-from aepretrain.config import CORRUPTIONS, Settings, parse_seeds
+from aepretrain.config import ALLOWED_EFFECT, CORRUPTIONS, Settings, SmallestEffect, parse_effect, parse_seeds
 from aepretrain.errors import UsageError
-from aepretrain.plans.lines import Document, Problem, SyntaxProblem, shown, within
+from aepretrain.plans.lines import Problem, located, read_document, shown, within
 from aepretrain.plans.plan import COMPARED, FAMILIES, FIRST_TUNING_SEED, SAME_CORRUPTION, Plan, Tuned
+from aepretrain.plans.results_plan import ResultsPlan
 
 Convert = Callable[[Any], Any]
 """From a value of the file, a checked value. Raises `Problem`."""
@@ -18,36 +19,20 @@ Convert = Callable[[Any], Any]
 
 def read_plan(path: str | Path) -> Plan:
     """The plan in a YAML file. Raises `UsageError`, naming file, line and key."""
-    content = _read(Path(path))
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}:{line}: this is not text in UTF-8") from None
-    try:
-        document = Document(text)
-    except SyntaxProblem as problem:
-        raise UsageError(f"{path}:{problem.line}: {problem.message}") from None
-    try:
+    document = read_document(path)
+    with located(path, document):
         values = _record(document.content, KEYS, OPTIONAL)
-        plan = Plan(name=Path(path).stem, source=content, compared=values.pop("comparisons"), **values)
+        compared = values.pop("comparisons")
+        plan = Plan(name=Path(path).stem, path=str(path), source=document.source, compared=compared, **values)
         _check_parts(plan)
-    except Problem as problem:
-        keys = ".".join(shown(key) for key in problem.place if isinstance(key, str))
-        where = f"{path}:{document.line_of(problem.place)}:"
-        raise UsageError(f"{where} {keys}: {problem.message}" if keys else f"{where} {problem.message}") from None
     return plan
 
 
-def _read(path: Path) -> bytes:
-    if not path.exists():
-        raise UsageError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise UsageError(f"{path}: this is not an ordinary file")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
+def read_results_plan(path: str | Path) -> ResultsPlan:
+    """The plan for a table of runs in a YAML file. Raises `UsageError`, naming file, line and key."""
+    document = read_document(path)
+    with located(path, document):
+        return ResultsPlan(**_record(document.content, RESULTS_KEYS, {"seeds": _seeds}))
 
 
 def _refuse(value: Any, allowed: str) -> NoReturn:
@@ -85,6 +70,13 @@ def _number(low: float, high: float, allowed: str) -> Convert:
         return number if low < number < high else _refuse(value, allowed)
 
     return convert
+
+
+def _effect(value: Any) -> SmallestEffect:
+    try:
+        return parse_effect(value if isinstance(value, str) else "")
+    except UsageError:
+        _refuse(value, ALLOWED_EFFECT)
 
 
 def _as_float(value: Any) -> float:
@@ -188,6 +180,21 @@ def _comparison(value: Any) -> str:
     return f"{first} - {second}"
 
 
+def _pair_of_variants(value: Any) -> str:
+    first, _, second = _text(value).partition(" - ")
+    if not first.strip() or not second.strip() or first.strip() == second.strip():
+        _refuse(value, "two variants with - between them, like pretrained - scratch")
+    return f"{first.strip()} - {second.strip()}"
+
+
+def parse_comparison(text: str) -> str:
+    """Two variants of a table, from a text like ``pretrained - scratch``. Raises `UsageError`."""
+    try:
+        return _pair_of_variants(text)
+    except Problem as problem:
+        raise UsageError(f"compare={text!r}: {problem.message}") from None
+
+
 OF_THE_PLAN = ("dataset", "objective", "labels", "updates")
 """Fields of `Settings` that a plan has keys of its own for."""
 
@@ -241,7 +248,7 @@ def _tuned(value: Any) -> Tuned:
 
 KEYS: Mapping[str, Convert] = {
     "question": _text,
-    "smallest_effect": _number(0, 1, "a number between 0 and 1, like 0.001"),
+    "smallest_effect": _effect,
     "alpha": _number(0, 1, "a number between 0 and 1, like 0.05"),
     "datasets": _list_of(_dataset),
     "networks": _networks,
@@ -250,6 +257,11 @@ KEYS: Mapping[str, Convert] = {
     "labels": _list_of(_labels),
     "comparisons": _list_of(_comparison),
     "families": _list_of(_one_of(FAMILIES)),
+}
+RESULTS_KEYS: Mapping[str, Convert] = {
+    **{name: KEYS[name] for name in ("question", "smallest_effect", "alpha")},
+    "comparisons": _list_of(_pair_of_variants),
+    "families": _list_of(_text),
 }
 OPTIONAL: Mapping[str, Convert] = {"updates": _count(1), "settings": _settings, "tuned": _tuned}
 

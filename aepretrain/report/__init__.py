@@ -2,8 +2,10 @@
 
 from aepretrain.report.answer import Answer, Terms, build_answer
 from aepretrain.report.grid import (
+    EXPERIMENTS,
     SOURCE,
     Cell,
+    Experiment,
     Grid,
     Score,
     belongs,
@@ -20,15 +22,20 @@ from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
 from aepretrain.report.planned_wording import file_name
-from aepretrain.report.query import Query
+from aepretrain.report.query import Query, count_test_images, place_of
+from aepretrain.report.results import TableResults, judge_runs
+from aepretrain.report.results_page import results_files, results_paragraphs
+from aepretrain.report.results_table import read_runs
 from aepretrain.report.table import figure, files, markdown, tables
 from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
 from aepretrain.report.wording import sentences
 
 __all__ = [
+    "EXPERIMENTS",
     "SOURCE",
     "Answer",
     "Cell",
+    "Experiment",
     "Grid",
     "MakePanel",
     "Panel",
@@ -36,6 +43,7 @@ __all__ = [
     "PlanResults",
     "Query",
     "Score",
+    "TableResults",
     "Terms",
     "answer_text",
     "belongs",
@@ -46,6 +54,7 @@ __all__ = [
     "choices_markdown",
     "choices_table",
     "choose",
+    "count_test_images",
     "figure",
     "file_name",
     "files",
@@ -54,9 +63,14 @@ __all__ = [
     "in_table",
     "is_source_grid",
     "judge_plan",
+    "judge_runs",
     "markdown",
     "narrow",
     "page_files",
+    "place_of",
+    "read_runs",
+    "results_files",
+    "results_paragraphs",
     "sentences",
     "tables",
     "terms_of",

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from aepretrain import stats
 from aepretrain.config import derive_seed
 from aepretrain.records import Outcomes
-from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Cell, Experiment, Grid
+from aepretrain.report.grid import CELL, METRIC_NAMES, Cell, Experiment, Grid, title
 from aepretrain.report.pairs import BySeed, paired, paired_keys, values_of
+from aepretrain.report.undecidable import Undecidable, cannot_decide
 from aepretrain.stats import Comparison, CrossedInterval, Estimate, Kind, PooledEffect, Verdict
 
 RANDOM_STATE = 20_240_229
@@ -76,13 +77,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Answer:
-    """All comparisons of a grid. Only the primary ones of the source's four experiments have verdicts."""
+    """All comparisons of a grid. Only the primary ones have verdicts."""
 
     grid: Grid
     primary: Mapping[Experiment, Comparison]
     """Finetune minus scratch, test accuracy."""
     verdicts: Mapping[Experiment, Verdict]
-    """Those of the four experiments that have pairs."""
+    """Those of the primary comparisons."""
     secondary: Mapping[tuple[str, Experiment], Comparison]
     """The comparisons of `SECONDARY`, by their name and the experiment."""
     new_images: Mapping[Experiment, NewImages]
@@ -93,9 +94,19 @@ class Answer:
     terms: Terms
 
     @property
+    def family(self) -> list[Experiment]:
+        """The experiments that are judged together: those with pairs, and those that the grid was asked for."""
+        return _family(self.grid, self.primary)
+
+    @property
+    def judged_experiments(self) -> list[Experiment]:
+        """The experiments that have seeds enough for a verdict."""
+        return [one for one in self.family if one in self.verdicts and self.verdicts[one].kind is not Kind.NONE]
+
+    @property
     def pooled_experiments(self) -> list[Experiment]:
-        """Those of the four experiments that have seeds enough for a verdict."""
-        return [one for one in EXPERIMENTS if one in self.verdicts and self.verdicts[one].kind is not Kind.NONE]
+        """Those with the first objective of the grid: the rows of other objectives share their scratch."""
+        return [one for one in self.judged_experiments if len(one) == len(CELL) - 1]
 
     def pooled(self, level: float) -> PooledEffect | None:
         """Finetune minus scratch over experiments, in test accuracy; None for fewer than two experiments."""
@@ -106,23 +117,36 @@ class Answer:
         return stats.pooled_effect(np.array([one.difference.value for one in judged]), errors_K, level)
 
     @property
+    def undecidable(self) -> list[Undecidable]:
+        """The experiments that these data cannot decide."""
+        num_images = self.num_images or None
+        return [
+            Undecidable({"experiment": title(one)}, verdict, num_images, self._parts(one))
+            for one, verdict in self.verdicts.items()
+            if cannot_decide(verdict, num_images)
+        ]
+
+    def _parts(self, experiment: Experiment) -> CrossedInterval | None:
+        return self.new_images[experiment].interval if experiment in self.new_images else None
+
+    @property
     def unreached(self) -> dict[str, int]:
-        """The planned seeds of the networks that have fewer in one of the four experiments."""
-        short = {one[0] for one in EXPERIMENTS if self._num_seeds(one) < self.terms.num_seeds.get(one[0], 0)}
+        """The planned seeds of the networks that have fewer in one of the experiments."""
+        short = {one[0] for one in self.family if self._num_seeds(one) < self.terms.num_seeds.get(one[0], 0)}
         return {network: num for network, num in self.terms.num_seeds.items() if network in short}
 
     @property
     def is_interim(self) -> bool:
         """Whether a network has fewer seeds than planned.
 
-        Then all verdicts are interim, because adjusted p-values depend on all four experiments.
+        Then all verdicts are interim, because adjusted p-values depend on all experiments.
         """
         return bool(self.unreached)
 
     @property
     def is_as_planned(self) -> bool:
-        """Whether each of the four experiments has exactly the planned number of seeds."""
-        return all(self._num_seeds(one) == self.terms.num_seeds.get(one[0]) for one in EXPERIMENTS)
+        """Whether each experiment has exactly the planned number of seeds."""
+        return all(self._num_seeds(one) == self.terms.num_seeds.get(one[0]) for one in self.family)
 
     def _num_seeds(self, experiment: Experiment) -> int:
         return self.primary[experiment].num_seeds if experiment in self.primary else 0
@@ -137,17 +161,16 @@ SECONDARY = {
 def build_answer(grid: Grid, outcomes: ReadOutcomes | None, terms: Terms) -> Answer:
     """Compare the variants of each experiment, paired by seed; experiments without pairs are left out.
 
-    The four experiments of the source get verdicts, those of other networks none. Without `outcomes`, as for a frame
-    from a CSV file, there is nothing about new images and calibration.
+    Each experiment gets a verdict. They are one family of tests, with those that were asked for and have no pairs.
+    Without `outcomes`, as for a frame from a CSV file, there is nothing about new images and calibration.
     """
     primary = dict(_comparisons(grid, "primary", ("finetune", "scratch", "test_accuracy")))
-    judged = {experiment: one for experiment, one in primary.items() if experiment in EXPERIMENTS}
     of_keys = {key: outcomes(key) for key in grid.trainings["key"]} if outcomes else {}
     right = {experiment: _right(grid, experiment, of_keys) for experiment in primary if of_keys}
     return Answer(
         grid=grid,
         primary=primary,
-        verdicts=stats.judge(judged, terms.smallest_effect, num_tests=len(EXPERIMENTS)),
+        verdicts=stats.judge(primary, terms.smallest_effect, num_tests=len(_family(grid, primary))),
         secondary={
             (name, experiment): comparison
             for name, compared in SECONDARY.items()
@@ -165,6 +188,10 @@ def build_answer(grid: Grid, outcomes: ReadOutcomes | None, terms: Terms) -> Ans
         num_images=next((both[0].shape[1] for both in right.values()), 0),
         terms=terms,
     )
+
+
+def _family(grid: Grid, primary: Mapping[Experiment, Comparison]) -> list[Experiment]:
+    return [one for one in grid.experiments if one in primary or one in grid.asked]
 
 
 def _comparisons(grid: Grid, purpose: str, compared: tuple[str, str, str]) -> Iterator[tuple[Experiment, Comparison]]:

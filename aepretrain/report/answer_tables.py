@@ -11,6 +11,7 @@ from aepretrain.report.grid import METRIC_NAMES, Cell, Experiment, Score, title
 from aepretrain.report.numbers import ends_text, interval_text, p_text, signed, spread_text
 from aepretrain.report.pairs import values_of
 from aepretrain.report.table import MISSING, Row, Table, table_of
+from aepretrain.report.undecidable import MANY_SEEDS, needs_many_seeds, seeds_text, undecidable_tables
 from aepretrain.report.wording import plain_words, pooled_text, verdict_words
 from aepretrain.stats import Comparison, Estimate, Verdict
 
@@ -36,12 +37,13 @@ def answer_tables(answer: Answer) -> list[Table]:
             (_new_images_row(answer, experiment) for experiment in answer.new_images),
         ),
         table_of("Secondary comparisons: intervals and unadjusted p-values, no verdicts", secondary),
+        *undecidable_tables(answer.undecidable),
     ]
 
 
 def _primary_rows(answer: Answer) -> Iterator[Row]:
     for experiment, one in answer.primary.items():
-        verdict = answer.verdicts.get(experiment)
+        verdict = answer.verdicts[experiment]
         yield {
             "experiment": title(experiment),
             "seeds": _seeds(answer, experiment),
@@ -49,9 +51,9 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
             "90 % interval": ends_text(one.narrow),
             "standard deviation over seeds": spread_text(one.std),
             "p": p_text(one.p_value),
-            "p, Holm": p_text(verdict.adjusted_p if verdict else None),
+            "p, Holm": p_text(verdict.adjusted_p),
             "verdict": verdict_words(verdict, is_interim=answer.is_interim),
-            f"seeds to find ±{100 * answer.terms.smallest_effect:g} points": _needed(verdict),
+            f"seeds to find ±{100 * answer.terms.smallest_effect:.3g} points": _seeds_needed(verdict),
         }
     mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
     if mean and narrow:
@@ -63,12 +65,8 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
         }
 
 
-def _needed(verdict: Verdict | None) -> str:
-    if verdict is None:
-        return ""
-    if verdict.num_seeds < 2:
-        return "unknown"
-    return "more than a million" if verdict.num_seeds_needed is None else f"{verdict.num_seeds_needed:,}"
+def _seeds_needed(verdict: Verdict) -> str:
+    return f"more than {MANY_SEEDS:,}" if needs_many_seeds(verdict) else seeds_text(verdict)
 
 
 def _seeds(answer: Answer, experiment: Experiment) -> str:
@@ -80,7 +78,7 @@ def _seeds(answer: Answer, experiment: Experiment) -> str:
 
 
 def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) -> Row:
-    images, verdict = answer.num_images, answer.verdicts.get(experiment)
+    images, verdict = answer.num_images, answer.verdicts[experiment]
     reduction, correlation = comparison.relative_error_reduction, comparison.correlation
     return {
         "experiment": title(experiment),
@@ -89,7 +87,7 @@ def _effect_row(answer: Answer, experiment: Experiment, comparison: Comparison) 
         "probability of improvement": probability_text(comparison.probability_of_improvement),
         "the same within a seed": probability_text(comparison.paired_probability_of_improvement),
         "pairing correlation": "undefined" if np.isnan(correlation) else signed(correlation, 2),
-        "in plain words": _plain_words(answer, verdict, comparison) if verdict and images else "",
+        "in plain words": _plain_words(answer, verdict, comparison) if images else "",
     }
 
 

@@ -124,6 +124,8 @@ class Grid:
     settings: Mapping[str, Any]
     cells: Mapping[tuple[str, ...], Cell]
     """By experiment and variant."""
+    asked: Sequence[Experiment] = ()
+    """The experiments that were asked for: they are rows even without a training."""
 
     @property
     def dataset_title(self) -> str:
@@ -164,10 +166,11 @@ class Grid:
         return [self.cells[*experiment, variant] for variant in self.variants]
 
 
-def build_grid(table: pd.DataFrame) -> Grid:
+def build_grid(table: pd.DataFrame, asked: Sequence[Experiment] = ()) -> Grid:
     """The grid of the classifiers in a frame (`frame.frame`), all with the same settings but for the objective.
 
-    The frame may come from a CSV file: it needs network, augmentation, variant, seed, dataset and test_accuracy.
+    Its rows are the experiments that have a classifier, and those that were `asked` for. The frame may come from a CSV
+    file: it needs network, augmentation, variant, seed, dataset and test_accuracy.
     Raises `Failure` where there is no classifier, and `UsageError` where settings differ.
     """
     table = tidy(table)
@@ -181,18 +184,19 @@ def build_grid(table: pd.DataFrame) -> Grid:
             "dataset's values or in a plugin's source; keep them in stores of their own"
         )
     rows = _of_experiments(classifiers)
-    others = sorted(rows.keys() - set(EXPERIMENTS))
+    there = rows.keys() | set(asked)
+    others = sorted(there - set(EXPERIMENTS))
     further = sorted(set(classifiers["variant"]) - set(CLASSIFIERS))
     source = SOURCE if settings["dataset"] == "mnist" else {}
     nothing = classifiers.head(0)
     cells = {}
-    for one in [*EXPERIMENTS, *others]:
+    for one in [*(one for one in EXPERIMENTS if one in there), *others]:
         network, augmentation, *objective = one
         for name in [*CLASSIFIERS, *further]:
             of_row = rows.get(one, nothing)
             trainings, figures = by_seed(of_row[of_row["variant"] == name]), source.get((*one, name))
             cells[*one, name] = Cell(network, augmentation, name, trainings, figures, *objective)
-    return Grid(settings["dataset"], settings, cells)
+    return Grid(settings["dataset"], settings, cells, tuple(asked))
 
 
 def _of_experiments(classifiers: pd.DataFrame) -> dict[Experiment, pd.DataFrame]:

@@ -14,7 +14,7 @@ from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import Query, num_at_limit
 from aepretrain.report.table import MISSING, Table, figure, table_of
-from aepretrain.report.wording import reproduction_sentence
+from aepretrain.report.wording import family_text, reproduction_sentence
 
 Curves = Mapping[tuple[str, ...], Sequence[Sequence[float]]]
 """By cell, each seed's values epoch by epoch."""
@@ -44,7 +44,7 @@ PAIRED_TEXT = (
     "differences, standard deviations and standard errors are in percentage points of accuracy."
     "\n\n"
     "The rule of the verdicts: a difference is found where the p-value of a two-sided sign-flip test, adjusted by "
-    "Holm's method over the four experiments, is below 5 %. The 90 % interval of the mean difference is compared with "
+    "Holm's method over {family}, is below 5 %. The 90 % interval of the mean difference is compared with "
     "± the smallest effect of interest. Found, and the interval lies within: different, but negligibly. Found, and it "
     "does not: better or worse, by the sign of the mean. The size is settled if the whole interval lies beyond the "
     "smallest effect, else unsettled. Not found, and the interval lies within: equivalent. Not found, and it does not: "
@@ -89,12 +89,12 @@ CALIBRATION_TEXT = (
 
 def grid_panels(answer: Answer) -> list[Panel]:
     """The panels of the comparisons."""
-    grid = answer.grid
+    grid, text = answer.grid, PAIRED_TEXT.format(family=family_text(answer))
     caption = GRID_CAPTION + (SOURCE_CAPTION if grid.has_source else "")
     panels = [
         COMPARED,
         Panel("The grid", GRID_TEXT, grid_tables(answer), [Picture.of("grid", figure(grid), caption)]),
-        Panel("Finetune against scratch, seed by seed", PAIRED_TEXT, answer_tables(answer), _paired_pictures(answer)),
+        Panel("Finetune against scratch, seed by seed", text, answer_tables(answer), _paired_pictures(answer)),
     ]
     if answer.reproduced:
         text = f"{reproduction_sentence(answer)} {REPRODUCTION_TEXT}"

@@ -35,8 +35,6 @@ def spread_text(std: float) -> str:
     return "undefined" if np.isnan(std) else f"{100 * std:.3f}"
 
 
-def p_text(p_value: float | None) -> str:
-    """A p-value; never zero, and empty for None."""
-    if p_value is None:
-        return ""
+def p_text(p_value: float) -> str:
+    """A p-value; never zero."""
     return f"{p_value:.4f}" if p_value >= 0.0001 else "below 0.0001"

@@ -1,6 +1,7 @@
 """The whole answer as one page: one HTML file without external parts, and the same as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jinja2
 
@@ -54,17 +55,19 @@ def build_page(
     shown: Sequence[Record],
     studies: Sequence[MakePanel] = (),
     plans: Sequence[PlanResults] = (),
+    place: Mapping[str, Any] | None = None,
 ) -> list[Panel]:
     """The panels of the page, in order; without an answer only those of the plans.
 
     `records` are the archive's by key, those of studies too. `shown` are the runs whose own figures are on the page.
+    `place` has options of the commands that the page suggests (`place_of`).
     """
-    of_plans = [panel for of in plans for panel in plan_panels(of, archive)]
+    of_plans = [panel for of in plans for panel in plan_panels(of, archive, place or {})]
     everything = plans[0].trainings if plans else records
     tuning = [one for one in [tuning_panel(everything.values())] if one]
     if answer is None:
         return [COMPARED, *of_plans, *tuning, provenance_panel(None, None, archive, plans)]
-    query = Query(answer.grid, records)
+    query = Query(answer.grid, records, place or {})
     return [
         *grid_panels(answer),
         *of_plans,
@@ -108,12 +111,16 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
 
 def page_files(answer: Answer | None, panels: Sequence[Panel], plans: Sequence[PlanResults] = ()) -> dict[str, bytes]:
     """The page as HTML and as Markdown with its pictures, and the answer alone (`answer.md`), by file name."""
+    return files_of(TITLE, answer_text(answer, plans).split("\n\n"), panels, _short(answer, plans))
+
+
+def files_of(title: str, paragraphs: Sequence[str], panels: Sequence[Panel], short: str) -> dict[str, bytes]:
+    """A page as HTML and as Markdown with its pictures, and the answer alone, by file name."""
     pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
-    paragraphs = answer_text(answer, plans).split("\n\n")
     texts = {
-        "report.html": _html(paragraphs, panels),
-        "report.md": _markdown(paragraphs, panels),
-        "answer.md": _short(answer, plans),
+        "report.html": _html(title, paragraphs, panels),
+        "report.md": _markdown(title, paragraphs, panels),
+        "answer.md": short,
     }
     return {name: text.encode() for name, text in texts.items()} | pictures
 
@@ -144,17 +151,17 @@ def _short(answer: Answer | None, plans: Sequence[PlanResults]) -> str:
     return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def _html(paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
+def _html(title: str, paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aepretrain.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("page.html").render(
-        title=TITLE, sentences=paragraphs, panels=panels, long_table=LONG_TABLE
+        title=title, sentences=paragraphs, panels=panels, long_table=LONG_TABLE
     )
 
 
-def _markdown(paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
-    parts = [f"# {TITLE}", *map(markdown_text, paragraphs)]
+def _markdown(title: str, paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
+    parts = [f"# {markdown_text(title)}", *map(markdown_text, paragraphs)]
     for panel in panels:
         parts += [f"## {markdown_text(panel.heading)}", *map(markdown_text, panel.paragraphs)]
         parts += [f"![{markdown_text(one.caption)}](report/{one.name}.png)" for one in panel.pictures]

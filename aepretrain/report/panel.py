@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from matplotlib.figure import Figure
 
@@ -50,16 +49,3 @@ class Panel:
     def paragraphs(self) -> list[str]:
         """The paragraphs of the text."""
         return list(filter(None, self.text.split("\n\n")))
-
-
-def not_run(study: str, missing: Sequence[tuple[str, ...]]) -> str:
-    """Which experiments lack a study, and the command that runs it; empty where none does."""
-    if not missing:
-        return ""
-    networks, augmentations, *objectives = (
-        ",".join(dict.fromkeys(filter(None, names))) for names in zip_longest(*missing)
-    )
-    return (
-        f"Not run for {'; '.join(map(', '.join, missing))}. To run it: aepretrain study {study} --network {networks} "
-        f"--augmentation {augmentations} {''.join(f'--objective {names} ' for names in objectives)}--seeds …"
-    )

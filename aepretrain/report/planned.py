@@ -1,25 +1,21 @@
-"""A plan's comparisons, from a frame of finished trainings: pairs by seed, verdicts by family, pooled differences.
+"""A plan's comparisons, from a frame of finished trainings: pairs by seed, verdicts by family, pooled differences."""
 
-Shapes: S seeds, G groups.
-"""
-
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from aepretrain import stats
 from aepretrain.config import TrainingSpec, setting_of
 from aepretrain.errors import UsageError
 from aepretrain.frame import SETTINGS
 from aepretrain.plans import Plan, PlannedComparison
 from aepretrain.records import Record
-from aepretrain.report.answer import draw_for
-from aepretrain.report.pairs import BySeed, by_seed, paired, paired_keys
-from aepretrain.stats import Comparison, Estimate, Kind, PooledEffect, Verdict
+from aepretrain.report.judged import Judged, Pairs, by_family, judge_families, poolable
+from aepretrain.report.pairs import BySeed, by_seed, paired_keys
+from aepretrain.report.undecidable import cannot_decide
 from aepretrain.tuning import NotTunedError, tuner
 
 CHECKPOINTS = {
@@ -38,22 +34,11 @@ PoolKey = tuple[str, str, int]
 """Comparison, objective and labels."""
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result(Judged):
     """One planned comparison, on the seeds of the plan that have both sides."""
 
     planned: PlannedComparison
-    first: BySeed
-    """The finished trainings of the first side, only those of the plan's seeds."""
-    second: BySeed
-    verdict: Verdict
-    """Adjusted over its family."""
-    comparison: Comparison | None
-    """Effect sizes; None where no seed has both sides."""
-    num_tests: int
-    """The number of tests of the family."""
-    is_interim: bool
-    """Whether a test of the family has fewer seeds than planned: adjusted p-values depend on all of them."""
     num_started: int
     """How many of `keys` were started under the plan."""
 
@@ -66,11 +51,6 @@ class Result:
     def is_exploratory(self) -> bool:
         """Whether a training that counts was not started under the plan."""
         return self.num_started < len(self.keys)
-
-    def difference(self, figure: str, level: float = 0.95) -> Estimate | None:
-        """The mean paired difference in a figure, over the seeds that have it; None where none has."""
-        first_S, second_S = paired(self.first, self.second, (figure, figure))
-        return stats.mean_interval(first_S - second_S, level) if len(first_S) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +66,8 @@ class PlanResults:
     seen: str | None
     """When the plan was first seen, as its trainings say: ISO time. None where no training names it."""
     matched: Matched
+    num_images: Mapping[str, int]
+    """The number of test images of each dataset, as far as it is known."""
     tuned: "PlanResults | None" = None
     """The comparisons with each arm tuned; None where the plan has none, or before all of its arms are tuned."""
 
@@ -112,10 +94,7 @@ class PlanResults:
     @property
     def families(self) -> dict[str, list[Result]]:
         """The results by the name of their family."""
-        families: dict[str, list[Result]] = {}
-        for one in self.results:
-            families.setdefault(one.planned.family, []).append(one)
-        return families
+        return by_family(self.results)
 
     def of(self, name: str) -> list[Result]:
         """The results of one comparison, such as ``finetune - scratch``."""
@@ -123,29 +102,33 @@ class PlanResults:
 
     @cached_property
     def groups(self) -> dict[PoolKey, list[Result]]:
-        """The results that are pooled: those with seeds enough for a verdict, where there are at least two."""
-        groups: dict[PoolKey, list[Result]] = {}
-        for one in self.results:
-            if one.verdict.kind is not Kind.NONE:
-                groups.setdefault((one.planned.name, one.planned.objective, one.planned.labels), []).append(one)
-        return {key: group for key, group in groups.items() if len(group) > 1}
+        """The results that are pooled over datasets, networks and augmentations."""
+        return poolable(self.results, lambda one: (one.planned.name, one.planned.objective, one.planned.labels))
 
-    def pooled(self, key: PoolKey, level: float) -> PooledEffect:
-        """The mean difference over datasets, networks and augmentations, of one of `groups`."""
-        verdicts = [one.verdict for one in self.groups[key]]
-        effects_G = np.array([one.difference.value for one in verdicts])
-        return stats.pooled_effect(effects_G, np.array([one.std / one.num_seeds**0.5 for one in verdicts]), level)
+    @property
+    def undecidable(self) -> list[Result]:
+        """The results that these data cannot decide."""
+        return [one for one in self.results if cannot_decide(one.verdict, self.num_images.get(one.planned.dataset))]
+
+    @property
+    def effects(self) -> dict[str, float]:
+        """The smallest effect on each dataset, as a difference of accuracies; only those that are known."""
+        effects = {one.planned.dataset: one.smallest_effect for one in self.results}
+        return {dataset: effect for dataset, effect in effects.items() if not math.isnan(effect)}
 
 
-def judge_plan(plan: Plan, table: pd.DataFrame, records: Mapping[str, Record]) -> PlanResults:
+def judge_plan(
+    plan: Plan, table: pd.DataFrame, records: Mapping[str, Record], num_images: Mapping[str, int]
+) -> PlanResults:
     """The results of a plan, from a frame of finished trainings (`frame.frame`) and their records by key.
 
-    Exactly the trainings with the plan's specifications and seeds are taken, whichever command has trained them. Raises
-    `UsageError` where several of one specification and seed are there.
+    Exactly the trainings with the plan's specifications and seeds are taken, whichever command has trained them.
+    `num_images` has the number of test images of datasets, as far as it is known. Raises `UsageError` where several of
+    one specification and seed are there, or where the smallest effect cannot be converted.
     """
     matched, tuned = match(table), _tuned_comparisons(plan, records)
-    of_tuned = _judge(plan, tuned, matched, records) if tuned else None
-    return replace(_judge(plan, plan.comparisons, matched, records), tuned=of_tuned)
+    of_tuned = _judge(plan, tuned, matched, records, num_images) if tuned else None
+    return replace(_judge(plan, plan.comparisons, matched, records, num_images), tuned=of_tuned)
 
 
 def _tuned_comparisons(plan: Plan, records: Mapping[str, Record]) -> tuple[PlannedComparison, ...]:
@@ -160,50 +143,38 @@ def _tuned_comparisons(plan: Plan, records: Mapping[str, Record]) -> tuple[Plann
 
 
 def _judge(
-    plan: Plan, comparisons: Sequence[PlannedComparison], matched: Matched, records: Mapping[str, Record]
+    plan: Plan,
+    comparisons: Sequence[PlannedComparison],
+    matched: Matched,
+    records: Mapping[str, Record],
+    num_images: Mapping[str, int],
 ) -> PlanResults:
-    sides = [(one, find(matched, one.first, one.seeds), find(matched, one.second, one.seeds)) for one in comparisons]
-    families: dict[str, list[tuple[PlannedComparison, BySeed, BySeed]]] = {}
-    for side in sides:
-        families.setdefault(side[0].family, []).append(side)
-    judged = {id(one.planned): one for family in families.values() for one in _judge_family(plan, family, records)}
-    results = [judged[id(one)] for one, _, _ in sides]
-    counted = {key: records[key] for one in results for key in one.keys}
-    return PlanResults(plan, results, counted, records, _first_seen(plan, records), matched)
-
-
-def _judge_family(
-    plan: Plan, family: Sequence[tuple[PlannedComparison, BySeed, BySeed]], records: Mapping[str, Record]
-) -> list[Result]:
-    pairs = {number: paired(first, second) for number, (_, first, second) in enumerate(family)}
-
-    def draw(number: int) -> np.random.Generator:
-        """The stream of the grid's primary comparison, so that the same seeds have the same p-value there."""
-        return draw_for("primary", (family[number][0].network, family[number][0].augmentation))
-
-    verdicts = stats.family_verdicts(
-        {number: first_S - second_S for number, (first_S, second_S) in pairs.items()},
-        draw,
-        plan.smallest_effect,
-        alpha=plan.alpha,
-        num_tests=len(family),
-    )
-    is_interim = any(len(pairs[number][0]) < len(one.seeds) for number, (one, _, _) in enumerate(family))
-    return [
-        Result(
-            planned=planned,
-            first=first,
-            second=second,
-            verdict=verdicts[number],
-            comparison=stats.compare(*pairs[number], draw(number)) if len(pairs[number][0]) else None,
-            num_tests=len(family),
-            is_interim=is_interim,
-            num_started=sum(
-                is_started_under(records[key], plan) for pair in paired_keys(first, second) for key in pair
-            ),
-        )
-        for number, (planned, first, second) in enumerate(family)
+    pairs = [_pairs(plan, one, matched, num_images) for one in comparisons]
+    results = [
+        Result(**vars(judged), planned=planned, num_started=_num_started(judged, plan, records))
+        for planned, judged in zip(comparisons, judge_families(pairs, plan.alpha), strict=True)
     ]
+    counted = {key: records[key] for one in results for key in one.keys}
+    return PlanResults(plan, results, counted, records, _first_seen(plan, records), matched, num_images)
+
+
+def _pairs(plan: Plan, planned: PlannedComparison, matched: Matched, num_images: Mapping[str, int]) -> Pairs:
+    first, second = (find(matched, side, planned.seeds) for side in (planned.first, planned.second))
+    effect, num = plan.smallest_effect, num_images.get(planned.dataset)
+    is_unknown = effect.in_images and num is None and not paired_keys(first, second)
+    return Pairs(
+        first=first,
+        second=second,
+        seeds=planned.seeds,
+        family=planned.family,
+        stream=(planned.network, planned.augmentation),
+        smallest_effect=math.nan if is_unknown else effect.share(num, planned.dataset),
+    )
+
+
+def _num_started(judged: Judged, plan: Plan, records: Mapping[str, Record]) -> int:
+    keys = (key for pair in paired_keys(judged.first, judged.second) for key in pair)
+    return sum(is_started_under(records[key], plan) for key in keys)
 
 
 def match(table: pd.DataFrame) -> Matched:

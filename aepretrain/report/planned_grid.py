@@ -1,5 +1,7 @@
 """The page of the grid from a plan: which plans it can be made of, and what it is judged by."""
 
+import math
+
 import pandas as pd
 
 from aepretrain import stats
@@ -38,7 +40,7 @@ def grid_of_plan(of: PlanResults) -> pd.DataFrame:
 def terms_of(of: PlanResults) -> Terms:
     """What the page of the plan's grid is judged by."""
     return Terms(
-        of.plan.smallest_effect,
+        of.effects.get(of.plan.datasets[0], math.nan),
         {network: len(seeds) for network, seeds in of.plan.networks.items()},
         of.plan.name,
         standing(of),

@@ -1,24 +1,34 @@
 """The panels of a plan: its question and verdicts, the map, the checkpoints, and the encoders."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from aepretrain import figures
-from aepretrain.errors import Failure
+from aepretrain.config import command_text
 from aepretrain.figures import Point
 from aepretrain.records import Archive
 from aepretrain.report.diagnostics import diagnostics_panel
+from aepretrain.report.judged_wording import name_text
 from aepretrain.report.pairs import values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
-from aepretrain.report.planned_tables import checkpoint_tables, family_tables, pooled_tables, words_table
+from aepretrain.report.planned_tables import (
+    checkpoint_tables,
+    family_tables,
+    pooled_tables,
+    undecidable_tables,
+    words_table,
+)
 from aepretrain.report.planned_wording import (
     condition_text,
     dataset_text,
+    doubts,
+    effect_text,
     labels_text,
-    name_text,
     picture_name,
     place_text,
     standing,
@@ -36,7 +46,7 @@ OBJECTIVES_TEXT = (
 RULE_TEXT = (
     "A difference is found where the p-value of a two-sided sign-flip test, adjusted by Holm's method over the "
     "family's planned tests, is below {alpha:g} %. Tests without trainings count with p = 1. The 90 % interval of the "
-    "mean difference, compared with ±{effect:g} points, says whether the size is negligible, settled or unsettled. "
+    "mean difference, compared with ±{effect}, says whether the size is negligible, settled or unsettled. "
     "Verdicts are at equal settings and about the weights with the best validation loss. The probability of "
     "improvement is that of a run of the first over a run of the second, of any two seeds. A result is exploratory "
     "where a training that it counts was not started under the plan."
@@ -47,7 +57,7 @@ TUNED_TEXT = (
 )
 NOT_TUNED_TEXT = (
     "The plan also compares arms at their best settings, for {networks}. These comparisons are judged when all arms "
-    "are tuned: aepretrain tune, then aepretrain run --tuned, each with the plan's file."
+    "are tuned: {tune}, then {run}"
 )
 POOLED_TEXT = (
     "Pooled are experiments with seeds enough for a verdict: random effects, Hartung-Knapp interval. τ is the standard "
@@ -75,40 +85,32 @@ CHECKPOINTS_CAPTION = (
 )
 
 
-def plan_panels(of: PlanResults, archive: Archive) -> list[Panel]:
-    """The panels of a plan, in order; what is not trained yet is called missing."""
-    panels = [[_verdicts_panel(one, archive), _map_panel(one), _checkpoints_panel(one)] for one in of.parts]
+def plan_panels(of: PlanResults, archive: Archive, place: Mapping[str, Any]) -> list[Panel]:
+    """The panels of a plan, in order; what is not trained yet is called missing.
+
+    `place` has options of the commands that the page suggests.
+    """
+    panels = [[_verdicts_panel(one, archive, place), _map_panel(one), _checkpoints_panel(one)] for one in of.parts]
     return [*chain.from_iterable(panels), diagnostics_panel(of, archive)]
 
 
-def _verdicts_panel(of: PlanResults, archive: Archive) -> Panel:
+def _verdicts_panel(of: PlanResults, archive: Archive, place: Mapping[str, Any]) -> Panel:
     pooled = pooled_tables(of)
-    explained = [TUNED_TEXT] if of.is_tuned else [OBJECTIVES_TEXT, _rule(of), POOLED_TEXT if pooled else ""]
-    texts = [summary(of), standing(of), *explained]
-    words = words_table(of, _num_images(of, archive))
-    tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else [])]
+    explained = [TUNED_TEXT] if of.is_tuned else [OBJECTIVES_TEXT, _rule(of, place), POOLED_TEXT if pooled else ""]
+    texts = [summary(of), doubts(of), standing(of), *explained]
+    words = words_table(of)
+    tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else []), *undecidable_tables(of, archive)]
     return Panel(f"Plan {title(of)}: {of.plan.question}", "\n\n".join(texts), tables)
 
 
-def _rule(of: PlanResults) -> str:
+def _rule(of: PlanResults, place: Mapping[str, Any]) -> str:
     """How verdicts are found, and which comparisons are not judged yet."""
-    rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=100 * of.plan.smallest_effect)
+    rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=effect_text(of))
     if of.plan.tuned is None or of.tuned is not None:
         return rule
-    return f"{rule}\n\n{NOT_TUNED_TEXT.format(networks=', '.join(of.plan.tuned.networks))}"
-
-
-def _num_images(of: PlanResults, archive: Archive) -> dict[str, int]:
-    """The number of test images of each dataset, of which outcomes can be read."""
-    found = {}
-    for record in of.records.values():
-        dataset = record.identity["dataset"]
-        if dataset not in found:
-            try:
-                found[dataset] = len(archive.outcomes(record).correct_N)
-            except Failure:
-                continue
-    return found
+    path = shlex.quote(of.plan.path)
+    tune, run = (command_text(f"aepretrain {words}", place) for words in (f"tune {path}", f"run {path} --tuned"))
+    return f"{rule}\n\n{NOT_TUNED_TEXT.format(networks=', '.join(of.plan.tuned.networks), tune=tune, run=run)}"
 
 
 def _map_panel(of: PlanResults) -> Panel:
@@ -139,7 +141,7 @@ def _curves(of: PlanResults, name: str) -> Figure:
         if one.comparison:
             of_objective[places[one.planned.labels]] = _point(one)
     ticks = {place: labels_text(labels) for labels, place in places.items()}
-    return figures.effect_map(name_text(name), panels, ticks, of.plan.smallest_effect)
+    return figures.effect_map(name_text(name), panels, ticks, _negligible(of, name))
 
 
 def _label_places(of: PlanResults) -> dict[int, float]:
@@ -155,7 +157,7 @@ def _rows(of: PlanResults, name: str) -> Figure:
         title: {row: {name: _point(one)} if one.comparison else {} for row, one in rows.items()}
         for title, rows in _by_place(of, name).items()
     }
-    return figures.forest(name_text(name), panels, [name], of.plan.smallest_effect)
+    return figures.forest(name_text(name), panels, [name], _negligible(of, name))
 
 
 def _by_place(of: PlanResults, name: str) -> Mapping[str, Mapping[str, Result]]:
@@ -169,6 +171,12 @@ def _by_place(of: PlanResults, name: str) -> Mapping[str, Mapping[str, Result]]:
     return panels
 
 
+def _negligible(of: PlanResults, name: str) -> dict[str, float]:
+    """The smallest effect of each panel of a comparison, where it is known: a panel is about one dataset."""
+    datasets = {place: next(iter(rows.values())).planned.dataset for place, rows in _by_place(of, name).items()}
+    return {place: of.effects[dataset] for place, dataset in datasets.items() if dataset in of.effects}
+
+
 def _point(result: Result) -> Point:
     return Point(result.verdict.difference, result.verdict.kind in (Kind.BETTER, Kind.WORSE))
 
@@ -178,7 +186,7 @@ def _checkpoints_panel(of: PlanResults) -> Panel:
     pictures = [
         Picture.of(
             f"checkpoints-{picture_name(of)}-{number}",
-            figures.forest(name_text(name), _checkpoint_points(of, name), list(CHECKPOINTS), of.plan.smallest_effect),
+            figures.forest(name_text(name), _checkpoint_points(of, name), list(CHECKPOINTS), _negligible(of, name)),
             CHECKPOINTS_CAPTION.format(name=name_text(name)),
         )
         for number, name in enumerate(of.plan.compared, start=1)

@@ -1,26 +1,30 @@
 """The tables of a plan's results. Differences are in percentage points."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from aepretrain.config import OF_DIGITS, format_seeds
+from aepretrain import stats
+from aepretrain.config import OF_DIGITS
+from aepretrain.errors import Failure
 from aepretrain.plans import Plan
-from aepretrain.report.answer_tables import probability_text
-from aepretrain.report.numbers import ends_text, interval_text, p_text, signed
+from aepretrain.records import Archive
+from aepretrain.report.judged_tables import difference_text, family_title, judged_row, pooled_row
+from aepretrain.report.judged_wording import name_text
+from aepretrain.report.pairs import paired_keys
 from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
-from aepretrain.report.planned_wording import dataset_text, labels_text, name_text, started_text
-from aepretrain.report.table import MISSING, Row, Table, table_of
-from aepretrain.report.wording import plain_words, verdict_words
+from aepretrain.report.planned_wording import dataset_text, labels_text, started_text
+from aepretrain.report.table import Row, Table, table_of
+from aepretrain.report.undecidable import Undecidable
+from aepretrain.report.undecidable import undecidable_tables as tables_of
+from aepretrain.report.wording import plain_words
+from aepretrain.stats import CrossedInterval
 
 
 def family_tables(of: PlanResults) -> list[Table]:
     """A table for each family of tests."""
     return [
-        table_of(
-            f"{name_text(name)}: test accuracy, {_tests_text(results)} corrected together",
-            (_family_row(of.plan, one) for one in results),
-        )
+        table_of(family_title(name, results), (_family_row(of.plan, one) for one in results))
         for name, results in of.families.items()
     ]
 
@@ -30,10 +34,6 @@ def main_tables(of: PlanResults) -> list[Table]:
     families = of.families.values()
     is_main = [any(one.planned.name == of.plan.compared[0] for one in results) for results in families]
     return [table for table, is_shown in zip(family_tables(of), is_main, strict=True) if is_shown]
-
-
-def _tests_text(results: Sequence[Result]) -> str:
-    return f"{len(results)} test{'s' if len(results) > 1 else ''}"
 
 
 def _cell(plan: Plan, result: Result) -> dict[str, str]:
@@ -51,32 +51,16 @@ def _cell(plan: Plan, result: Result) -> dict[str, str]:
 
 def _family_row(plan: Plan, result: Result) -> Row:
     comparison = {"comparison": name_text(result.planned.name)} if "comparison" not in plan.families else {}
-    verdict, effects = result.verdict, result.comparison
-    return {
-        **comparison,
-        **_cell(plan, result),
-        "seeds": _seeds_text(result),
-        "difference in points (95 % interval)": interval_text(verdict.difference) if effects else MISSING,
-        "90 % interval": ends_text(verdict.narrow) if effects else "",
-        "p, Holm": p_text(verdict.adjusted_p) if effects else "",
-        "verdict": verdict_words(verdict, is_interim=result.is_interim),
-        "probability of improvement": probability_text(effects.probability_of_improvement) if effects else "",
-        "started under the plan": started_text(result),
-    }
+    started = {"started under the plan": started_text(result)}
+    return {**comparison, **_cell(plan, result), **judged_row(result), **started}
 
 
-def _seeds_text(result: Result) -> str:
-    """``18 of 20 planned (100-117)``."""
-    seeds = sorted(result.first.index.intersection(result.second.index).tolist())
-    return f"{len(seeds)} of {len(result.planned.seeds)} planned{f' ({format_seeds(seeds)})' if seeds else ''}"
-
-
-def words_table(of: PlanResults, num_images: Mapping[str, int]) -> Table:
-    """The plan's first comparison in plain words; `num_images` has the number of test images of each dataset."""
+def words_table(of: PlanResults) -> Table:
+    """The plan's first comparison in plain words, on the datasets whose number of test images is known."""
     rows = (
-        {**_cell(of.plan, one), "in plain words": _plain_words(one, num_images[one.planned.dataset])}
+        {**_cell(of.plan, one), "in plain words": _plain_words(one, of.num_images[one.planned.dataset])}
         for one in of.of(of.plan.compared[0])
-        if one.comparison and num_images.get(one.planned.dataset)
+        if one.comparison and one.planned.dataset in of.num_images
     )
     return table_of(f"{name_text(of.plan.compared[0])} in plain words", rows)
 
@@ -86,6 +70,34 @@ def _plain_words(result: Result, num_images: int) -> str:
     noun = "digit" if result.planned.dataset in OF_DIGITS else "image"
     said = plain_words(result.verdict, num_images, result.comparison.second_std, noun)
     return f"interim: {said}" if result.is_interim else said
+
+
+def undecidable_tables(of: PlanResults, archive: Archive) -> list[Table]:
+    """What could decide the results that these data cannot decide."""
+    found = [
+        Undecidable(
+            {"comparison": name_text(one.planned.name), **_cell(of.plan, one)},
+            one.verdict,
+            of.num_images.get(one.planned.dataset),
+            _parts(of, one, archive),
+        )
+        for one in of.undecidable
+    ]
+    return tables_of(found)
+
+
+def _parts(of: PlanResults, result: Result, archive: Archive) -> CrossedInterval | None:
+    """The parts of the spread over seeds and images; None where outcomes cannot be read."""
+    if not result.keys:
+        return None
+    try:
+        right_S2N = [
+            [archive.outcomes(of.records[key]).correct_N.astype(np.int8) for key in pair]
+            for pair in paired_keys(result.first, result.second)
+        ]
+        return stats.two_way_interval(np.stack([first_N - second_N for first_N, second_N in right_S2N]), 0.95)
+    except Failure:
+        return None
 
 
 def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
@@ -99,20 +111,10 @@ def pooled_tables(of: PlanResults, *names: str) -> list[Table]:
 
 
 def _pooled_rows(of: PlanResults, names: Sequence[str]) -> Iterator[Row]:
-    for key, group in of.groups.items():
-        (name, objective, labels), mean = key, of.pooled(key, 0.95)
-        if name not in names:
-            continue
-        yield {
-            "comparison": name_text(name),
-            "objective": objective,
-            "labels": labels_text(labels),
-            "experiments": str(len(group)),
-            "difference in points (95 % interval)": interval_text(mean),
-            "90 % interval": ends_text(of.pooled(key, 0.90)),
-            "τ, in points": signed(100 * np.sqrt(mean.between_variance), 3).lstrip("+"),
-            "I²": f"{100 * mean.heterogeneity:.0f} %",
-        }
+    for (name, objective, labels), group in of.groups.items():
+        if name in names:
+            cell = {"comparison": name_text(name), "objective": objective, "labels": labels_text(labels)}
+            yield {**cell, **pooled_row(group)}
 
 
 def checkpoint_tables(of: PlanResults) -> list[Table]:
@@ -121,14 +123,12 @@ def checkpoint_tables(of: PlanResults) -> list[Table]:
         table_of(
             f"{name_text(name)} by checkpoint, and on validation images: points (95 % interval)",
             (
-                {**_cell(of.plan, one), **{title: _mean_text(one, figure) for title, figure in CHECKPOINTS.items()}}
+                {
+                    **_cell(of.plan, one),
+                    **{title: difference_text(one, figure) for title, figure in CHECKPOINTS.items()},
+                }
                 for one in of.of(name)
             ),
         )
         for name in of.plan.compared
     ]
-
-
-def _mean_text(result: Result, figure: str) -> str:
-    mean = result.difference(figure)
-    return MISSING if mean is None else interval_text(mean)

@@ -1,19 +1,15 @@
 """What a plan's results are called and what is said of them, in words."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from aepretrain.plans import Plan, PlannedComparison
+from aepretrain.report import judged_wording
 from aepretrain.report.grid import DATASET_TITLES
+from aepretrain.report.judged_wording import counts_text, name_text, promise
 from aepretrain.report.planned import PlanResults, Result
 from aepretrain.report.table import MISSING
-from aepretrain.stats import Kind
-
-
-def name_text(name: str) -> str:
-    """``finetune − scratch``, with a true minus sign."""
-    return name.replace(" - ", " − ")
+from aepretrain.report.undecidable import Undecidable, undecidable_text
 
 
 def labels_text(labels: int) -> str:
@@ -34,6 +30,12 @@ def title(of: PlanResults) -> str:
 def picture_name(of: PlanResults) -> str:
     """What pictures of these results have in their names."""
     return f"{file_name(of.plan)}{'-tuned' if of.is_tuned else ''}"
+
+
+def effect_text(of: PlanResults) -> str:
+    """``0.1 points``, or ``10 images (0.1 points on MNIST)``: the smallest effect that matters."""
+    shares = {dataset_text(dataset): share for dataset, share in of.effects.items()}
+    return judged_wording.effect_text(of.plan.smallest_effect, shares)
 
 
 def dataset_text(dataset: str) -> str:
@@ -88,34 +90,23 @@ def summary(of: PlanResults) -> str:
         return f"So far there is no verdict{where}: no seed has both sides of a comparison."
     start = "So far, " if any(one.is_interim for one in of.results) else ""
     where = "with each arm tuned" if of.is_tuned else "at equal settings"
-    counts = "; ".join(f"{name_text(name)} {_counts(of.of(name))}" for name in of.plan.compared)
-    said = f"{start}{where}: {counts}. {_promise(of)}".rstrip()
+    counts = "; ".join(f"{name_text(name)} {counts_text(of.of(name))}" for name in of.plan.compared)
+    said = f"{start}{where}: {counts}. {promise(of.results, of.plan.alpha, is_fixed=not of.is_exploratory)}".rstrip()
     return said[0].upper() + said[1:]
 
 
-def _counts(results: Sequence[Result]) -> str:
-    """``better in 2 of 9 tests, worse in 1, undecided in 6``."""
-    kinds = [one.verdict.kind for one in results]
-    counts = [f"{kind} in {kinds.count(kind)}" for kind in Kind if kind in kinds]
-    counts[0] += f" of {len(kinds)} test{'s' if len(kinds) > 1 else ''}"
-    return ", ".join(counts)
-
-
-def _promise(of: PlanResults) -> str:
-    """The chance of a false finding; empty where nothing was judged."""
-    if all(one.verdict.kind is Kind.NONE for one in of.results):
-        return ""
-    chance = f'The chance of any false "better" or "worse" in a family of tests is at most {100 * of.plan.alpha:g} %'
-    if any(one.is_interim for one in of.results):
-        return f"This is an interim look, at fewer seeds than planned. {chance} only at the planned seeds."
-    if any(one.is_exploratory for one in of.results):
-        return f"{chance}, provided that the number of seeds was fixed before looking."
-    return f"{chance}."
+def doubts(of: PlanResults) -> str:
+    """Where the data cannot decide, and what could; empty where they can."""
+    found = [Undecidable({}, one.verdict, of.num_images.get(one.planned.dataset)) for one in of.undecidable]
+    return undecidable_text(found, len(of.results), "test")
 
 
 def answer_paragraphs(of: PlanResults) -> list[str]:
     """The plan's question, what was found, and what is known of when the plan was fixed."""
-    return [of.plan.question, *(text for part in of.parts for text in (summary(part), standing(part)))]
+    return [
+        of.plan.question,
+        *(text for part in of.parts for text in (summary(part), doubts(part), standing(part)) if text),
+    ]
 
 
 def started_text(result: Result) -> str:

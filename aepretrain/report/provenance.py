@@ -58,7 +58,7 @@ def _plan_table(of: PlanResults) -> Table:
         ["of these started under the plan", f"{of.num_started:,}"],
         ["planned seeds", "; ".join(f"{name} {format_seeds(seeds)}" for name, seeds in plan.networks.items())],
         ["planned tests", f"{len(of.results)} in {len(of.families)} families, by {', '.join(plan.families)}"],
-        ["smallest effect of interest", f"{plan.smallest_effect:g}"],
+        ["smallest effect of interest", str(plan.smallest_effect)],
         ["level of each family of tests", f"{plan.alpha:g}"],
         ["settings", ", ".join(f"{name} {setting_text(one)}" for name, one in plan.settings.items()) or "defaults"],
     ]

@@ -1,6 +1,6 @@
 """Trainings of a frame, selected by how they differ from a grid's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from aepretrain import stats
-from aepretrain.config import Settings
+from aepretrain.config import Settings, changed_settings, command_text, dataset_option, format_seeds
+from aepretrain.errors import Failure
 from aepretrain.frame import frame
-from aepretrain.records import Record
+from aepretrain.records import Archive, Record
 from aepretrain.report.grid import Experiment, Grid, Score, fits
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, by_seed, figure_of, paired, values_of
@@ -26,6 +27,8 @@ class Query:
 
     grid: Grid
     records: Mapping[str, Record] = field(default_factory=dict)
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the commands that the page suggests: plugins, folder of datasets, tracking URI."""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -57,6 +60,33 @@ class Query:
         """The number of steps that most of those trainings have; the larger one of a tie, 0 where there are none."""
         return int(max(self._by_updates(experiment)["updates"].mode(), default=0))
 
+    def not_run(self, study: str, missing: Sequence[Experiment]) -> str:
+        """Which experiments lack a study, and the command that runs it; empty where none does."""
+        if not missing:
+            return ""
+        seeds = {seed for one in missing for cell in self.grid.row(one) for seed in cell.trainings.index}
+        first = self.grid.settings.get("objective", Settings.objective)
+        objectives = _names(one[2] if len(one) > 2 else first for one in missing)
+        options = {
+            "network": _names(one[0] for one in missing),
+            "augmentation": _names(one[1] for one in missing),
+            "seeds": format_seeds(sorted(seeds or set(self.grid.trainings["seed"]))),
+            **self._options(),
+            "objective": objectives if objectives != Settings.objective else None,
+            **self.place,
+        }
+        command = command_text(f"aepretrain study {study}", options)
+        return f"Not run for {'; '.join(map(', '.join, missing))}. To run it: {command}"
+
+    def _options(self) -> dict[str, Any]:
+        """The grid's settings that are not at their default, as options."""
+        options = changed_settings(self.grid.settings)
+        of_grid = [self.records[key].tags for key in self.grid.trainings["key"]]
+        for name in {"dataset", "unlabelled"} & options.keys():
+            sources = (tags[f"{name}_source"] for tags in of_grid if f"{name}_source" in tags)
+            options[name] = dataset_option(options[name], next(sources, None))
+        return options
+
     def _by_updates(self, experiment: Experiment) -> pd.DataFrame:
         """Trainings by a number of steps, otherwise with the grid's settings."""
         found = self._select(experiment, labels=None, updates=None)
@@ -69,6 +99,31 @@ class Query:
         own = {"objective": objective[0]} if objective else {}
         wanted = {**_usual(self.grid.settings), **self.grid.settings, **own, **settings} | cell
         return self.frame[fits(self.frame, {name: value for name, value in wanted.items() if value is not None})]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ",".join(dict.fromkeys(names))
+
+
+def count_test_images(records: Iterable[Record], archive: Archive) -> dict[str, int]:
+    """The number of test images of each dataset, from the first classifier whose outcomes can be read."""
+    found: dict[str, int] = {}
+    for record in records:
+        dataset = record.identity["dataset"]
+        if dataset not in found and "test_accuracy" in record.metrics:
+            try:
+                found[dataset] = len(archive.outcomes(record).correct_N)
+            except Failure:
+                continue
+    return found
+
+
+def place_of(records: Iterable[Record], tracking_uri: str | None) -> dict[str, Any]:
+    """The options that name what trainings were made with and where they are kept, from their tags."""
+    tags = [record.tags for record in records]
+    plugins = dict.fromkeys(name for one in tags if "plugins" in one for name in one["plugins"].split(","))
+    data_dir = next((one["data_dir"] for one in tags if "data_dir" in one), None)
+    return {"plugin": list(plugins), "data_dir": data_dir, "tracking_uri": tracking_uri}
 
 
 def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:

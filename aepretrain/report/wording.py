@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from aepretrain import stats
 from aepretrain.config import NETWORKS
 from aepretrain.report.answer import Answer, Reproduced
-from aepretrain.report.grid import EXPERIMENTS, METRIC_NAMES, Experiment
+from aepretrain.report.grid import METRIC_NAMES, Experiment
 from aepretrain.report.numbers import in_points, signed
 from aepretrain.report.table import MISSING
+from aepretrain.report.undecidable import undecidable_text
 from aepretrain.stats import Kind, Verdict
 
-COUNTS = ("none", "one", "two", "three", "four")
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def number_text(num: int) -> str:
+    """``four``; a number above twelve in digits."""
+    return NUMBERS[num] if num < len(NUMBERS) else str(num)
+
+
+def family_text(answer: Answer) -> str:
+    """``the four experiments``, which are judged together."""
+    num = len(answer.family)
+    return f"the {number_text(num)} experiment{'s' if num != 1 else ''}"
 
 
 def sentences(answer: Answer) -> str:
@@ -19,7 +31,8 @@ def sentences(answer: Answer) -> str:
     dataset = answer.grid.dataset_title
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
-    paragraphs = (_findings(answer), _numbers(answer), _limits(answer), answer.terms.standing)
+    doubts = undecidable_text(answer.undecidable, len(answer.family), "experiment")
+    paragraphs = (_findings(answer), _numbers(answer), doubts, _limits(answer), answer.terms.standing)
     return "\n\n".join(filter(None, paragraphs))
 
 
@@ -28,11 +41,14 @@ def _findings(answer: Answer) -> str:
     kinds = [one.kind for one in answer.verdicts.values()]
     if all(kind is Kind.NONE for kind in kinds):
         return f"So far there is no verdict on {answer.grid.dataset_title}."
-    better, worse = (COUNTS[kinds.count(one)] for one in (Kind.BETTER, Kind.WORSE))
-    start = "So far, on" if answer.is_interim else "On"
+    better, worse = kinds.count(Kind.BETTER), kinds.count(Kind.WORSE)
+    which, where = "better than", f"{number_text(better)} of {family_text(answer)}, and worse in {number_text(worse)}"
+    if len(answer.family) == 1:
+        which = "better than" if better else "worse than" if worse else "neither better nor worse than"
+        where = family_text(answer)
     found = (
-        f"{start} {answer.grid.dataset_title}, fine-tuning a pretrained encoder was found better than training from "
-        f"scratch in {better} of the four experiments, and worse in {worse}."
+        f"{'So far, on' if answer.is_interim else 'On'} {answer.grid.dataset_title}, fine-tuning a pretrained encoder "
+        f"was found {which} training from scratch in {where}."
     )
     return " ".join(filter(None, (found, _unsettled(answer), _sizes(answer))))
 
@@ -41,20 +57,23 @@ def _unsettled(answer: Answer) -> str:
     """In how many of the experiments with "better" or "worse" the size is unsettled; empty for none."""
     found = [one for one in answer.verdicts.values() if one.kind in (Kind.BETTER, Kind.WORSE)]
     num = sum(not one.size_settled for one in found)
-    which = f"{COUNTS[num]} of these" if num < len(found) else {1: "this one", 2: "both"}.get(num, "all of these")
+    which = f"{number_text(num)} of these" if num < len(found) else {1: "this one", 2: "both"}.get(num, "all of these")
     return f"Whether the difference is large enough to count is unsettled in {which}." if num else ""
 
 
 def _sizes(answer: Answer) -> str:
     """How many mean differences are smaller than the smallest relevant one, and the pooled difference."""
-    effect, judged = answer.terms.smallest_effect, [answer.verdicts[one] for one in answer.pooled_experiments]
-    small = COUNTS[sum(abs(one.difference.value) < effect for one in judged)]
-    judged_text = "the four" if len(judged) == len(EXPERIMENTS) else "the experiments with a verdict"
+    effect, judged = answer.terms.smallest_effect, [answer.verdicts[one] for one in answer.judged_experiments]
+    small = sum(abs(one.difference.value) < effect for one in judged)
+    num = len(answer.family)
+    judged_text = f"the {number_text(num)}" if len(judged) == num else "the experiments with a verdict"
+    points = f"{100 * effect:.3g}"
+    smaller = f"smaller than {points} points of test accuracy in {number_text(small)} of {judged_text}"
+    if num == 1:
+        smaller = f"{'smaller than' if small else 'at least'} {points} points of test accuracy"
     images = f" ({round(effect * answer.num_images, 1):g} of {answer.num_images:,} images)" if answer.num_images else ""
-    text = (
-        f"The mean difference is smaller than {100 * effect:g} points of test accuracy in {small} of {judged_text}; "
-        f"{100 * effect:g} points{images} is the smallest difference that counts as relevant."
-    )
+    counts = f"{points} points{images} is the smallest difference that counts as relevant"
+    text = f"The mean difference is {smaller}; {counts}."
     pooled = answer.pooled(0.95)
     if pooled is None:
         return text
@@ -64,12 +83,11 @@ def _sizes(answer: Answer) -> str:
 
 def pooled_text(answer: Answer) -> str:
     """``pooled over the four experiments``."""
-    return f"pooled over the {COUNTS[len(answer.pooled_experiments)]} experiments"
+    return f"pooled over the {number_text(len(answer.pooled_experiments))} experiments"
 
 
 def _numbers(answer: Answer) -> str:
-    experiments = [*EXPERIMENTS, *(one for one in answer.primary if one not in EXPERIMENTS)]
-    listed = "; ".join(f"{_in_words(one)} {_finding(answer, one)}" for one in experiments)
+    listed = "; ".join(f"{_in_words(one)} {_finding(answer, one)}" for one in answer.family)
     return f"Finetune − scratch in percentage points of test accuracy: {listed}."
 
 
@@ -83,8 +101,8 @@ def _finding(answer: Answer, experiment: Experiment) -> str:
     """The difference with its verdict and the number of seeds."""
     if experiment not in answer.primary:
         return MISSING
-    comparison, verdict = answer.primary[experiment], answer.verdicts.get(experiment)
-    seeds = "" if verdict and verdict.kind is Kind.NONE else f", {comparison.num_seeds} seeds"
+    comparison, verdict = answer.primary[experiment], answer.verdicts[experiment]
+    seeds = "" if verdict.kind is Kind.NONE else f", {comparison.num_seeds} seeds"
     return f"{in_points(comparison.difference.value)} ({verdict_words(verdict, is_interim=answer.is_interim)}{seeds})"
 
 
@@ -97,17 +115,21 @@ def _limits(answer: Answer) -> str:
     )
     if all(one.kind is Kind.NONE for one in answer.verdicts.values()):
         return about
-    chance = (
-        f'the chance of any false "better" or "worse" among the four experiments is at most {100 * stats.ALPHA:.0f} %'
-    )
+    which, among = ("a", "") if len(answer.family) == 1 else ("any", f" among {family_text(answer)}")
+    chance = f'the chance of {which} false "better" or "worse"{among} is at most {100 * stats.ALPHA:.0f} %'
     if answer.is_interim:
         return (
             f"{about} This is an interim look, at fewer seeds than the planned {planned_text(answer.unreached)}: "
             f"{chance} only at the planned seeds."
         )
     is_fixed = answer.is_as_planned and not answer.terms.is_exploratory
-    provided = "" if is_fixed else ", provided that the number of seeds was fixed before looking"
+    provided = "" if is_fixed else f", provided that {_what_is_fixed(answer)} fixed before looking"
     return f"{about} By the rule used, {chance}{provided}."
+
+
+def _what_is_fixed(answer: Answer) -> str:
+    """What must be fixed before a look for the error rate to hold; the experiments too, where no plan has them."""
+    return "the number of seeds was" if answer.grid.asked else "the experiments and the number of seeds were"
 
 
 def what_was_run(answer: Answer) -> str:
@@ -133,10 +155,8 @@ def planned_text(num_seeds: Mapping[str, int]) -> str:
     return " and ".join(f"{num} ({network})" for network, num in num_seeds.items())
 
 
-def verdict_words(verdict: Verdict | None, *, is_interim: bool) -> str:
+def verdict_words(verdict: Verdict, *, is_interim: bool) -> str:
     """The verdict, or why there is none."""
-    if verdict is None:
-        return "not judged: not among the four"
     if verdict.kind is Kind.NONE:
         unit = "seed" if verdict.num_seeds == 1 else "seeds"
         return f"no verdict: {verdict.num_seeds} {unit}, at least {verdict.min_seeds} needed"

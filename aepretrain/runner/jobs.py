@@ -1,6 +1,7 @@
 """Training a job, from its spec to a finished run in the store."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from aepretrain import figures, stopping, tracking, training
-from aepretrain.config import Execution, TrainingSpec
+from aepretrain.config import DATASETS, Execution, TrainingSpec, source_of
 from aepretrain.data import Dataset, load
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
@@ -219,14 +220,8 @@ def _open_run(
     job: Job, dataset: Dataset, device: torch.device, stack: int, sources: Mapping[str, Record]
 ) -> tracking.Run:
     machine = training.describe_machine(device)
-    tags = {
-        "device": device,
-        "threads": job.execution.threads,
-        "stack": stack,
-        **machine,
-        **_tags_of(dataset),
-        **job.tags,
-    }
+    tags = {"device": device, "threads": job.execution.threads, "stack": stack, **machine, **job.tags}
+    tags |= _shape_of(dataset) | _origins(dataset, job.execution)
     if job.study is not None:
         tags["study"] = job.study
     if job.spec.variant in EVALUATIONS:
@@ -239,11 +234,21 @@ def _open_run(
     )
 
 
-def _tags_of(dataset: Dataset) -> dict[str, object]:
-    """What the trained network must know of its images, and where they were read."""
-    shape = dataset.shape
-    tags = {"image_shape": "x".join(map(str, shape.image)), "num_classes": shape.num_classes, "source": dataset.source}
+def _shape_of(dataset: Dataset) -> dict[str, object]:
+    """What a trained network must fit, and the digest of what pretraining alone has seen."""
+    tags = {"image_shape": "x".join(map(str, dataset.shape.image)), "num_classes": dataset.shape.num_classes}
     return tags | ({"unlabelled_digest": dataset.unlabelled_digest} if dataset.unlabelled_digest else {})
+
+
+def _origins(dataset: Dataset, execution: Execution) -> dict[str, str]:
+    """Where the user's own parts of a training come from, so that a command can name them."""
+    tags = {"plugins": ",".join(execution.plugins)} if execution.plugins else {}
+    if dataset.name not in DATASETS:
+        tags["dataset_source"] = dataset.source
+        tags |= {"data_dir": os.path.abspath(execution.data_dir)} if execution.data_dir else {}
+    if (unlabelled := source_of(dataset.request.unlabelled or "")) is not None:
+        tags["unlabelled_source"] = os.path.abspath(os.path.expanduser(unlabelled[1]))
+    return tags
 
 
 def _log_outcome(

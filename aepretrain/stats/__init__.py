@@ -8,11 +8,13 @@ from aepretrain.stats.crossed import (
     CrossedInterval,
     crossed_bootstrap,
     mcnemar,
+    required_images,
     two_way_interval,
 )
 from aepretrain.stats.improvement import paired_probability_of_improvement, probability_of_improvement
 from aepretrain.stats.paired import (
     Estimate,
+    detectable_effect,
     mean_interval,
     pairing_correlation,
     prediction_interval,
@@ -44,6 +46,7 @@ __all__ = [
     "Verdict",
     "compare",
     "crossed_bootstrap",
+    "detectable_effect",
     "family_verdicts",
     "fewest_seeds",
     "holm",
@@ -57,6 +60,7 @@ __all__ = [
     "prediction_interval",
     "probability_of_improvement",
     "relative_error_reduction",
+    "required_images",
     "required_seeds",
     "sign_flip_test",
     "two_way_interval",

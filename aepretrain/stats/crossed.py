@@ -60,6 +60,16 @@ def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
     return CrossedInterval(mean, mean - half, mean + half, *stds)
 
 
+def required_images(parts: CrossedInterval, std: float) -> float:
+    """The number of test images with which differences have this standard deviation over seeds; infinite for none.
+
+    On the same images, a seed's mean difference has the variance of trainings, and that of the rest divided by the
+    number of images.
+    """
+    of_images = std**2 - parts.seed_std**2
+    return math.ceil(parts.rest_std**2 / of_images) if of_images > 0 else math.inf
+
+
 def crossed_bootstrap(
     differences_SN: Numbers, level: float, generator: np.random.Generator, num_resamples: int = 2000
 ) -> Estimate:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 Floats = NDArray[np.floating[Any]]
 
@@ -130,7 +130,20 @@ def required_seeds(std: float, effect: float, alpha: float, power: float) -> int
     return high if high <= MAX_REQUIRED else None
 
 
+def detectable_effect(std: float, num: int, alpha: float, power: float) -> float:
+    """The mean difference that a two-sided t-test finds with so many pairs with this power: the inverse of
+    `required_seeds`. NaN where the standard deviation is unknown.
+    """
+    if math.isnan(std):
+        return math.nan
+    high = 1.0
+    while _power(num, high, alpha) < power:
+        high *= 2
+    return std * float(optimize.brentq(lambda standardised: _power(num, standardised, alpha) - power, 0.0, high))
+
+
 def _power(num: int, standardised: float, alpha: float) -> float:
     critical = stats.t.ppf(1 - alpha / 2, num - 1)
     shift = standardised * math.sqrt(num)
-    return float(stats.nct.sf(critical, num - 1, shift) + stats.nct.cdf(-critical, num - 1, shift))
+    other_tail = np.nan_to_num(stats.nct.cdf(-critical, num - 1, shift))  # SciPy gives NaN for some below 1e-10
+    return float(stats.nct.sf(critical, num - 1, shift) + other_tail)

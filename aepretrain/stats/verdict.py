@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aepretrain.stats.paired import NUM_FLIPS, Estimate, mean_interval, required_seeds, sign_flip_test
+from aepretrain.stats.crossed import CrossedInterval, required_images
+from aepretrain.stats.paired import (
+    NUM_FLIPS,
+    Estimate,
+    detectable_effect,
+    mean_interval,
+    required_seeds,
+    sign_flip_test,
+)
 
 Floats = NDArray[np.floating[Any]]
 Key = TypeVar("Key")
@@ -82,6 +90,18 @@ class Verdict(PairedDifference):
         num_seeds = required_seeds(self.std, self.smallest_effect, self.test_alpha, POWER)
         return None if num_seeds is None else max(num_seeds, self.min_seeds)
 
+    @property
+    def detectable_effect(self) -> float:
+        """The effect that a paired t-test finds with these seeds, in Holm's first step and with 80 % power.
+
+        With fewer seeds than a verdict needs, it is that of the seeds needed. NaN for fewer than two seeds.
+        """
+        return detectable_effect(self.std, max(self.num_seeds, self.min_seeds), self.test_alpha, POWER)
+
+    def num_images_needed(self, parts: CrossedInterval) -> float:
+        """The number of test images with which these seeds find the smallest effect; infinite where none is enough."""
+        return required_images(parts, self.std * self.smallest_effect / self.detectable_effect)
+
 
 def paired_difference(differences_S: Floats, generator: np.random.Generator) -> PairedDifference:
     """The mean difference with its intervals, and the sign-flip test's p-value; p = 1 where there is no seed."""
@@ -97,7 +117,7 @@ def paired_difference(differences_S: Floats, generator: np.random.Generator) -> 
 def family_verdicts(
     differences: Mapping[Key, Floats],
     draw: Callable[[Key], np.random.Generator],
-    smallest_effect: float,
+    smallest_effect: float | Mapping[Key, float],
     *,
     alpha: float = ALPHA,
     num_tests: int | None = None,
@@ -112,7 +132,7 @@ def family_verdicts(
 
 def judge(
     members: Mapping[Key, PairedDifference],
-    smallest_effect: float,
+    smallest_effect: float | Mapping[Key, float],
     *,
     alpha: float = ALPHA,
     num_tests: int | None = None,
@@ -121,15 +141,16 @@ def judge(
 
     A difference is found where Holm's adjusted p is below `alpha`. The 90 % interval of the mean says whether the size
     is negligible (within ± the smallest effect), relevant (beyond it on one side), or unsettled. With fewer seeds than
-    Holm's first step needs there is no verdict. Missing tests count with p = 1. Raises `ValueError` for more members
-    than the family has.
+    Holm's first step needs there is no verdict. Missing tests count with p = 1. `smallest_effect` may differ by member.
+    Raises `ValueError` for more members than the family has.
     """
     num_tests = len(members) if num_tests is None else num_tests
     if len(members) > num_tests:
         raise ValueError(f"the family has {num_tests} tests, not {len(members)}")
     adjusted = holm([one.p_value for one in members.values()], num_tests)
+    effects = smallest_effect if isinstance(smallest_effect, Mapping) else dict.fromkeys(members, smallest_effect)
     return {
-        key: _verdict(one, p_value, smallest_effect, alpha, num_tests)
+        key: _verdict(one, p_value, effects[key], alpha, num_tests)
         for (key, one), p_value in zip(members.items(), adjusted, strict=True)
     }
 

@@ -11,7 +11,7 @@ from aepretrain.data import Dataset
 from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired, values_of
-from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import PROBE_NAMES, Query, difference_of, num_at_limit, score_of
 from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
@@ -67,7 +67,7 @@ def panel(query: Query, _terms: Terms) -> Panel:
         }
     )
     trained = {*probes, *budgets, *clean}
-    missing = not_run("controls", [one for one in query.experiments if one not in trained])
+    missing = query.not_run("controls", [one for one in query.experiments if one not in trained])
     if not trained:
         return Panel("Controls", missing)
     tables, pictures = [], []

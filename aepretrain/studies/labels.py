@@ -13,7 +13,7 @@ from aepretrain.report.answer import Terms, draw_for
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.numbers import interval_text, p_text
 from aepretrain.report.pairs import BySeed, paired, values_of
-from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture, not_run
+from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture
 from aepretrain.report.query import PROBE_NAMES, Query, score_of
 from aepretrain.report.table import MISSING, Table, table_of
 from aepretrain.report.wording import verdict_words
@@ -79,7 +79,7 @@ def panel(query: Query, terms: Terms) -> Panel:
         one: {labels: _of_labels(query, one, labels) for labels in query.labels(one)} for one in query.experiments
     }
     curves = {one: of_labels for one, of_labels in curves.items() if of_labels}
-    missing = not_run("labels", [one for one in query.experiments if one not in curves])
+    missing = query.not_run("labels", [one for one in query.experiments if one not in curves])
     if not curves:
         return Panel("Few labels", missing)
     compared = {one: _verdicts(one, of_labels, terms.smallest_effect) for one, of_labels in curves.items()}

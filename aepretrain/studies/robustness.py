@@ -11,7 +11,7 @@ from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Experiment, Score, title
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, values_of
-from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture, not_run
+from aepretrain.report.panel import CURVES_CAPTION, Panel, Picture
 from aepretrain.report.query import Query
 from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
@@ -42,7 +42,7 @@ STUDY = Study("robustness", GRID_VARIANTS, plan)
 def panel(query: Query, terms: Terms) -> Panel:
     """Accuracy and calibration by the erased share."""
     evaluated = {one: runs for one in query.experiments if len(runs := query.of(one, "robustness"))}
-    missing = not_run("robustness", [one for one in query.experiments if one not in evaluated])
+    missing = query.not_run("robustness", [one for one in query.experiments if one not in evaluated])
     if not evaluated:
         return Panel("Robustness", missing)
     caption = f"Above: test accuracy by the erased share of the image. {CURVES_CAPTION}"

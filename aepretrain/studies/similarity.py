@@ -8,7 +8,7 @@ from aepretrain.data import Dataset
 from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Score, title
 from aepretrain.report.pairs import BySeed, values_of
-from aepretrain.report.panel import Panel, Picture, not_run
+from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import Query
 from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
@@ -48,7 +48,7 @@ STUDY = Study("similarity", ("pretrain", "finetune", "scratch"), plan)
 def panel(query: Query, _terms: Terms) -> Panel:
     """CKA by pair of encoders and layer."""
     evaluated = {one: runs for one in query.experiments if len(runs := query.of(one, "similarity"))}
-    missing = not_run("similarity", [one for one in query.experiments if one not in evaluated])
+    missing = query.not_run("similarity", [one for one in query.experiments if one not in evaluated])
     if not evaluated:
         return Panel(HEADING, missing)
     values = {title(one): _cka(runs) for one, runs in evaluated.items()}

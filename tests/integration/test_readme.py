@@ -210,6 +210,24 @@ def check_table(reader: Reader, done: subprocess.CompletedProcess[str], has_mnis
     assert not has_mnist or all(0.5 < cell["accuracy"] < 1 for cell in cells), cells
 
 
+def test_the_notebook_about_own_pictures_gives_a_verdict(reader: Reader) -> None:
+    examples = reader.clone / "examples"
+    notebook = nbformat.read(examples / "own_pictures.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in cells), "it is kept without outputs"
+    assert sum(len(cell.source.splitlines()) for cell in cells) < 40
+    assert reader.run("source ./environment.sh").returncode == 0
+    done = reader.run("source .venv/bin/activate && jupyter execute examples/own_pictures.ipynb --output executed")
+    assert done.returncode == 0, done
+    executed = nbformat.read(examples / "executed.ipynb", as_version=4)
+    *_, report, rows, answer = (cell.outputs for cell in executed.cells if cell.cell_type == "code")
+    verdict = report[-1].data["text/markdown"]
+    assert re.search(r"finetune − scratch \w.* in 1 of 1 test", verdict), verdict
+    assert (examples / "results" / "report.html").is_file()
+    assert "scratch" in rows[-1].data["text/plain"]
+    assert re.fullmatch(r"\[('(bar|disc|ring)'(, )?){4}\]", answer[-1].data["text/plain"])
+
+
 def test_the_notebook_trains_shows_and_draws_where_it_lies(reader: Reader) -> None:
     examples = reader.clone / "examples"
     notebook = nbformat.read(examples / "quickstart.ipynb", as_version=4)

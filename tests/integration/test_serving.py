@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,25 +44,32 @@ def record(store: tracking.Store, small: Settings) -> Record:
 def address(store: tracking.Store, record: Record, tmp_path: Path) -> Iterator[str]:
     """Where the champion is served."""
     promotion = serving.promote(store, record, "digits", "for a test")
+    with served(promotion.uri, store.uri, tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def served(model: str, store_uri: str, folder: Path) -> Iterator[str]:
+    """Where a model of a store's registry is served, by a server that runs in a new folder in this one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     programs = Path(sys.executable).parent
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"MLFLOW_TRACKING_URI": store.uri, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    with (tmp_path / "server.log").open("wb") as log:
+    environment |= {"MLFLOW_TRACKING_URI": store_uri, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [programs / "mlflow", "models", "serve", "-m", promotion.uri, "--env-manager", "local", "-p", str(port)],
-            cwd=folder,
+            [programs / "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", str(port)],
+            cwd=elsewhere,
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # it starts further processes, which end with the group
         )
         try:
-            wait_until_served(f"http://127.0.0.1:{port}/ping", process, tmp_path / "server.log")
+            wait_until_served(f"http://127.0.0.1:{port}/ping", process, folder / "server.log")
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -91,17 +99,17 @@ def test_the_served_champion_gives_the_numbers_of_the_model_in_this_process(
     address: str, store: tracking.Store, record: Record, digits: Dataset
 ) -> None:
     model = serving.load_classifier(store, record)
-    images_NHW = digits.test_images_NCHW.numpy()[:5].astype(np.float32) / np.float32(255)
+    images_NCHW = digits.test_images_NCHW.numpy()[:5].astype(np.float32) / np.float32(255)
     for num in (1, 5):
-        answer = ask(address, images_NHW[:num, np.newaxis].tolist())
+        answer = ask(address, images_NCHW[:num].tolist())
         assert answer.status_code == 200, answer.text
         probs_NK = np.array(answer.json()["predictions"])
-        expected_NK = serving.apply(model, images_NHW[:num])
+        expected_NK = serving.apply(model, images_NCHW[:num])
         assert probs_NK.shape == (num, 10)
         assert np.abs(probs_NK - expected_NK).max() < 1e-6
         assert expected_NK.max(1).min() > 0.5, "it has learned something, so wrong numbers would be far off"
     assert ask(address, [[1, 2, 3]]).status_code == 400, "what is no image is refused"
-    for wrong_NHW in (255 * images_NHW, -images_NHW, images_NHW * np.nan):
-        answer = ask(address, wrong_NHW[:, np.newaxis].tolist())
+    for wrong_NCHW in (255 * images_NCHW, -images_NCHW, images_NCHW * np.nan):
+        answer = ask(address, wrong_NCHW.tolist())
         assert answer.status_code == 400
         assert answer.json()["stack_trace"].endswith(f"RuntimeError: {ALLOWED}\n")
