@@ -224,6 +224,14 @@ ARCHIVES = {
     "fractions": ({"images": colours(14), "labels": np.arange(14) / 7}, r"labels is float64 \[14\], expected whole"),
     "negative": ({"images": colours(14), "labels": np.arange(14) - 1}, "has the class -1: classes are numbered from 0"),
     "a gap": ({"images": colours(14), "labels": np.arange(14) % 2 * 2}, "there is no training image of class 1"),
+    "a huge number": (
+        {"images": colours(14), "labels": np.arange(14) * 10**12},
+        "there is a class 13000000000000, but",
+    ),
+    "an unknown name": (
+        {"images": colours(14), "labels": np.array(["cat", "cow"] * 7), "classes": ["cat", "dog"]},
+        "there is a picture of class cow, which is not among the classes: cat, dog",
+    ),
     "five channels": (
         {"images": np.zeros((14, 5, 8, 8), np.uint8), "labels": np.arange(14) % 2},
         r"images is \[14, 5, 8, 8\], expected",

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,22 +104,19 @@ def load(request: DataRequest, data_dir: str | None) -> Dataset:
 
 def _load(request: DataRequest, data_dir: str | None) -> Dataset:
     if source_of(request.dataset) is not None:
-        from aepretrain.data import sources
-
-        dataset = sources.load(request)
+        dataset: Dataset = _sources().load(request)
     elif DATASETS.is_built_in(request.dataset):
         dataset = _load_built_in(request, data_dir)
     else:
         dataset = _load_users(request.dataset, data_dir)
-    if request.size not in (None, dataset.shape.image[1:]) or (request.grey and dataset.shape.image[0] > 1):
-        from aepretrain.data import sources
+    if request != DataRequest(request.dataset):
+        dataset = _sources().adapted(dataset, request)
+    return dataset
 
-        dataset = sources.fitted(dataset, request)
-    if request.unlabelled is None:
-        return dataset
-    from aepretrain.data import sources
 
-    return dataset.with_unlabelled(sources.unlabelled(request, dataset.shape))
+def _sources() -> Any:
+    """The module of pictures of one's own; it imports Pillow and Arrow, which MNIST does not need."""
+    return import_module("aepretrain.data.sources")
 
 
 def _load_users(name: str, data_dir: str | None) -> Dataset:

@@ -6,7 +6,7 @@ Shapes: N images, C channels, H rows, W columns.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,11 +74,19 @@ def _class_names(pictures: Sequence[Picture]) -> list[str]:
     """The classes of pictures, sorted; numbers from 0 to the largest one, even where one between them is missing."""
     labels = {picture.label for picture in pictures}
     numbers = [label for label in labels if isinstance(label, int)]
-    return [str(number) for number in range(max(numbers) + 1)] if numbers else sorted(map(str, labels))
+    if not numbers:
+        return sorted(map(str, labels))
+    if max(numbers) >= len(pictures):
+        raise Failure(f"there is a class {max(numbers)}, but only {len(pictures):,} pictures: number classes from 0 on")
+    return [str(number) for number in range(max(numbers) + 1)]
 
 
-def _number(label: str | int | None, places: dict[str, int]) -> int:
-    return label if isinstance(label, int) else places[str(label)]
+def _number(label: str | int | None, places: Mapping[str, int]) -> int:
+    if isinstance(label, int):
+        return label
+    if label is None or label not in places:
+        raise Failure(f"there is a picture of class {label}, which is not among the classes: {', '.join(places)}")
+    return places[label]
 
 
 def hold_out(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aepretrain.config import DataRequest, Shape, dataset_name, source_of
+from aepretrain.config import DataRequest, dataset_name, source_of
 from aepretrain.data import archives, collection, folder, tables
 from aepretrain.data.dataset import Dataset, with_digest
 from aepretrain.errors import Failure, UsageError
@@ -29,7 +29,7 @@ UNLABELLED: Mapping[str, Collect] = {
 
 
 def load(request: DataRequest) -> Dataset:
-    """The dataset that a path holds. Raises `Failure`, in one line."""
+    """The dataset that a path holds, in the size and the colours of the request. Raises `Failure`, in one line."""
     try:
         pictures = _collect(COLLECT, request.dataset)
         return collection.to_dataset(pictures, request, dataset_name(request.dataset))
@@ -37,20 +37,32 @@ def load(request: DataRequest) -> Dataset:
         raise Failure(f"dataset {request.dataset!r}: {error}") from None
 
 
-def unlabelled(request: DataRequest, shape: Shape) -> Tensor:
-    """Further images for pretraining, brought to the shape of the labelled ones, uint8 [N, C, H, W].
+def adapted(dataset: Dataset, request: DataRequest) -> Dataset:
+    """A dataset in the size and the colours of a request, with unlabelled images if they are asked for."""
+    channels, *size = dataset.shape.image
+    if request.size in (None, tuple(size)) and not (request.grey and channels > 1):
+        return _with_unlabelled(dataset, request)
+    parts = (_fitted(part_NCHW, request) for part_NCHW in (dataset.images_NCHW, dataset.test_images_NCHW))
+    images_NCHW, test_images_NCHW = parts
+    labelled = images_NCHW, dataset.labels_N, test_images_NCHW, dataset.test_labels_N
+    return _with_unlabelled(with_digest(dataset.name, dataset.source, *labelled, dataset.classes), request)
+
+
+def _with_unlabelled(dataset: Dataset, request: DataRequest) -> Dataset:
+    """The dataset with further images for pretraining, brought to the shape of its own, if they are asked for.
 
     Raises `Failure`, also where the numbers of channels differ and neither are grey.
     """
-    assert request.unlabelled is not None
-    pictures = _collect(UNLABELLED, request.unlabelled)
-    images_NCHW, _ = collection.read_all(pictures.training, request, pictures.source, shape.image)
-    if images_NCHW.shape[1] != shape.image[0]:
+    if request.unlabelled is None:
+        return dataset
+    pictures, shape = _collect(UNLABELLED, request.unlabelled), dataset.shape.image
+    images_NCHW, _ = collection.read_all(pictures.training, request, pictures.source, shape)
+    if images_NCHW.shape[1] != shape[0]:
         raise Failure(
-            f"the unlabelled images in {pictures.source} have {images_NCHW.shape[1]} channels, those of "
-            f"{dataset_name(request.dataset)} have {shape.image[0]}"
+            f"the unlabelled images in {pictures.source} have {images_NCHW.shape[1]} channels, those of {dataset.name} "
+            f"have {shape[0]}"
         )
-    return images_NCHW
+    return dataset.with_unlabelled(images_NCHW)
 
 
 def _collect(kinds: Mapping[str, Collect], dataset: str) -> collection.Collection:
@@ -58,14 +70,6 @@ def _collect(kinds: Mapping[str, Collect], dataset: str) -> collection.Collectio
     assert source is not None, "Settings checks it"
     kind, path = source
     return kinds[kind](Path(os.path.expanduser(path)))
-
-
-def fitted(dataset: Dataset, request: DataRequest) -> Dataset:
-    """A dataset with its images scaled to the size of a request, and grey where that asks for it."""
-    parts = (_fitted(part_NCHW, request) for part_NCHW in (dataset.images_NCHW, dataset.test_images_NCHW))
-    images_NCHW, test_images_NCHW = parts
-    labelled = images_NCHW, dataset.labels_N, test_images_NCHW, dataset.test_labels_N
-    return with_digest(dataset.name, dataset.source, *labelled, dataset.classes)
 
 
 def _fitted(images_NCHW: Tensor, request: DataRequest) -> Tensor:
