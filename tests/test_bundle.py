@@ -581,7 +581,8 @@ def test_commands(
     pages = [(tmp_path / name / "report.md").read_text() for name in ("store", "bundle")]
     run_ids = {record.run_id for record in filled.records().values() if record.cell[2] == "finetune"}
     assert all(run_id in page for page in pages for run_id in run_ids)
-    assert pages[0].replace("http://127.0.0.1:5000/#/runs/", "") == pages[1]
+    of_store = pages[0].replace("http://127.0.0.1:5000/#/runs/", "").replace(f" --tracking-uri {filled.uri}", "")
+    assert of_store == pages[1]
     pictures = [
         {file.name: file.read_bytes() for file in (tmp_path / name / "report").iterdir()}
         for name in ("store", "bundle")

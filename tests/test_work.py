@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aepretrain.config import Execution, TrainingSpec
+from aepretrain.config import DataRequest, Execution, TrainingSpec
 from aepretrain.records import Record
 from aepretrain.runner.jobs import _origins
 from aepretrain.runner.work import Job, all_sources, find_work
@@ -140,7 +140,9 @@ def test_all_sources_come_after_their_own() -> None:
 
 def test_a_training_says_which_plugins_and_files_of_the_user_it_was_made_with() -> None:
     execution = Execution(plugins=("one", "two"), data_dir="folder")
-    mine, digits = (SimpleNamespace(name=name, source=f"/{name}") for name in ("mine", "digits"))
+    mine, digits = (
+        SimpleNamespace(name=name, source=f"/{name}", request=DataRequest(name)) for name in ("mine", "digits")
+    )
     assert _origins(mine, execution) == {  # type: ignore[arg-type]
         "plugins": "one,two",
         "dataset_source": "/mine",
@@ -148,3 +150,5 @@ def test_a_training_says_which_plugins_and_files_of_the_user_it_was_made_with() 
     }
     assert _origins(digits, execution) == {"plugins": "one,two"}  # type: ignore[arg-type]
     assert _origins(digits, Execution()) == {}  # type: ignore[arg-type]
+    more = SimpleNamespace(name="digits", source="/digits", request=DataRequest("digits", unlabelled="folder:more"))
+    assert _origins(more, Execution()) == {"unlabelled_source": os.path.abspath("more")}  # type: ignore[arg-type]

@@ -81,8 +81,8 @@ class Query:
     def _options(self) -> dict[str, Any]:
         """The grid's settings that are not at their default, as options."""
         options = changed_settings(self.grid.settings)
-        of_grid = [self.records[key].tags for key in self.grid.trainings["key"]]
         for name in {"dataset", "unlabelled"} & options.keys():
+            of_grid = (self.records[key].tags for key in self.grid.trainings["key"])
             sources = (tags[f"{name}_source"] for tags in of_grid if f"{name}_source" in tags)
             options[name] = dataset_option(options[name], next(sources, None))
         return options

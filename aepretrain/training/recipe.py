@@ -218,10 +218,10 @@ def _network(spec: TrainingSpec, dataset: Dataset, train_M: Tensor) -> Network:
 
 @torch.no_grad()
 def _onto_components(pixels_MD: Tensor, num: int) -> nn.Linear:
-    """The map of pixels to their coordinates along the first principal components."""
+    """The map of pixels to their coordinates along the first principal components, or all of them if there are less."""
     components = principal_components(pixels_MD.numpy(), num)
     directions_CD = torch.from_numpy(components.directions_CD)
-    linear_map = nn.Linear(pixels_MD.shape[1], num)
+    linear_map = nn.Linear(pixels_MD.shape[1], len(directions_CD))
     linear_map.weight.copy_(directions_CD)
     linear_map.bias.copy_(-directions_CD @ torch.from_numpy(components.mean_D))
     return linear_map
