@@ -266,7 +266,7 @@ def test_a_network_is_used(finished: str, digits: Dataset, tmp_path: Path, capsy
     from PIL import Image
 
     paths = [tmp_path / f"{place}.png" for place in range(3)]
-    for path, image_HW in zip(paths, digits.test_images_NCHW.numpy(), strict=False):
+    for path, image_HW in zip(paths, digits.test_images_NCHW[:, 0].numpy(), strict=False):
         Image.fromarray(image_HW).save(path)
     finetuned = compare(tracking_uri=finished).frame().set_index("variant").loc["finetune", "run_id"]
     predictions = predict(paths, run=finetuned, tracking_uri=finished)

@@ -92,7 +92,7 @@ def test_what_a_run_keeps(specs: tuple[TrainingSpec, ...], store: Store, digits:
         if record.cell[2] == "pretrain":
             assert found == common | {"figures/reconstructions.png", "figures/class_distribution.png"}
         else:
-            own = {"evidence/predictions.npz", "evidence/per_class.json"}
+            own = {"evidence/predictions.npz", "evidence/per_class.json", "evidence/classes.json"}
             assert found == common | own | {"figures/confusion_matrix.png", "figures/confused_images.png"}
             predictions = Predictions.from_bytes(store.artifact(record, "evidence/predictions.npz"))
             right = predictions.predicted_N == digits.test_labels_N.numpy()

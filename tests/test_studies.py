@@ -136,7 +136,7 @@ def test_clean_targets_are_compared_where_there_is_erasing() -> None:
     assert [row[:2] for row in found[1:3]] == [["fc, erasing", "frozen"], ["fc, erasing", "finetune"]]
     assert all(row[3] == "0.9700 ± 0.0000 (n = 9)" for row in found[1:3])
     assert len(found) == 3, "experiments without controls are named in the text"
-    assert panel.text.endswith("study controls --network conv --augmentation none,erasing --seeds …")
+    assert panel.text.endswith("study controls --network conv --augmentation none,erasing --seeds 0-8")
 
 
 def test_each_number_of_labels_has_its_verdict() -> None:
