@@ -400,7 +400,7 @@ def test_an_encoder_with_a_rate_of_its_own_and_a_head_that_learns_first(num_seed
     found, *_ = train(replace(stack, hyperparameters=limits), lambda *_: None)
     assert isinstance(found, Trained)
     for name, weight in slow.named_parameters():
-        torch.testing.assert_close(found.last_weights[name], weight.detach(), rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(found.last_weights[name], weight.detach(), rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
