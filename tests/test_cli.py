@@ -114,6 +114,25 @@ BAD = [
     (["grid", "--erase-scale", "0.2"], 2, "two numbers"),
     (["scratch"], 2, "--network"),
     (["report", "--smallest-effect", "0"], 2, "--smallest-effect='0'"),
+    (
+        ["grid", "--dataset", "digits", "--labels", "3000"],
+        2,
+        "--labels=3000 is not allowed for digits with seed 0: of 1,283 images, 300 of class 0 are needed",
+    ),
+    (["scratch", "--network", "fc", "--dataset", "folder:nowhere"], 1, "there is no folder nowhere"),
+    (["grid", "--dataset", "folder:"], 2, "--dataset='folder:' is not allowed: it must be mnist, "),
+    (
+        ["grid", "--dataset", "digits", "--image-size", "3x5"],
+        2,
+        "network 'conv': it needs images of 4×4 pixels or more",
+    ),
+    (["grid", "--dataset", "digits", "--image-size", "3by5"], 2, "--image-size='3by5' is not allowed: it must be rows"),
+    (
+        ["grid", "--dataset", "digits", "--unlabelled", "more"],
+        2,
+        "--unlabelled='more' is not allowed: it must be folder:",
+    ),
+    (["predict", "--dataset", "folder:nowhere", "file"], 1, "file: is no picture that can be read"),
     (["report", "nowhere.yaml"], 2, "nowhere.yaml: there is no such file"),
     (
         ["report", "--lr", "0.1", str(ROOT / "plans" / "when.yaml")],

@@ -464,5 +464,5 @@ def test_few_labels_are_balanced_nested_and_apart_from_validation(digits: Datase
 
 
 def test_more_labels_than_there_are_is_told(digits: Dataset) -> None:
-    with pytest.raises(UsageError, match="labels=3000 is not allowed for digits: 300 images of class 0 are needed"):
+    with pytest.raises(UsageError, match="labels=3000 is not allowed for digits with seed 0: of 1,283 images, 300 of"):
         data.labelled(digits, data.split(digits, "random", 0), 3_000, 0)

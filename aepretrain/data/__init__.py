@@ -176,13 +176,19 @@ def labelled(dataset: Dataset, whole: Split, num: int, seed: int) -> Split:
     if num < num_classes:
         raise UsageError(f"labels={num} is not allowed for {dataset.name}: it has {num_classes} classes")
     num_validation = max(10, num_classes, num // 5)
-    return Split(
-        _balanced(dataset, whole.train_N, num, derive_seed(seed, "labels"), num),
-        _balanced(dataset, whole.validation_N, num_validation, derive_seed(seed, "validation labels"), num),
-    )
+    try:
+        return Split(
+            _balanced(dataset, whole.train_N, num, derive_seed(seed, "labels")),
+            _balanced(dataset, whole.validation_N, num_validation, derive_seed(seed, "validation labels")),
+        )
+    except UsageError as error:
+        raise UsageError(
+            f"labels={num} is not allowed for {dataset.name} with seed {seed}: {error}; take fewer labels, or try "
+            "split='stratified'"
+        ) from None
 
 
-def _balanced(dataset: Dataset, rows_N: Tensor, num: int, state: int, labels: int) -> Tensor:
+def _balanced(dataset: Dataset, rows_N: Tensor, num: int, state: int) -> Tensor:
     rows_N = rows_N[torch.randperm(len(rows_N), generator=torch.Generator().manual_seed(state))]
     chosen, num_classes = [], dataset.shape.num_classes
     for k in range(num_classes):
@@ -190,8 +196,8 @@ def _balanced(dataset: Dataset, rows_N: Tensor, num: int, state: int, labels: in
         of_class_N = rows_N[dataset.labels_N[rows_N] == k]
         if len(of_class_N) < wanted:
             raise UsageError(
-                f"labels={labels} is not allowed for {dataset.name}: {wanted} images of class {dataset.classes[k]} are "
-                f"needed, and there are {len(of_class_N)}"
+                f"of {len(rows_N):,} images, {wanted} of class {dataset.classes[k]} are needed, and there are "
+                f"{len(of_class_N)}"
             )
         chosen.append(of_class_N[:wanted])
     return torch.cat(chosen)

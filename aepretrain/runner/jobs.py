@@ -12,7 +12,7 @@ import torch
 
 from aepretrain import figures, stopping, tracking, training
 from aepretrain.config import DATASETS, Execution, TrainingSpec, source_of
-from aepretrain.data import Dataset, load
+from aepretrain.data import Dataset, labelled, load, split
 from aepretrain.errors import Failure
 from aepretrain.metrics import per_class
 from aepretrain.records import (
@@ -70,11 +70,15 @@ def check(specs: Sequence[TrainingSpec], execution: Execution) -> None:
 def load_dataset(specs: Sequence[TrainingSpec], execution: Execution) -> Dataset:
     """The dataset of trainings, all on the same, after a trial whether they work on its images.
 
-    Raises `UsageError` where one does not, and what `data.load` raises.
+    Raises `UsageError` where one does not, or where there are too few images for its labels, and what `data.load`
+    raises.
     """
     dataset = load(specs[0].settings.data, execution.data_dir)
     for spec in _of_each_kind(specs):
         training.try_out(spec, dataset.shape)
+    for kind, seed, labels in sorted({(one.settings.split, one.seed, one.settings.labels) for one in specs}):
+        if labels:
+            labelled(dataset, split(dataset, kind, seed), labels, seed)
     return dataset
 
 

@@ -30,7 +30,7 @@ labels: [30, all]
 updates: 20
 comparisons: [finetune - scratch]
 families: [labels]
-settings: {ae-epochs: 1, cls-epochs: 1}
+settings: {ae-epochs: 1, cls-epochs: 1, split: stratified}
 """
 
 
