@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from aepretrain.config import AUGMENTATIONS, MNIST_SHAPE, NETWORKS, Settings
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, MNIST_SHAPE, Settings
 from aepretrain.networks import Convolutional, Network, build
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
@@ -117,7 +117,7 @@ def validate(network: Network, variant: str, batches: DataLoader[Example]) -> tu
 
 def trainings(root: str, epochs: int, train: Train) -> Iterator[tuple[str, float]]:
     """Train all 16 networks with the given loop; yields the name and seconds of each."""
-    for name in NETWORKS:
+    for name in GRID_NETWORKS:
         for augmentation in AUGMENTATIONS:
             training, validation = datasets_of(root, augmentation)
             pretrained: dict[str, Tensor] = {}

@@ -11,9 +11,12 @@ OF_DIGITS = ("mnist", "digits")
 OF_MNIST = ("mnist", "fashion-mnist", "kmnist", "digits")
 """Datasets whose images have MNIST's form, in whatever size they are used."""
 
-NETWORKS = ("fc", "conv")
+GRID_NETWORKS = ("fc", "conv")
 AUGMENTATIONS = ("none", "erasing")
-"""What is built in. These are the networks and augmentations of the source's grid; plugins add others."""
+"""The networks and augmentations of the source's grid, which `grid` trains unless others are named."""
+
+NETWORKS = (*GRID_NETWORKS, "resnet8")
+"""Networks that are built in; plugins add others."""
 
 MASK_SHARES = {"pixel-mask": 0.5, "patch-mask": 0.6}
 """Default share of what is hidden, by the corruption that hides it."""
