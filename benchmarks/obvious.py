@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
 from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, MNIST_SHAPE, Settings
-from aepretrain.networks import Convolutional, Network, build
+from aepretrain.networks import FullyConnected, Network, build
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
 Example = tuple[Tensor, int]
@@ -63,7 +63,7 @@ def loaders(training: Images, validation: Images) -> tuple[DataLoader[Example], 
 
 def forward(network: Network, variant: str, images: Tensor) -> Tensor:
     """The layers in their listed order."""
-    convolutional = isinstance(network, Convolutional)
+    convolutional = not isinstance(network, FullyConnected)
     with torch.set_grad_enabled(torch.is_grad_enabled() and variant != "frozen"):
         codes = network.encoder(images if convolutional else images.flatten(1))
     part = network.decoder if variant == "pretrain" else getattr(network, network.head_name(VARIANTS.look_up(variant)))
