@@ -3,12 +3,13 @@
 SCHEMA = 3
 """Part of every key. Raised whenever a change of the code changes a result."""
 
-DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+EMNIST = tuple(f"emnist-{split}" for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist"))
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits", "qmnist", *EMNIST, "cifar10", "cifar100", "svhn")
 SOURCES = ("folder", "npz", "parquet")
 """What images of one's own may be, named like ``folder:PATH``."""
 
-OF_DIGITS = ("mnist", "digits")
-OF_MNIST = ("mnist", "fashion-mnist", "kmnist", "digits")
+OF_DIGITS = ("mnist", "digits", "qmnist", "emnist-digits", "emnist-mnist", "svhn")
+OF_MNIST = ("mnist", "fashion-mnist", "kmnist", "digits", "qmnist", *EMNIST)
 """Datasets whose images have MNIST's form, in whatever size they are used."""
 
 GRID_NETWORKS = ("fc", "conv")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, MASK_SHARES, VARIED_BY_STUDIES, Settings
+from aepretrain.config import AUGMENTATIONS, EMNIST, GRID_NETWORKS, MASK_SHARES, VARIED_BY_STUDIES, Settings
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import SETTINGS, tidy
 from aepretrain.report.pairs import BySeed, by_seed, values_of
@@ -47,6 +47,11 @@ DATASET_TITLES = {
     "mnist": "MNIST",
     "fashion-mnist": "Fashion-MNIST",
     "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+    **{name: f"EMNIST {name.removeprefix('emnist-')}" for name in EMNIST},
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
     "digits": "scikit-learn's 1,797 digits, NOT MNIST",
 }
 
