@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from aepretrain import data, training
-from aepretrain.config import AUGMENTATIONS, NETWORKS, DataRequest, Settings, TrainingSpec, parse_seeds
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, DataRequest, Settings, TrainingSpec, parse_seeds
 from aepretrain.data import Dataset
 from aepretrain.variants import GRID_VARIANTS
 from benchmarks import measure
@@ -64,7 +64,7 @@ def train_all(
     seeds: Sequence[int], stack: int, settings: Settings, dataset: Dataset, device: torch.device
 ) -> dict[tuple[str, str, str], Measured]:
     """Each network, augmentation and variant with all seeds, in chunks of `stack`."""
-    found = {(n, a, v): Measured() for n in NETWORKS for a in AUGMENTATIONS for v in GRID_VARIANTS}
+    found = {(n, a, v): Measured() for n in GRID_NETWORKS for a in AUGMENTATIONS for v in GRID_VARIANTS}
     for start in range(0, len(seeds), stack):
         encoders: Sequence[Mapping[str, Tensor]] = []
         for (network, augmentation, variant), measured in found.items():

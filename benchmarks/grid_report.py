@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aepretrain.config import NETWORKS
+from aepretrain.config import GRID_NETWORKS
 from benchmarks.measure import markdown_table, told
 
 COLOURS = {
@@ -113,7 +113,7 @@ def limit_table(results: Results) -> list[str]:
     header += ["obvious loops (s)", "times the limit", "obvious / suite", "over the suite's processes"]
     suite, obvious = results.program("suite"), results.program("obvious")
     rows = []
-    for network in NETWORKS:
+    for network in GRID_NETWORKS:
         trainings = [one for one in results.gflop if one.startswith(f"{network}-")]
         gflop = sum(results.gflop[one] for one in trainings)
         limit_s = gflop / results.gflops
@@ -144,8 +144,8 @@ def draw(results: Results) -> Figure:
     bars["limit"] = {training: results.limit_s(training) for training in results.gflop}
     bars = {name: bars[name] for name in COLOURS if name in bars}
     figure = Figure(figsize=(12, 8.5), layout="constrained")
-    panels = figure.subplots(1, len(NETWORKS), sharex=True)
-    for axes, network in zip(panels, NETWORKS, strict=True):
+    panels = figure.subplots(1, len(GRID_NETWORKS), sharex=True)
+    for axes, network in zip(panels, GRID_NETWORKS, strict=True):
         _panel(axes, network, bars, results.epochs)
     names = {
         "limit": "limit of the arithmetic, one core",

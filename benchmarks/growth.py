@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from aepretrain import training
-from aepretrain.config import NETWORKS, DataRequest, Settings, TrainingSpec
+from aepretrain.config import GRID_NETWORKS, DataRequest, Settings, TrainingSpec
 from aepretrain.data import Dataset, mnist
 from benchmarks import measure
 from benchmarks.grid import run_suite
@@ -175,7 +175,7 @@ def _panel(axes: Axes, axis: str, lines: dict[str, list[Point]], field: str, lab
 def main() -> None:
     """Measure all points and write growth.md and growth.png; or, as a part of that, measure one point and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="*", default=list(GRID_NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--images", type=int, nargs="*", default=[1_000, 3_000, 10_000, 30_000, 60_000])
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])

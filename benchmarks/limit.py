@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aepretrain.config import AUGMENTATIONS, MNIST_SHAPE, NETWORKS
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, MNIST_SHAPE
 from aepretrain.networks import build
 from aepretrain.variants import GRID_VARIANTS
 from benchmarks import obvious
@@ -78,7 +78,7 @@ def grid_flop(epochs: int) -> dict[str, int]:
     """Operations of each of the grid's 16 trainings, by name."""
     return {
         f"{network}-{augmentation}-{variant}": training_flop(network, augmentation, variant, epochs)
-        for network in NETWORKS
+        for network in GRID_NETWORKS
         for augmentation in AUGMENTATIONS
         for variant in GRID_VARIANTS
     }

@@ -19,8 +19,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from aepretrain.config import AUGMENTATIONS, MNIST_SHAPE, NETWORKS, Settings
-from aepretrain.networks import Convolutional, Network, build
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, MNIST_SHAPE, Settings
+from aepretrain.networks import FullyConnected, Network, build
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
 Example = tuple[Tensor, int]
@@ -63,7 +63,7 @@ def loaders(training: Images, validation: Images) -> tuple[DataLoader[Example], 
 
 def forward(network: Network, variant: str, images: Tensor) -> Tensor:
     """The layers in their listed order."""
-    convolutional = isinstance(network, Convolutional)
+    convolutional = not isinstance(network, FullyConnected)
     with torch.set_grad_enabled(torch.is_grad_enabled() and variant != "frozen"):
         codes = network.encoder(images if convolutional else images.flatten(1))
     part = network.decoder if variant == "pretrain" else getattr(network, network.head_name(VARIANTS.look_up(variant)))
@@ -117,7 +117,7 @@ def validate(network: Network, variant: str, batches: DataLoader[Example]) -> tu
 
 def trainings(root: str, epochs: int, train: Train) -> Iterator[tuple[str, float]]:
     """Train all 16 networks with the given loop; yields the name and seconds of each."""
-    for name in NETWORKS:
+    for name in GRID_NETWORKS:
         for augmentation in AUGMENTATIONS:
             training, validation = datasets_of(root, augmentation)
             pretrained: dict[str, Tensor] = {}

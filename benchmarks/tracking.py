@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from aepretrain import data, runner, tracking, training
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, grid_specs
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, Execution, Settings, grid_specs
 from aepretrain.data import Dataset
 from aepretrain.runner import Pool
 from aepretrain.tracking.journal import Journal
@@ -157,10 +157,10 @@ def main() -> None:
     beside.put_around(Journal, "send")
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     training.prepare_process(1)
-    time_grid(Settings(dataset="digits", ae_epochs=1, cls_epochs=1), NETWORKS, ("none",))
+    time_grid(Settings(dataset="digits", ae_epochs=1, cls_epochs=1), GRID_NETWORKS, ("none",))
     before.forget()
     beside.forget()
-    grid_s = time_grid(settings, NETWORKS, AUGMENTATIONS)
+    grid_s = time_grid(settings, GRID_NETWORKS, AUGMENTATIONS)
     facts = measure.machine() | {"threads": 1, "processes": 1}
     facts |= {name: getattr(settings, name) for name in ("dataset", "ae_epochs", "cls_epochs", "patience")}
     lines = report(before, beside, grid_s, facts)

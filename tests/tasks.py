@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.config import MNIST_SHAPE
+from aepretrain.config import MNIST_SHAPE, Shape
 from aepretrain.engine import Examples, Hyperparameters, Select, Task
 from aepretrain.networks import Classifier, Reconstructor, build
 
@@ -31,10 +31,11 @@ def task(
     dtype: torch.dtype = torch.float32,
     seeds: Sequence[int] | None = None,
     device: torch.device = CPU,
+    shape: Shape = MNIST_SHAPE,
 ) -> Task:
     """The trainings of models with seeds 4, 5, …, each on images of its own."""
     seeds = list(range(4, 4 + len(models))) if seeds is None else seeds
-    images, labels = zip(*(data_of(seed, dtype) for seed in seeds), strict=True)
+    images, labels = zip(*(data_of(seed, dtype, shape) for seed in seeds), strict=True)
     images_SN, labels_SN = torch.stack(images).to(device), torch.stack(labels).to(device)
     classifies = isinstance(models[0], Classifier)
     targets_SN = labels_SN if classifies else images_SN
@@ -50,14 +51,14 @@ def task(
     )
 
 
-def data_of(seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def data_of(seed: int, dtype: torch.dtype, shape: Shape) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(NUM + 40, 1, 28, 28, generator=generator, dtype=dtype)
-    return images, torch.randint(0, 10, (NUM + 40,), generator=generator)
+    images = torch.rand(NUM + 40, *shape.image, generator=generator, dtype=dtype)
+    return images, torch.randint(0, shape.num_classes, (NUM + 40,), generator=generator)
 
 
-def make(name: str, kind: str, seed: int = 0) -> nn.Module:
-    network = build(name, seed, MNIST_SHAPE)
+def make(name: str, kind: str, seed: int = 0, shape: Shape = MNIST_SHAPE) -> nn.Module:
+    network = build(name, seed, shape)
     if kind == "autoencoder":
         return Reconstructor(network)
     network.encoder.requires_grad_(kind != "frozen")

@@ -27,7 +27,7 @@ from aepretrain import api, data, runner, tracking
 from aepretrain.cli import main
 from aepretrain.cli.command import Command
 from aepretrain.cli.commands import cli
-from aepretrain.config import AUGMENTATIONS, NETWORKS, STUDIES, Execution, Settings, parse_seeds
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, STUDIES, Execution, Settings, parse_seeds
 from aepretrain.data import mnist
 from aepretrain.variants import GRID_VARIANTS
 from tests.commands import mlflow_run
@@ -541,7 +541,7 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
             assert default is inspect.Parameter.empty or name == "encode", argument
             continue
         shown = option.to_info_dict()["default"]
-        given = {"networks": NETWORKS, "augmentations": AUGMENTATIONS}.get(argument, default)
+        given = {"networks": GRID_NETWORKS, "augmentations": AUGMENTATIONS}.get(argument, default)
         if argument == "seeds" and name != "run":
             assert parse_seeds(shown) == default
         elif argument.endswith("_epochs") and name not in ("compare", "results", "report", "export"):

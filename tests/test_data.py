@@ -16,7 +16,7 @@ import torchvision
 
 from aepretrain import data
 from aepretrain.config import DataRequest
-from aepretrain.data import Dataset, mnist
+from aepretrain.data import Dataset, idx, mnist
 from aepretrain.errors import Failure, UsageError
 from tests.conftest import MNIST_DIR, needs_mnist
 
@@ -26,7 +26,7 @@ DIGEST = hashlib.sha256(VALUES.tobytes()).hexdigest()
 
 
 def decode(content: bytes, digest: str = DIGEST) -> torch.Tensor:
-    return mnist.decode("file", content, (2, 3, 4), digest)
+    return idx.decode("file", content, (2, 3, 4), digest)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ SHAPES = {name: (20 if "train" in name else 10, *shape[1:]) for name, shape in m
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = SHAPES
 
 
-def idx(name: str, seed: int) -> bytes:
+def idx_content(name: str, seed: int) -> bytes:
     """An unpacked IDX file of random values, each of 0 to 9 equally often."""
     shape = SHAPES[name]
     header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
@@ -148,7 +148,7 @@ def files(here: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, bytes]:
     assert here
     monkeypatch.setattr(mnist, "FILES", SHAPES)
     for kind, seed in ((mnist.FASHION_MNIST, 1), (mnist.MNIST, 0)):
-        contents = {name: idx(name, seed) for name in SHAPES}
+        contents = {name: idx_content(name, seed) for name in SHAPES}
         monkeypatch.setattr(kind, "digests", {name: values_digest(name, contents[name]) for name in SHAPES})
     return contents
 
@@ -401,7 +401,7 @@ def test_bad_names_and_folders_are_refused(tmp_path: Path) -> None:
     for data_dir in (str(tmp_path / "file"), str(tmp_path / "link"), ""):
         with pytest.raises(UsageError, match="not a folder"):
             data.load(DataRequest("mnist"), data_dir)
-    with pytest.raises(UsageError, match="mnist, fashion-mnist, kmnist, digits"):
+    with pytest.raises(UsageError, match="mnist, fashion-mnist, kmnist, digits, qmnist, emnist-byclass, "):
         data.load(DataRequest("cifar"), None)
 
 

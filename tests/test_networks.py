@@ -1,4 +1,4 @@
-"""The two networks as listed, their initial weights, the registry, and what a checkpoint must fit."""
+"""The source's two networks as listed, their initial weights, the registry, and what a checkpoint must fit."""
 
 import copy
 
@@ -178,7 +178,7 @@ def test_bad_registrations_are_refused(tiny: str) -> None:
         networks.register("fc", Tiny)
     with pytest.raises(UsageError, match="letters"):
         networks.register("two words", Tiny)
-    with pytest.raises(UsageError, match=f"fc, conv, {tiny}"):
+    with pytest.raises(UsageError, match=f"fc, conv, resnet8, {tiny}"):
         networks.NETWORKS.look_up("lenet")
 
 

@@ -16,7 +16,7 @@ from aepretrain import data, report, runner, tracking
 from aepretrain.api.choices import tuned_specs, tuned_study
 from aepretrain.api.results import Results
 from aepretrain.api.stores import find_store, open_store, other_uri, store_uri, where
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, grid_specs
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, Execution, Settings, TrainingSpec, grid_specs
 from aepretrain.display import Display, say
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_folder
@@ -29,7 +29,7 @@ from aepretrain.variants import is_in_table
 
 def run_grid(
     *,
-    networks: Sequence[str] = NETWORKS,
+    networks: Sequence[str] = GRID_NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
     objectives: Sequence[str] | None = None,
     variants: Sequence[str] = (),
@@ -76,7 +76,7 @@ def run_grid(
 def run_study(
     name: str,
     *,
-    networks: Sequence[str] = NETWORKS,
+    networks: Sequence[str] = GRID_NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
     objectives: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),

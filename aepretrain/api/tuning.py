@@ -10,7 +10,7 @@ from aepretrain import report, runner, tracking
 from aepretrain.api.choices import arms_of, part_to_tune
 from aepretrain.api.stores import store_uri
 from aepretrain.api.training import Session, link_parts, together, with_data_dir
-from aepretrain.config import AUGMENTATIONS, NETWORKS, Execution, Settings, TrainingSpec, format_seeds
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, Execution, Settings, TrainingSpec, format_seeds
 from aepretrain.display import say
 from aepretrain.errors import UsageError
 from aepretrain.plans import FIRST_TUNING_SEED, read_plan
@@ -45,7 +45,7 @@ class Tunings:
 
 def tune(
     *,
-    networks: Sequence[str] = NETWORKS,
+    networks: Sequence[str] = GRID_NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
     objectives: Sequence[str] | None = None,
     seeds: Sequence[int] = (FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1),

@@ -30,7 +30,7 @@ from aepretrain.cli.options import (
 )
 from aepretrain.cli.printing import adopted_run_id, echo, out_option, print_preview, print_table, print_tables
 from aepretrain.cli.runs import runs
-from aepretrain.config import NETWORKS, STUDIES
+from aepretrain.config import GRID_NETWORKS, STUDIES
 from aepretrain.errors import Failure
 from aepretrain.variants import GRID_VARIANTS, VARIANTS
 
@@ -118,7 +118,7 @@ def run(plan: Path, dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_preview(plan, request)
         return
-    _warm_up_workers({"networks": NETWORKS} | {name: one for name, one in request.items() if one is not None})
+    _warm_up_workers({"networks": GRID_NETWORKS} | {name: one for name, one in request.items() if one is not None})
     from aepretrain import api
 
     _print_end(api.run_plan(plan, **request, run_id=adopted_run_id()))
@@ -140,7 +140,7 @@ def tune(plan: Path | None, **options: Any) -> None:
     context = click.get_current_context()
     on_line = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     request = part_to_tune_from(options, on_line) if plan else grid_from(options)
-    _warm_up_workers({"networks": NETWORKS} | {name: one for name, one in request.items() if one is not None})
+    _warm_up_workers({"networks": GRID_NETWORKS} | {name: one for name, one in request.items() if one is not None})
     from aepretrain import api
 
     run_id = adopted_run_id()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aepretrain.config import AUGMENTATIONS, NETWORKS, OBJECTIVES, Execution, Settings, parse_seeds
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, NETWORKS, OBJECTIVES, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING, find
 
@@ -137,7 +137,11 @@ def tuning_options(command: Command) -> Command:
 
 def _cells(command: Command) -> Command:
     network = click.option(
-        "--network", "networks", default=",".join(NETWORKS), show_default=True, help="Networks, separated by commas."
+        "--network",
+        "networks",
+        default=",".join(GRID_NETWORKS),
+        show_default=True,
+        help=f"Networks, separated by commas: {', '.join(NETWORKS)} or registered names.",
     )
     augmentation = click.option(
         "--augmentation",

@@ -3,17 +3,21 @@
 SCHEMA = 3
 """Part of every key. Raised whenever a change of the code changes a result."""
 
-DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+EMNIST = tuple(f"emnist-{split}" for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist"))
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits", "qmnist", *EMNIST, "cifar10", "cifar100", "svhn")
 SOURCES = ("folder", "npz", "parquet")
 """What images of one's own may be, named like ``folder:PATH``."""
 
-OF_DIGITS = ("mnist", "digits")
-OF_MNIST = ("mnist", "fashion-mnist", "kmnist", "digits")
+OF_DIGITS = ("mnist", "digits", "qmnist", "emnist-digits", "emnist-mnist", "svhn")
+OF_MNIST = ("mnist", "fashion-mnist", "kmnist", "digits", "qmnist", *EMNIST)
 """Datasets whose images have MNIST's form, in whatever size they are used."""
 
-NETWORKS = ("fc", "conv")
+GRID_NETWORKS = ("fc", "conv")
 AUGMENTATIONS = ("none", "erasing")
-"""What is built in. These are the networks and augmentations of the source's grid; plugins add others."""
+"""The networks and augmentations of the source's grid, which `grid` trains unless others are named."""
+
+NETWORKS = (*GRID_NETWORKS, "resnet8")
+"""Networks that are built in; plugins add others."""
 
 MASK_SHARES = {"pixel-mask": 0.5, "patch-mask": 0.6}
 """Default share of what is hidden, by the corruption that hides it."""

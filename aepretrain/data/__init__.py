@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aepretrain.config import DataRequest, derive_seed, source_of
+from aepretrain.config import EMNIST, DataRequest, derive_seed, source_of
 from aepretrain.data.dataset import (
     PIXEL_SCALES,
     Dataset,
@@ -51,8 +51,13 @@ __all__ = [
 Loader = Callable[[str | None], Dataset]
 """Returns a dataset. Its argument is the folder that `--data-dir` names, or None."""
 
-MODULES = dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist") | {
-    "digits": "aepretrain.data.digits"
+MODULES = {
+    **dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), "aepretrain.data.mnist"),
+    "digits": "aepretrain.data.digits",
+    "qmnist": "aepretrain.data.qmnist",
+    **dict.fromkeys(EMNIST, "aepretrain.data.emnist"),
+    **dict.fromkeys(("cifar10", "cifar100"), "aepretrain.data.cifar"),
+    "svhn": "aepretrain.data.svhn",
 }
 """The module of each built-in dataset. Its function `load(request, data_dir)` returns the dataset."""
 

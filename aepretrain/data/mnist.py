@@ -1,25 +1,14 @@
 """MNIST, Fashion-MNIST and KMNIST: four IDX files each, checked by digest. Missing files are downloaded."""
 
-import hashlib
-import http.client
-import logging
-import math
-import os
-import urllib.request
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from aepretrain.config import MNIST_SHAPE, DataRequest
-from aepretrain.data.dataset import Dataset, DatasetMissing, with_digest
-from aepretrain.errors import Failure
-from aepretrain.files import atomic_write
+from aepretrain.data.dataset import Dataset, with_digest
+from aepretrain.data.idx import idx_file
+from aepretrain.data.published import Published, gather
 
 FILES: Mapping[str, tuple[int, ...]] = {
     "train-images-idx3-ubyte": (60_000, *MNIST_SHAPE.image[1:]),
@@ -29,11 +18,7 @@ FILES: Mapping[str, tuple[int, ...]] = {
 }
 """Names of a dataset's files and the shapes of their values."""
 
-DEFAULT_FOLDERS = ("data", "../shared/data")
-"""Where files are looked for if no folder is named. Downloads go to the first."""
-
-TIMEOUT_S = 30
-"""A server that sends nothing for this long is given up."""
+LAYOUT = "with or without .gz, in {folder}/raw or in the folder itself"
 
 
 @dataclass
@@ -47,15 +32,24 @@ class Kind:
     classes: Sequence[str] | None = None
     """Names of the classes; None for digits."""
 
-    def paths(self, root: str, name: str) -> Iterator[Path]:
-        """The files below a folder that may be the named one, in the order in which they are tried."""
-        for folder in (Path(root, self.folder, "raw"), Path(root)):
-            for spelling in (name, name.replace("-idx", ".idx")):
-                yield from (path for path in (folder / f"{spelling}.gz", folder / spelling) if os.path.isfile(path))
+    def parts(self) -> list[Published[Tensor]]:
+        """Its files, in the order of `FILES`."""
+        owners = {digest: f", which is {kind.folder}'s" for kind in KINDS.values() for digest in kind.digests.values()}
+        return [
+            idx_file(
+                name,
+                self.folder,
+                [f"{mirror}{name}.gz" for mirror in self.mirrors],
+                size,
+                self.digests[name],
+                owners=owners,
+            )
+            for name, size in FILES.items()
+        ]
 
     def lies_in(self, root: str) -> bool:
         """Whether a folder holds a file for each of `FILES`; their content is not looked at."""
-        return all(any(self.paths(root, name)) for name in FILES)
+        return all(any(part.found(root)) for part in self.parts())
 
 
 MNIST = Kind(
@@ -98,123 +92,11 @@ KMNIST = Kind(
 
 KINDS: Mapping[str, Kind] = {"mnist": MNIST, "fashion-mnist": FASHION_MNIST, "kmnist": KMNIST}
 
-_log = logging.getLogger(__name__)  # Python prints its warnings to stderr, one plain line each
-
 
 def load(request: DataRequest, data_dir: str | None) -> Dataset:
-    """A dataset from `data_dir`, or else from the default folders. Files that are missing are downloaded.
-
-    Where a file is damaged and a good copy lies beside it, the copy is used and a warning is logged.
-    """
+    """A dataset from `data_dir`, or else from the default folders (see `gather`)."""
     kind = KINDS[request.dataset]
-    roots = DEFAULT_FOLDERS if data_dir is None else (os.path.expanduser(data_dir),)
-    warnings: list[str] = []
-    found = {file: values for file in FILES if (values := _find(kind, roots, file, warnings))}
-    missing = [file for file in FILES if file not in found]
-    if missing:
-        try:
-            found |= _download(kind, roots[0], missing)
-        except Failure as error:
-            raise DatasetMissing(
-                f"{kind.folder} is not in {' or '.join(roots)}: there is no {', '.join(missing)} (with or without .gz, "
-                f"in {kind.folder}/raw or in the folder itself), and the download failed: {error}"
-            ) from None
-    for warning in warnings:
-        _log.warning("%s", warning)
-    source = ", ".join(dict.fromkeys(os.path.abspath(root) for root, _ in found.values()))
-    images, labels, test_images, test_labels = (found[file][1] for file in FILES)
+    source, found = gather(kind.folder, kind.parts(), data_dir, LAYOUT.format(folder=kind.folder))
+    images, labels, test_images, test_labels = (found[file] for file in FILES)
     parts = images, labels.long(), test_images, test_labels.long()
     return with_digest(request.dataset, source, *parts, kind.classes)
-
-
-def _find(kind: Kind, roots: Sequence[str], name: str, warnings: list[str]) -> tuple[str, Tensor] | None:
-    """The first folder with a good file of a name, and its values; None if no folder has such a file.
-
-    Raises `Failure` where all files of that name are bad.
-    """
-    problems: list[Failure] = []
-    for root in roots:
-        for path in kind.paths(root, name):
-            try:
-                values = read_idx(path, FILES[name], kind.digests[name])
-            except Failure as error:
-                problems.append(error)
-            else:
-                warnings += [f"{problem}. {path} is used instead." for problem in problems]
-                return root, values
-    if problems:
-        raise Failure(f"{problems[0]}; remove it or name another folder with --data-dir")
-    return None
-
-
-def _download(kind: Kind, root: str, names: Sequence[str]) -> dict[str, tuple[str, Tensor]]:
-    """The values of files from the mirrors. Files are written when all of them are there and good."""
-    fetched = {name: _fetch(kind, name) for name in names}
-    for name, (packed, _) in fetched.items():
-        with atomic_write(Path(root, kind.folder, "raw", f"{name}.gz")) as partial:
-            partial.write_bytes(packed)
-    return {name: (root, values) for name, (_, values) in fetched.items()}
-
-
-def _fetch(kind: Kind, name: str) -> tuple[bytes, Tensor]:
-    """A gzipped file from the first mirror that has it, and its values."""
-    problems = []
-    for mirror in kind.mirrors:
-        url = f"{mirror}{name}.gz"
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310  # the mirrors are ours
-                _log.warning("downloading %s", url)
-                packed = response.read(_limit(FILES[name]))
-            return packed, decode(url, packed, FILES[name], kind.digests[name])
-        except (OSError, http.client.HTTPException, Failure) as error:
-            problems.append(f"{url}: {' '.join(str(error).split())}")
-    raise Failure("; ".join(problems))
-
-
-def _limit(shape: tuple[int, ...]) -> int:
-    """How many bytes of a file are read at most. Gzip adds less than a thousandth, and a header, to any content."""
-    return math.prod(shape) * 1001 // 1000 + 1024
-
-
-def read_idx(path: Path, shape: tuple[int, ...], digest: str) -> Tensor:
-    """The values of a file, see `decode`. Never reads much more than `shape` needs."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(_limit(shape))
-    except OSError as error:
-        raise Failure(f"{path} cannot be read: {error.strerror}") from None
-    return decode(str(path), packed, shape, digest)
-
-
-def decode(source: str, packed: bytes, shape: tuple[int, ...], digest: str) -> Tensor:
-    """The values of an IDX file of unsigned bytes, gzipped or not, as uint8 of `shape`.
-
-    `digest` is the SHA-256 of the values or the MD5 of the gzipped file. Raises `Failure` with `source`, what was
-    expected and what was found. Never unpacks more than `shape` needs. What follows the gzipped values is ignored.
-    """
-
-    def reject(expected: str, found: object) -> NoReturn:
-        raise Failure(f"{source} is damaged or another file: expected {expected}, found {found}")
-
-    header = [0x800 + len(shape), *shape]  # 8 is the type, unsigned byte
-    num_header, num_values = 4 * len(header), math.prod(shape)
-    content = packed
-    if packed.startswith(b"\x1f\x8b"):
-        try:  # zlib in one call: Python's gzip takes seconds for a million empty members or a header without end
-            content = zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(packed, num_header + num_values + 1)
-        except zlib.error as error:
-            reject("a gzip file", error)
-    found_header = np.frombuffer(content[: min(num_header, len(content) // 4 * 4)], ">u4").tolist()
-    if found_header != header:
-        reject(f"the IDX header {header}", found_header or f"{len(content)} bytes")
-    if len(content) != num_header + num_values:
-        found_values = f"{len(content) - num_header:,}" if len(content) < num_header + num_values else "more"
-        reject(f"{num_values:,} values", found_values)
-    if len(digest) == 32:
-        what, found = "MD5 of the gzip file", hashlib.md5(packed, usedforsecurity=False).hexdigest()
-    else:
-        what, found = "SHA-256 of the values", hashlib.sha256(memoryview(content)[num_header:]).hexdigest()
-    if found != digest:
-        owner = next((f", which is {kind.folder}'s" for kind in KINDS.values() if found in kind.digests.values()), "")
-        reject(f"{what} {digest[:12]}…", f"{found[:12]}…{owner}")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=num_header).reshape(shape)

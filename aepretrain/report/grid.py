@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from aepretrain.config import AUGMENTATIONS, MASK_SHARES, NETWORKS, VARIED_BY_STUDIES, Settings
+from aepretrain.config import AUGMENTATIONS, EMNIST, GRID_NETWORKS, MASK_SHARES, VARIED_BY_STUDIES, Settings
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import SETTINGS, tidy
 from aepretrain.report.pairs import BySeed, by_seed, values_of
@@ -42,11 +42,16 @@ SOURCE: Mapping[tuple[str, ...], tuple[float, float]] = {
 The source is the experiment report that this project started from, in Russian and unsigned. This is its whole table.
 """
 
-EXPERIMENTS: list[Experiment] = [(network, augmentation) for network in NETWORKS for augmentation in AUGMENTATIONS]
+EXPERIMENTS: list[Experiment] = [(network, augmentation) for network in GRID_NETWORKS for augmentation in AUGMENTATIONS]
 DATASET_TITLES = {
     "mnist": "MNIST",
     "fashion-mnist": "Fashion-MNIST",
     "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+    **{name: f"EMNIST {name.removeprefix('emnist-')}" for name in EMNIST},
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
     "digits": "scikit-learn's 1,797 digits, NOT MNIST",
 }
 

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from aepretrain import stats
-from aepretrain.config import AUGMENTATIONS, NETWORKS
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS
 from aepretrain.plans import Plan
 from aepretrain.report.answer import Terms
 from aepretrain.report.planned import PlanResults, find
@@ -19,7 +19,7 @@ def is_source_grid(plan: Plan) -> bool:
         plan.labels == (0,)
         and plan.objectives == ("reconstruct",)
         and len(plan.datasets) == 1
-        and set(plan.networks) == set(NETWORKS)
+        and set(plan.networks) == set(GRID_NETWORKS)
         and set(plan.augmentations) == set(AUGMENTATIONS)
         and "finetune - scratch" in plan.compared
         and plan.families == ("comparison",)

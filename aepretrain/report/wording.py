@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from aepretrain import stats
-from aepretrain.config import NETWORKS
+from aepretrain.config import GRID_NETWORKS
 from aepretrain.report.answer import Answer, Reproduced
 from aepretrain.report.grid import METRIC_NAMES, Experiment
 from aepretrain.report.numbers import in_points, signed
@@ -136,7 +136,7 @@ def what_was_run(answer: Answer) -> str:
     """``a plain autoencoder, the two small networks fc and conv, the learning rate 0.001 and MNIST``."""
     settings = answer.grid.settings
     networks = list(dict.fromkeys(experiment[0] for experiment in answer.primary))
-    kind = "two small networks" if set(networks) == set(NETWORKS) else f"network{'s' if len(networks) > 1 else ''}"
+    kind = "two small networks" if set(networks) == set(GRID_NETWORKS) else f"network{'s' if len(networks) > 1 else ''}"
     objective = settings.get("objective", "reconstruct")
     plain = settings.get("ae_target", "input") == "input"
     autoencoder = "a plain autoencoder" if plain else "an autoencoder that restores what was erased"

@@ -79,7 +79,8 @@ class Training:
         )
         if not (built_in and record.identity["dataset"] in DATASETS and record.tags["schema"] == str(SCHEMA)):
             return self  # the key also depends on the source code of plugins, or belongs to another schema
-        if record.key != identity_key(record.identity, record.tags["dataset_digest"], {}):
+        unlabelled = {"unlabelled": record.tags["unlabelled_digest"]} if "unlabelled" in record.identity else {}
+        if record.key != identity_key(record.identity, record.tags["dataset_digest"], unlabelled):
             raise ValueError(f"{name}: its key does not belong to its settings")
         return self
 

@@ -15,6 +15,7 @@ import pytest
 from torch import Tensor
 
 from aepretrain.data import mnist
+from aepretrain.data.idx import idx_file
 from aepretrain.errors import Failure
 from tests.chaos.damage import Mutation, cut, flip, splice
 from tests.commands import LONGEST_S, Done, aepretrain, anew, start
@@ -64,12 +65,16 @@ def damaged(seed: int, contents: tuple[bytes, ...], num: int) -> Iterator[tuple[
         yield before, after
 
 
+def read_idx(path: Path, digest: str) -> Tensor:
+    return idx_file(path.name, "", [], SHAPE, digest).read(path)
+
+
 def values_or_line(path: Path, digest: str) -> Tensor | str:
     """The values of a file or the line that refuses it. It takes less than 5 s and leaves the file as it is."""
     content, started = path.read_bytes(), time.monotonic()
     found: Tensor | str
     try:
-        found = mnist.read_idx(path, SHAPE, digest)
+        found = read_idx(path, digest)
     except Failure as error:
         found = str(error)
     assert time.monotonic() - started < 5
@@ -110,7 +115,7 @@ def test_with_an_md5_only_the_published_file_is_accepted(tmp_path: Path, full_le
     print(f"IDX files with a published MD5: {refused:,} damaged, all refused")
     assert refused > 50
     path.write_bytes(GZIPPED)
-    assert np.array_equal(mnist.read_idx(path, SHAPE, md5).numpy(), VALUES)
+    assert np.array_equal(read_idx(path, md5).numpy(), VALUES)
 
 
 def bombs() -> dict[str, bytes]:
