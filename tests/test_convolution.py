@@ -115,6 +115,7 @@ def test_what_is_compiled_beforehand_is_what_training_needs() -> None:
 import torch
 import aepretrain.convolution.compiled
 from aepretrain.convolution import loops
+from aepretrain.config import MNIST_SHAPE
 from aepretrain.networks import Reconstructor, build
 before = [len(loop.signatures) for loop in (loops.correlate, loops.gradients)]
 Reconstructor(build("conv", 0, MNIST_SHAPE))(torch.rand(2, 1, 28, 28)).sum().backward()
