@@ -96,7 +96,7 @@ def reconstructions(title: str, images: Reconstructions) -> Figure:
     if np.array_equal(images.original_NCHW, images.seen_NCHW):
         del rows["input"]
     num, _, height, _ = images.original_NCHW.shape
-    figure, axes = new_figure(title, 0.9 * num + 1.2, 0.95 * len(rows) + 0.5)
+    figure, axes = new_figure(title, max(0.9 * num + 1.2, 5.0), 0.95 * len(rows) + 0.5)  # wide enough for the title
     gap = max(1, height // 10)
     _mosaic(axes, np.stack(list(rows.values())), 1.0, gap)
     axes.set_yticks([row * (height + gap) + height / 2 for row in range(len(rows))], list(rows))

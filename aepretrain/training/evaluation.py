@@ -22,6 +22,9 @@ from aepretrain.records import Predictions, Reconstructions
 from aepretrain.training.batches import Images, augmentation_draws, corruption_draws
 from aepretrain.variants import VARIANTS
 
+MOST_SHOWN = 16
+"""More images would make a figure too wide for a screen."""
+
 
 def evaluate_classifier(
     spec: TrainingSpec, network: Network, validation: Images, test: Images
@@ -76,9 +79,12 @@ def evaluate_pretraining(
 def _reconstruct(
     spec: TrainingSpec, objective: Objective, model: nn.Module, validation: Images
 ) -> Reconstructions | None:
-    """The first validation image of each class, what the model gets of it in training, and what comes back."""
+    """The first validation image of each class, what the model gets of it in training, and what comes back.
+
+    Of many classes only the first `MOST_SHOWN` are shown.
+    """
     labels_M = validation.labels_N[validation.rows_SM[0]]
-    firsts = [int(index_N[0]) for k in labels_M.unique() if len(index_N := (labels_M == k).nonzero())]
+    firsts = [int((labels_M == k).nonzero()[0]) for k in labels_M.unique()[:MOST_SHOWN]]
     chosen = replace(validation, rows_SM=validation.rows_SM[:, firsts])
     index_1B = torch.arange(len(firsts), device=labels_M.device).unsqueeze(0)
     changes = augmentation_draws([spec], chosen, "figure erasing"), corruption_draws(objective, [spec], chosen)
