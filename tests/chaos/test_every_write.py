@@ -66,10 +66,10 @@ snapshots.INTERVAL_S = 0  # one after each epoch
 tracking.log_model = lambda *_: None  # exporting, drawing and the table take longer than all else
 tracking.Run.log_figure = lambda *_: None
 figures.training_figures = lambda *_: {}
-report.build_grid = lambda _: None
-report.tables = lambda _: []
-report.markdown = lambda _: "a table"
-report.files = lambda _: {"grid.md": b"a table"}
+report.build_grid = lambda *_: None
+report.tables = lambda *_: []
+report.markdown = lambda *_: "a table"
+report.files = lambda *_: {"grid.md": b"a table"}
 """
 """A plugin with which a grid is two trainings, and takes a second."""
 

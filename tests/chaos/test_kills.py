@@ -230,8 +230,8 @@ class FirstTimeOnly(Death):
 class Mortal(Network):
     frozen_head, trained_head = "first", "second"
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, image_shape, num_classes):
+        super().__init__(image_shape, num_classes)
         self.encoder = nn.Sequential(nn.Flatten(), self.death(), nn.Linear(784, 8))
         self.decoder = nn.Sequential(nn.Linear(8, 784), nn.Unflatten(1, (1, 28, 28)))
         self.first, self.second = nn.Linear(8, 10), nn.Linear(8, 10)
