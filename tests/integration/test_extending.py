@@ -122,10 +122,10 @@ def test_an_installed_package_is_loaded_by_its_entry_point(uri: str, tmp_path: P
 
 def test_a_wrong_plugin_ends_in_one_line_before_any_run(run: Run, uri: str, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(
-        (ROOT / "examples/residual.py").read_text().replace("nn.Linear(392, 10), nn", "nn.Linear(393, 10), nn")
+        (ROOT / "examples/residual.py").read_text().replace("nn.Linear(math.prod(maps), ", "nn.Linear(393, ")
     )
-    done = run("scratch", "--plugin", "wrong", *QUICK)
+    done = run("scratch", "--plugin", "wrong", *QUICK, "--network", "residual")
     assert done.code == 2
     assert len(done.err.splitlines()) == 1
-    assert "plugin 'wrong': network 'residual' fails when it is tried: RuntimeError: " in done.err
+    assert "network 'residual' fails when it is tried: RuntimeError: " in done.err
     assert not list(tracking.open_store(uri).search({}))

@@ -73,7 +73,7 @@ def test_the_whole_way(case: str, tmp_path: Path, template: Path, digits: Datase
         (folder / "mlflow.db").write_bytes(template.read_bytes())
     environment = {"MLFLOW_EXPERIMENT_NAME": "own"}  # the template's has its artifacts beside the template
     picture = pictures / f"{CASES[case][-1]}.png"
-    Image.fromarray(digits.test_images_NCHW[0].numpy()).resize((56, 56)).save(picture)
+    Image.fromarray(digits.test_images_NCHW[0, 0].numpy()).resize((56, 56)).save(picture)
 
     def run(*arguments: str | Path, folder: Path = checkout) -> Done:
         done = aepretrain(*map(str, arguments), folder=folder, **environment)

@@ -182,7 +182,7 @@ def test_the_report_opens_among_the_artifacts(ui: Ui, page: Page) -> None:
     page.get_by_text("report.html", exact=True).click()
     page_of_report = page.frame_locator("iframe")
     expect(page_of_report.get_by_role("heading", name="Does pretraining an autoencoder help")).to_be_visible()
-    expect(page_of_report.get_by_text("no verdict: 2 seeds, at least 8 needed").first).to_be_visible()
+    expect(page_of_report.get_by_text("no verdict: 2 seeds, at least").first).to_be_visible()
     widths = page_of_report.locator("img").evaluate_all("pictures => pictures.map(one => one.naturalWidth)")
     assert len(widths) > 10
     assert all(widths)
@@ -207,10 +207,10 @@ def test_the_experiment_shows_the_grid(ui: Ui, page: Page) -> None:
     title, table = re.findall(r"\*\*(.+)\*\*\n\n((?:\|.*\n)+)", note)[-1]
     rows = [line.strip("| \n").split(" | ") for line in table.splitlines() if "---" not in line]
     assert "NOT MNIST" in title
-    assert len(rows) == 5
+    assert len(rows) == 3, "a heading and the experiments that were trained"
     expect(page.get_by_text(title)).to_be_visible()
     cells = page.locator("table").last.get_by_role("row")
-    expect(cells).to_have_count(5)
+    expect(cells).to_have_count(3)
     assert [
         row.get_by_role("cell").or_(row.get_by_role("columnheader")).all_inner_texts() for row in cells.all()
     ] == rows
