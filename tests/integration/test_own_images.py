@@ -60,7 +60,7 @@ class Reader:
 @pytest.mark.parametrize("size", [(32, 32), (48, 40)], ids=str)
 def test_from_pictures_to_a_verdict_and_a_service_by_commands(tmp_path: Path, size: tuple[int, int]) -> None:
     reader = Reader(tmp_path, size)
-    cell = ("--dataset", "folder:drawn", "--augmentation", "none", "--epochs", "1")
+    cell = ("--dataset", "folder:./drawn/", "--augmentation", "none", "--epochs", "1")
     assert "folder:drawn (n = 1 seed" in reader.run("grid", *cell, "--network", "fc,conv")
     reader.run("study", "all", *cell, "--network", "conv", "--updates", "10", "--seeds", "0-1")
     (tmp_path / "plan.yaml").write_text(PLAN)
@@ -68,7 +68,7 @@ def test_from_pictures_to_a_verdict_and_a_service_by_commands(tmp_path: Path, si
     verdict = reader.run("report", "plan.yaml")
     assert re.search(r"At equal settings: finetune − scratch .* in \d of 2 tests", verdict), verdict
     assert (tmp_path / "results" / "report.html").stat().st_size > 10_000
-    assert "folder:drawn" in reader.run("report", "--dataset", "folder:./drawn/", "--epochs", "1", "--out", "grid")
+    assert "folder:drawn" in reader.run("report", *cell[:2], "--split", "random", "--epochs", "1", "--out", "grid")
     assert "Robustness" in (tmp_path / "grid" / "report.md").read_text()
 
     predicted = reader.run("predict", "drawn/ring/0001.png", "drawn/bar/0002.png")
