@@ -537,3 +537,11 @@ def _sign_flip_of_scipy(differences_S: NDArray[np.float64]) -> float:
         rng=generator(12),
     )
     return float(done.pvalue)
+
+
+def test_seeds_without_any_spread_need_no_further_images() -> None:
+    # Two seeds on a small set of test images often differ by the same number of images, or by none.
+    verdict = stats.family_verdicts({"a": np.full(2, 0.25)}, lambda _: np.random.default_rng(0), 0.001)["a"]
+    parts = stats.CrossedInterval(0.0, -1.0, 1.0, seed_std=0.0, image_std=0.2, rest_std=0.4)
+    assert verdict.detectable_effect == 0
+    assert verdict.num_images_needed(parts) == 0

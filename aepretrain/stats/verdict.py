@@ -99,7 +99,12 @@ class Verdict(PairedDifference):
         return detectable_effect(self.std, max(self.num_seeds, self.min_seeds), self.test_alpha, POWER)
 
     def num_images_needed(self, parts: CrossedInterval) -> float:
-        """The number of test images with which these seeds find the smallest effect; infinite where none is enough."""
+        """The number of test images with which these seeds find the smallest effect; infinite where none is enough.
+
+        0 where the differences of all seeds are equal: then their spread hides nothing.
+        """
+        if self.detectable_effect == 0:
+            return 0.0
         return required_images(parts, self.std * self.smallest_effect / self.detectable_effect)
 
 
