@@ -43,6 +43,7 @@ ADDED = {
     "aepretrain export": "",
     "aepretrain import": "",
     "aepretrain predict": "",
+    "examples.shapes": "",
 }
 """How each command begins that the README may show, and what is added to it, so that it takes a minute at most.
 
