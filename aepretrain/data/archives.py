@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aepretrain.data.collection import Collection, Picture
+from aepretrain.data.dataset import MAX_CHANNELS
 from aepretrain.errors import Failure
 from aepretrain.pictures import Pixels
 
@@ -20,8 +21,6 @@ FURTHER: Sequence[tuple[str, str]] = (("val_images", "val_labels"),)
 """Arrays whose images are joined to the training images, as validation images are drawn from all of them."""
 
 TEST: Sequence[tuple[str, str]] = (("test_images", "test_labels"), ("x_test", "y_test"))
-
-MAX_CHANNELS = 4
 
 
 def collect(path: Path) -> Collection:
