@@ -55,10 +55,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays by name. Reads no pickled objects."""
     if not path.is_file():
         raise Failure(f"there is no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise Failure(f"{path} is no readable NumPy archive: numpy.savez writes one")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array, not an archive of several")
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
         raise Failure(f"{path} is no readable NumPy archive: {' '.join(str(error).split())[:200]}") from None
