@@ -26,8 +26,8 @@ class Operation:
     kind: str
     body: Any
 
-    def apply(self, client: MlflowClient, run_id: str, folder: Path) -> None:
-        """Apply it to a run; `folder` holds the files."""
+    def apply(self, client: MlflowClient, run_id: str, folder: Path = Path()) -> None:
+        """Apply it to a run; `folder` holds the file of an artifact."""
         _APPLY[self.kind](client, run_id, self.body, folder)
 
 

@@ -64,11 +64,13 @@ class Run:
             self.journal.append(operation, content)
             self.sender.wake()
             return
+        if content is None:
+            operation.apply(self.store.client, self.run_id)
+            return
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            if content is not None:
-                path = Path(folder, body)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+            path = Path(folder, body)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
             operation.apply(self.store.client, self.run_id, Path(folder))
 
     def log_numbers(self, rows: Sequence[Number]) -> None:

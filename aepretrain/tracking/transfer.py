@@ -17,7 +17,7 @@ from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Record
 from aepretrain.tracking.bundle import Bundle, Training, list_parts, part_name, read_bundle
 from aepretrain.tracking.old_bundle import is_old
 from aepretrain.tracking.run_lifecycle import ending, open_import
-from aepretrain.tracking.run_writer import DatasetReference, Number, Run, run_link
+from aepretrain.tracking.run_writer import DatasetReference, Number, Run, our_tags, run_link
 from aepretrain.tracking.store import Store
 from aepretrain.tracking.tables import Row, Tables, write_tables
 
@@ -210,12 +210,12 @@ def _write(store: Store, parent_run_id: str, training: Training, run_ids: Mappin
     note = re.sub("`([0-9a-f]{32})`", lambda match: run_link(match[1], match[1]), row["note"])  # older notes
     note = _with_new_ids(note, run_ids)
     tags |= {name: _with_new_ids(tags[name], run_ids) for name in ("pretraining_run", "evaluated") if name in tags}
-    mlflow_tags = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note}
+    tags = {"imported_run": row["run_id"]} | tags  # of a training that was imported before, its first run
+    all_tags = {MLFLOW_PARENT_RUN_ID: parent_run_id, MLFLOW_RUN_NOTE: note, **our_tags(tags)}
     with ending() as open_runs:
-        stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=mlflow_tags, run_name=row["name"])
+        stored = store.client.create_run(store.experiment_id, row["start_ms"], tags=all_tags, run_name=row["name"])
         run = Run(store, stored.info.run_id)
         open_runs.append(run)
-        run.tag(**{"imported_run": row["run_id"]} | tags)  # of a training that was imported before, its first run
         run.log_params(record.identity)
         run.log_dataset(DatasetReference(record.identity["dataset"], tags["dataset_digest"], "bundle"))
         run.log_numbers(_numbers(training))
