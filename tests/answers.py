@@ -1,13 +1,14 @@
 """Records and predictions made by hand, and an archive of them in memory."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from aepretrain.config import Settings, TrainingSpec, grid_specs
-from aepretrain.records import Outcomes, Predictions, Record
+from aepretrain.records import NOTHING, Outcomes, Predictions, Record
 from aepretrain.tuning import Trial
 
 NUM_IMAGES = 1000
@@ -69,8 +70,16 @@ class Archive:
         self.found[spec.name] = record_of(spec, num_right / NUM_IMAGES)
         self.files[f"run-{spec.name}", "evidence/predictions.npz"] = predictions(num_right, spec.seed).to_bytes()
 
-    def records(self) -> dict[str, Record]:
+    @property
+    def place(self) -> str:
+        return "memory"
+
+    def records(self, wanted: Mapping[str, Any] = NOTHING) -> dict[str, Record]:
+        assert not wanted
         return self.found
+
+    def record(self, run_id: str) -> Record:
+        return next(one for one in self.found.values() if one.run_id == run_id)
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         return [
@@ -80,6 +89,9 @@ class Archive:
 
     def artifact(self, record: Record, path: str) -> bytes:
         return self.files[record.run_id, path]
+
+    def weights(self, record: Record) -> bytes:
+        return self.artifact(record, "weights.pt")
 
     def has_artifact(self, record: Record, path: str) -> bool:
         return (record.run_id, path) in self.files

@@ -183,6 +183,71 @@ def test_a_named_run_predicts(served: Served, pictures: list[Path]) -> None:
         assert done.output.startswith(f"fc-none-{variant}-s0 on digits, run {run_id}")
 
 
+@pytest.fixture(scope="module")
+def bundle(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store's trainings as a bundle, which has the weights of the classifiers."""
+    folder = tmp_path_factory.mktemp("bundle") / "of served"
+    api.export(folder, tracking_uri=served.store.uri, show=False)
+    return folder
+
+
+def without_store(tmp_path: Path, *arguments: object) -> Result:
+    """A command with the address of a store that is not there, and is not made."""
+    store = tmp_path / "none.db"
+    done = CliRunner().invoke(cli, [*map(str, arguments), "--tracking-uri", f"sqlite:///{store}"])
+    assert not store.exists()
+    return done
+
+
+def test_a_network_of_a_bundle_does_what_it_does_in_the_store(
+    served: Served, bundle: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    folder = pictures[0].parent
+    for name, *arguments in (("predict", *pictures), ("encode", folder), ("onnx",)):
+        outs = [tmp_path / f"{name}-{place}" for place in ("store", "bundle")]
+        of_store, of_bundle = ([] if name == "predict" else ["--out", out] for out in outs)
+        expected = command(served, name, *arguments, *of_store)
+        done = without_store(tmp_path, name, *arguments, *of_bundle, "--bundle", bundle)
+        assert done.exit_code == 0, done.output
+        assert done.output.replace(str(outs[1]), str(outs[0])) == expected.output
+        assert name == "predict" or outs[0].read_bytes() == outs[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (("--run", "{pretrain}"), Failure, "run {pretrain} was exported without its weights"),
+        (
+            ("--run", "0" * 32),
+            Failure,
+            "no finished training with run id 00000000000000000000000000000000 in the bundle",
+        ),
+        (("--run", "x"), UsageError, "--run='x' is not a run id"),
+        (("--dataset", "kmnist"), UsageError, "no finished classifier was trained on it; there is digits"),
+        (("--bundle", "{folder}"), Failure, "there is no readable bundle in"),
+        (("--bundle", "nowhere"), UsageError, "--bundle='nowhere' is not a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_a_bundle_cannot_give_is_told(
+    served: Served,
+    bundle: Path,
+    pictures: list[Path],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    known = {"pretrain": served.records["pretrain"].run_id, "folder": str(tmp_path)}
+    given = [one.format(**known) for one in arguments]
+    command_name = "encode" if arguments[1] == "{pretrain}" else "predict"
+    place = pictures[0].parent if command_name == "encode" else pictures[0]
+    done = without_store(tmp_path, command_name, place, "--bundle", bundle, *given)
+    assert isinstance(done.exception, kind)
+    assert message.format(**known) in str(done.exception)
+    assert not Path("codes.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [

@@ -1,6 +1,5 @@
 """Bundles: finished trainings as Parquet files in a folder."""
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +9,10 @@ from rich.console import Console
 
 from aepretrain import report, tracking
 from aepretrain.api.reports import shown_records
-from aepretrain.api.stores import check_settings, open_store
+from aepretrain.api.stores import check_settings, open_store, read_bundle
 from aepretrain.config import canonical_json
 from aepretrain.display import say, track
-from aepretrain.errors import Failure, UsageError
+from aepretrain.errors import Failure
 from aepretrain.frame import frame
 from aepretrain.records import Record
 
@@ -70,9 +69,7 @@ def _first_of_each_cell(records: Sequence[Record]) -> Iterable[Record]:
 
 def import_(folder: str | Path, *, tracking_uri: str | None = None, show: bool = True) -> Imported:
     """Add the trainings of the bundle in a folder to a store, and count them. The store's own stay as they are."""
-    if not os.path.isdir(folder):
-        raise UsageError(f"folder={str(folder)!r} is not a folder")
-    bundle = tracking.read_bundle(Path(folder))
+    bundle = read_bundle(folder)
     console = Console(quiet=not show)
     shown = partial(track, console, "imported")
     on_wait = partial(say, console, "locked by another process that imports this bundle; waiting")

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aepretrain import runner, serving, tracking
-from aepretrain.api.stores import log_result, open_store
+from aepretrain.api.stores import log_result, open_store, read_bundle
 from aepretrain.config import OF_DIGITS, Execution, dataset_name
 from aepretrain.errors import UsageError
 from aepretrain.files import check_file
-from aepretrain.records import Record
+from aepretrain.records import Archive, Record
 
 Floats = NDArray[np.float32]
 
@@ -75,22 +75,23 @@ def predict(
     run: str | None = None,
     dataset: str | None = None,
     plugins: Sequence[str] = (),
+    bundle: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> Predictions:
     """The classes of pictures of any size.
 
     `images` are a folder or paths. For a network that was trained on MNIST or the like, a picture shows one digit, dark
     on light or light on dark. For others it is scaled and cut as the training images were. The network is that of a
-    `run`, else the store's classifier with the lowest validation loss, of a `dataset` if one is named. `plugins` are
-    modules to import first.
+    `run`, else the classifier with the lowest validation loss, of a `dataset` if one is named, in the store, or in the
+    `bundle` in a folder. `plugins` are modules to import first.
     """
     paths = _pictures(images)
     serving.check_pictures(paths)
-    store = _open(tracking_uri, plugins)
-    record = serving.choose_classifier(store, run, _named(dataset))
+    archive = _open(bundle, tracking_uri, plugins)
+    record = serving.choose_classifier(archive, run, _named(dataset))
     images_NCHW, doubts = serving.read_pictures(paths, record)
-    probs_NK = serving.apply(serving.load_classifier(store, record), images_NCHW)
-    return Predictions(record, paths, probs_NK, tuple(doubts), serving.class_names(store, record))
+    probs_NK = serving.apply(serving.load_classifier(archive, record), images_NCHW)
+    return Predictions(record, paths, probs_NK, tuple(doubts), serving.class_names(archive, record))
 
 
 def encode(
@@ -99,6 +100,7 @@ def encode(
     run: str | None = None,
     dataset: str | None = None,
     plugins: Sequence[str] = (),
+    bundle: str | Path | None = None,
     tracking_uri: str | None = None,
     out: str | Path | None = None,
     run_id: str | None = None,
@@ -109,14 +111,15 @@ def encode(
     """
     check_file(out)
     paths = _pictures(images)
-    store = _open(tracking_uri, plugins, run_id)
-    record = serving.choose_encoder(store, run, _named(dataset))
-    codes = Codes(record, paths, serving.encode(serving.load_encoder(store, record), paths, record))
+    archive = _open(bundle, tracking_uri, plugins, run_id)
+    record = serving.choose_encoder(archive, run, _named(dataset))
+    codes = Codes(record, paths, serving.encode(serving.load_encoder(archive, record), paths, record))
     if out is not None:
         about = {"run_id": record.run_id, "training": record.spec.name, "dataset": record.identity["dataset"]}
         serving.write_codes(codes.codes_ND, paths, Path(out), about)
     note = f"{len(paths)} pictures as codes of {codes.codes_ND.shape[1]} numbers, by run `{record.run_id}`."
-    log_result(store, run_id, "codes", note, _content(out))
+    if run_id is not None:
+        log_result(open_store(tracking_uri, run_id), run_id, "codes", note, _content(out))
     return codes
 
 
@@ -126,6 +129,7 @@ def export_onnx(
     run: str | None = None,
     dataset: str | None = None,
     plugins: Sequence[str] = (),
+    bundle: str | Path | None = None,
     tracking_uri: str | None = None,
     run_id: str | None = None,
 ) -> OnnxExport:
@@ -134,11 +138,12 @@ def export_onnx(
     The classifier is chosen as in `predict`.
     """
     check_file(out)
-    store = _open(tracking_uri, plugins, run_id)
-    record = serving.choose_classifier(store, run, _named(dataset))
-    module, classes = serving.load_classifier(store, record), serving.class_names(store, record)
+    archive = _open(bundle, tracking_uri, plugins, run_id)
+    record = serving.choose_classifier(archive, run, _named(dataset))
+    module, classes = serving.load_classifier(archive, record), serving.class_names(archive, record)
     max_difference = serving.export_onnx(module, record.shape, classes, Path(out))
-    log_result(store, run_id, "onnx", f"Run `{record.run_id}` as ONNX.", _content(out))
+    if run_id is not None:
+        log_result(open_store(tracking_uri, run_id), run_id, "onnx", f"Run `{record.run_id}` as ONNX.", _content(out))
     return OnnxExport(record, max_difference)
 
 
@@ -157,7 +162,8 @@ def promote(
     """
     if name is not None and not re.fullmatch(r"[\w.-]+", name):
         raise UsageError(f"name={name!r} is not allowed: use letters, digits, . _ and -")
-    store = _open(tracking_uri, plugins, run_id)
+    runner.load_plugins(Execution(plugins=tuple(plugins)))
+    store = open_store(tracking_uri, run_id)
     record = serving.choose_classifier(store, run, _named(dataset))
     reason = "lowest validation loss" if run is None else "named by a person"
     of_dataset = re.sub(r"[^\w.-]+", "-", f"aepretrain-{record.identity['dataset']}")
@@ -167,9 +173,12 @@ def promote(
     return promotion
 
 
-def _open(tracking_uri: str | None, plugins: Sequence[str], run_id: str | None = None) -> tracking.Store:
+def _open(
+    bundle: str | Path | None, tracking_uri: str | None, plugins: Sequence[str], run_id: str | None = None
+) -> Archive:
+    """The bundle in a folder, or else the store."""
     runner.load_plugins(Execution(plugins=tuple(plugins)))
-    return open_store(tracking_uri, run_id)
+    return open_store(tracking_uri, run_id) if bundle is None else read_bundle(bundle)
 
 
 def _named(dataset: str | None) -> str | None:

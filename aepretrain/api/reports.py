@@ -1,6 +1,5 @@
 """The report: the answer with its statistics, as a page."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aepretrain import report, runner, tracking
-from aepretrain.api.stores import check_settings, log_result, open_store, other_uri
+from aepretrain.api.stores import check_settings, log_result, open_store, other_uri, read_bundle
 from aepretrain.config import SMALLEST_EFFECT, SmallestEffect, dataset_name, parse_effect
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
@@ -78,9 +77,7 @@ def make_report(
     if len({report.file_name(plan) for plan in read}) < len(read):
         raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
     if bundle is not None:
-        if not os.path.isdir(bundle):
-            raise UsageError(f"bundle={str(bundle)!r} is not a folder")
-        kept = tracking.read_bundle(Path(bundle))
+        kept = read_bundle(bundle)
         return _written(_report(kept.records(), kept, wanted, effect, read), out)
     store = open_store(tracking_uri, run_id)
     made = _written(_report(_records(store, wanted, read), store, wanted, effect, read), out)

@@ -63,6 +63,13 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: checked[name] for name in settings}
 
 
+def read_bundle(folder: str | Path) -> tracking.Bundle:
+    """The bundle in a folder. Raises `UsageError` where there is no folder, `Failure` where it is not readable."""
+    if not os.path.isdir(folder):
+        raise UsageError(f"bundle={str(folder)!r} is not a folder")
+    return tracking.read_bundle(Path(folder))
+
+
 def log_result(store: tracking.Store, run_id: str | None, kind: str, note: str, files: Mapping[str, bytes]) -> None:
     """Write a result into the run that ``mlflow run`` has opened, if there is one, and end it."""
     if run_id is None:

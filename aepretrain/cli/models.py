@@ -28,6 +28,13 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run(dataset(plugin_option(store_option(command))))
 
 
+_bundle_option = click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Take the network from this bundle (see `export`) instead of a store.",
+)
+
+
 def _print_model(record: "Record") -> None:
     dataset = record.identity["dataset"]
     loss = f"validation loss {record.metrics['best_val_loss']:.4f}"
@@ -40,6 +47,7 @@ def _print_model(record: "Record") -> None:
 @click.command(cls=Command)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_model_options
+@_bundle_option
 def predict(images: tuple[Path, ...], **options: Any) -> None:
     """Predict the class of each picture, of any size.
 
@@ -68,6 +76,7 @@ def _percent(prob: float) -> str:
 @click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path))
 @_model_options
+@_bundle_option
 @click.option(
     "--out",
     default="codes.parquet",
@@ -87,6 +96,7 @@ def encode(folder: Path, out: Path, **options: Any) -> None:
 
 @click.command(cls=Command)
 @_model_options
+@_bundle_option
 @click.option(
     "--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help="ONNX file to write."
 )

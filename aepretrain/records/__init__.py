@@ -15,16 +15,18 @@ from aepretrain.records.evidence import (
     filters_from_bytes,
     filters_to_bytes,
 )
-from aepretrain.records.record import DIGITS, Archive, Record, of_newest_images
+from aepretrain.records.record import DIGITS, NOTHING, WEIGHTS, Archive, Record, check_run_id, of_newest_images
 
 __all__ = [
     "CLASSES",
     "DIGITS",
     "EPOCH_METRICS",
     "FILTERS",
+    "NOTHING",
     "OUTCOMES",
     "PER_CLASS",
     "PREDICTIONS",
+    "WEIGHTS",
     "Archive",
     "CodeMaps",
     "EpochResult",
@@ -33,6 +35,7 @@ __all__ = [
     "Predictions",
     "Reconstructions",
     "Record",
+    "check_run_id",
     "curve_of",
     "filters_from_bytes",
     "filters_to_bytes",

@@ -2,17 +2,25 @@
 
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from aepretrain.config import MNIST_SHAPE, OF_MNIST, Settings, Shape, TrainingSpec, setting_of, source_of
+from aepretrain.errors import UsageError
 from aepretrain.records.evidence import Outcomes
 from aepretrain.variants import EVALUATIONS, VARIANTS
 
 _log = logging.getLogger(__name__)  # Python prints its warnings to stderr, one plain line each
 
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+WEIGHTS = "weights.pt"
+"""The path of a training's checkpoint among its files."""
 
 DIGITS = 16
 """How many digits of an artifact's SHA-256 a record has."""
@@ -64,7 +72,7 @@ class Record:
     def artifacts(self) -> dict[str, str]:
         """The SHA-256, or its first digits, of the artifacts that it was stored with, by path; older ones list none."""
         listed = filter(None, self.tags.get("artifacts", "").split(","))
-        weights = {"weights.pt": self.tags["weights_sha256"]} if self.has_weights else {}
+        weights = {WEIGHTS: self.tags["weights_sha256"]} if self.has_weights else {}
         return {path: digest for path, _, digest in (one.partition("=") for one in listed)} | weights
 
     def setting(self, name: str) -> Any:
@@ -132,11 +140,24 @@ def _images_of(record: Record) -> tuple[Any, ...]:
     return tuple(record.identity.get(name) for name in ("dataset", "image_size", "grey"))
 
 
+def check_run_id(run_id: str) -> None:
+    """Raise `UsageError` where this is no run's id."""
+    if not re.fullmatch("[0-9a-f]{32}", run_id):
+        raise UsageError(f"run={run_id!r} is not a run id: it must be 32 digits and letters from a to f")
+
+
 class Archive(Protocol):
     """The source of finished trainings with their files and curves: a tracking store or a bundle."""
 
-    def records(self) -> dict[str, Record]:
-        """All finished trainings by key."""
+    @property
+    def place(self) -> str:
+        """What a message calls it."""
+
+    def records(self, wanted: Mapping[str, Any] = NOTHING) -> dict[str, Record]:
+        """All finished trainings with these settings by key."""
+
+    def record(self, run_id: str) -> Record:
+        """The finished training of a run. Raises `UsageError` for a malformed id, `Failure` where there is none."""
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
@@ -146,6 +167,9 @@ class Archive(Protocol):
 
     def has_artifact(self, record: Record, path: str) -> bool:
         """Whether a training has this file."""
+
+    def weights(self, record: Record) -> bytes:
+        """The checkpoint of a training. Raises `Failure` where it cannot be read."""
 
     def outcomes(self, record: Record) -> Outcomes:
         """A classifier's outcomes on the test images. Raises `Failure` where they cannot be read."""

@@ -18,9 +18,8 @@ from torch import nn
 from aepretrain.errors import Failure
 from aepretrain.files import atomic_write
 from aepretrain.pictures import SUFFIXES, Pixels, fit, open_picture, read_pixels, to_grey
-from aepretrain.records import CLASSES, Record
+from aepretrain.records import CLASSES, Archive, Record
 from aepretrain.serving.pictures import examine_picture
-from aepretrain.tracking import Store
 from aepretrain.training import encoding_module, parse_weights, scoring_module
 
 BATCH = 256
@@ -29,23 +28,23 @@ BATCH = 256
 Floats = NDArray[np.float32]
 
 
-def load_classifier(store: Store, record: Record) -> nn.Module:
+def load_classifier(archive: Archive, record: Record) -> nn.Module:
     """A finished classifier: images [N, C, H, W] in [0, 1] → class probabilities [N, K]. Raises `Failure`."""
-    return scoring_module(record.spec, record.shape, parse_weights(store.weights(record)))
+    return scoring_module(record.spec, record.shape, parse_weights(archive.weights(record)))
 
 
-def load_encoder(store: Store, record: Record) -> nn.Module:
+def load_encoder(archive: Archive, record: Record) -> nn.Module:
     """The encoder of a finished training: images [N, C, H, W] in [0, 1] → codes [N, D]. Raises `Failure`."""
-    return encoding_module(record.spec, record.shape, parse_weights(store.weights(record)))
+    return encoding_module(record.spec, record.shape, parse_weights(archive.weights(record)))
 
 
-def class_names(store: Store, record: Record) -> tuple[str, ...]:
+def class_names(archive: Archive, record: Record) -> tuple[str, ...]:
     """The names of a classifier's classes; their numbers where it has none. Raises `Failure`."""
     numbers = tuple(map(str, range(record.shape.num_classes)))
-    if not store.has_artifact(record, CLASSES):
+    if not archive.has_artifact(record, CLASSES):
         return numbers
     try:
-        names = tuple(map(str, json.loads(store.artifact(record, CLASSES))))
+        names = tuple(map(str, json.loads(archive.artifact(record, CLASSES))))
     except (ValueError, TypeError):
         names = ()
     if len(names) != len(numbers):

@@ -3,45 +3,44 @@
 from collections.abc import Iterable
 
 from aepretrain.errors import Failure, UsageError
-from aepretrain.records import Record
-from aepretrain.tracking import Store, shown_uri
+from aepretrain.records import Archive, Record
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
 
 
-def choose_classifier(store: Store, run_id: str | None, dataset: str | None) -> Record:
-    """The classifier of a run; without a run, the `best` one of the store (and dataset).
+def choose_classifier(archive: Archive, run_id: str | None, dataset: str | None) -> Record:
+    """The classifier of a run; without a run, the `best` one of a store or bundle (and dataset).
 
     Raises `UsageError` where the run is not a classifier or only other datasets have one, and `Failure` where there is
     no classifier.
     """
     if run_id is not None:
-        return _usable(store.record(run_id), CLASSIFIERS)
-    chosen = best(store.records({"dataset": dataset} if dataset else {}).values(), dataset)
+        return _usable(archive.record(run_id), CLASSIFIERS)
+    chosen = best(archive.records({"dataset": dataset} if dataset else {}).values(), dataset)
     if chosen is None:
-        if dataset and (there := _datasets(_candidates(store.records().values()))):
+        if dataset and (there := _datasets(_candidates(archive.records().values()))):
             raise UsageError(
                 f"dataset={dataset!r}: no finished classifier was trained on it; there is {' or '.join(there)}"
             )
         of_dataset = f" of {dataset}" if dataset else ""
         raise Failure(
-            f"there is no finished classifier{of_dataset} with its weights in {shown_uri(store.uri)}: train some, "
+            f"there is no finished classifier{of_dataset} with its weights in {archive.place}: train some, "
             "for example with: aepretrain grid"
         )
     return chosen
 
 
-def choose_encoder(store: Store, run_id: str | None, dataset: str | None) -> Record:
+def choose_encoder(archive: Archive, run_id: str | None, dataset: str | None) -> Record:
     """The training of a run, a pretraining or a classifier; without a run, as `choose_classifier`."""
     if run_id is not None:
-        return _usable(store.record(run_id), GRID_VARIANTS)
-    return choose_classifier(store, None, dataset)
+        return _usable(archive.record(run_id), GRID_VARIANTS)
+    return choose_classifier(archive, None, dataset)
 
 
 def _usable(record: Record, variants: tuple[str, ...]) -> Record:
     if record.cell[2] not in variants:
         raise UsageError(f"run={record.run_id!r} is {record.cell[2]}: it must be one of {', '.join(variants)}")
     if not record.has_weights:
-        raise Failure(f"run {record.run_id} was imported from a bundle without its weights")
+        raise Failure(f"run {record.run_id} was exported without its weights")
     return record
 
 

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from aepretrain.config import AUGMENTATIONS, CORRUPTIONS, DATASETS, NETWORKS, OBJECTIVES, SCHEMA, identity_key
 from aepretrain.errors import Failure
-from aepretrain.records import EPOCH_METRICS, OUTCOMES, Outcomes, Record
+from aepretrain.records import EPOCH_METRICS, NOTHING, OUTCOMES, WEIGHTS, Outcomes, Record, check_run_id
 from aepretrain.tracking.old_bundle import is_old, read_old
 from aepretrain.tracking.tables import SUMS, TRAINING_COLUMNS, Row, Tables, read_tables
 from aepretrain.variants import EVALUATIONS, VARIANTS
@@ -67,7 +68,7 @@ class Training:
             raise ValueError(f"{name}: its spec differs from its row")
         if not all(isinstance(value, str) for value in record.tags.values()):
             raise ValueError(f"{name} has tags that are not text")
-        if record.has_weights != ("weights.pt" in self.files):
+        if record.has_weights != (WEIGHTS in self.files):
             raise ValueError(f"{name} has weights without their checksum, or a checksum without weights")
         self._check_epochs(name)
         network, augmentation, variant = record.cell
@@ -104,9 +105,26 @@ class Bundle:
     trainings: Mapping[str, Training]
     """By run id."""
 
-    def records(self) -> dict[str, Record]:
-        """All finished trainings by key."""
-        return {one.row["key"]: one.record for one in self.trainings.values()}
+    @property
+    def place(self) -> str:
+        """What a message calls it."""
+        return f"the bundle {self.name}"
+
+    def records(self, wanted: Mapping[str, Any] = NOTHING) -> dict[str, Record]:
+        """All finished trainings with these settings by key."""
+        records = {one.row["key"]: one.record for one in self.trainings.values()}
+        return {
+            key: record
+            for key, record in records.items()
+            if all(record.setting(name) == value for name, value in wanted.items())
+        }
+
+    def record(self, run_id: str) -> Record:
+        """The training of a run of the store that the bundle was exported from. Raises as `Store.record` does."""
+        check_run_id(run_id)
+        if run_id not in self.trainings:
+            raise Failure(f"there is no finished training with run id {run_id} in {self.place}")
+        return self.trainings[run_id].record
 
     def curves(self, records: Sequence[Record], metric: str) -> list[list[float]]:
         """Each training's values of one of `EPOCH_METRICS`, epoch by epoch; empty where it does not apply."""
@@ -118,6 +136,10 @@ class Bundle:
             return self.trainings[record.run_id].files[path]
         except KeyError:
             raise Failure(f"run {record.run_id} has no {path} in bundle {self.name}") from None
+
+    def weights(self, record: Record) -> bytes:
+        """The checkpoint of a finished training. Raises `Failure` as `artifact` does."""
+        return self.artifact(record, WEIGHTS)
 
     def outcomes(self, record: Record) -> Outcomes:
         """A classifier's outcomes on the test images. Raises `Failure` where they are missing or damaged."""

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 
 from aepretrain.config import canonical_json
-from aepretrain.records import DIGITS, EpochResult
+from aepretrain.records import DIGITS, WEIGHTS, EpochResult
 from aepretrain.tracking.journal import Journal, Sender
 from aepretrain.tracking.metric_names import stored_name
 from aepretrain.tracking.operations import Operation
@@ -105,7 +105,7 @@ class Run:
 
     def log_weights(self, content: bytes) -> None:
         """Log the checkpoint, with its SHA-256 as a tag."""
-        self.log_bytes("weights.pt", content)
+        self.log_bytes(WEIGHTS, content)
         self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
 
     def log_figure(self, path: str, figure: Figure) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,8 +24,18 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain import stopping
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
-from aepretrain.errors import Failure, UsageError
-from aepretrain.records import OUTCOMES, PREDICTIONS, Outcomes, Predictions, Record, curve_of
+from aepretrain.errors import Failure
+from aepretrain.records import (
+    NOTHING,
+    OUTCOMES,
+    PREDICTIONS,
+    WEIGHTS,
+    Outcomes,
+    Predictions,
+    Record,
+    check_run_id,
+    curve_of,
+)
 from aepretrain.tracking.address import SQLITE, mlflow_command, shown_uri, sqlite_file, without_credentials
 from aepretrain.tracking.metric_names import our_name, stored_name
 from aepretrain.tracking.retry import StoreError, one_line, patient, where_possible
@@ -44,8 +52,6 @@ OPENING = "open.lock"
 LOCK_CHECK_S = 0.5
 """How often a process that waits for a lock checks whether it should stop."""
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True)
 class Store:
@@ -57,6 +63,11 @@ class Store:
     uri: str
     experiment_id: str
     outage_s: float = Execution.outage_s
+
+    @property
+    def place(self) -> str:
+        """What a message calls it: the URI without credentials."""
+        return shown_uri(self.uri)
 
     @property
     def bare_client(self) -> MlflowClient:
@@ -144,11 +155,10 @@ class Store:
 
     def record(self, run_id: str) -> Record:
         """The finished training of a run. Raises `UsageError` for a malformed id, `StoreError` where there is none."""
-        if not re.fullmatch("[0-9a-f]{32}", run_id):
-            raise UsageError(f"run={run_id!r} is not a run id: it must be 32 digits and letters from a to f")
+        check_run_id(run_id)
         record = next(self._records({"schema": str(SCHEMA)}, f"attributes.run_id = '{run_id}'"), None)
         if record is None:
-            raise StoreError(f"there is no finished training with run id {run_id} in {shown_uri(self.uri)}")
+            raise StoreError(f"there is no finished training with run id {run_id} in {self.place}")
         return record
 
     def has_run(self, run_id: str) -> bool:
@@ -250,7 +260,7 @@ class Store:
 
     def weights(self, record: Record) -> bytes:
         """The checkpoint of a finished training. Raises `StoreError` as `artifact` does."""
-        return self.artifact(record, "weights.pt")
+        return self.artifact(record, WEIGHTS)
 
 
 @lru_cache(maxsize=4)

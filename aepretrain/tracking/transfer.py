@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from aepretrain import stopping
 from aepretrain.config import SCHEMA, canonical_json
 from aepretrain.errors import Failure
-from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Record
+from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, WEIGHTS, Record
 from aepretrain.tracking.bundle import Bundle, Training, list_parts, part_name, read_bundle
 from aepretrain.tracking.old_bundle import is_old
 from aepretrain.tracking.run_lifecycle import ending, open_import
@@ -57,7 +57,7 @@ def export(
         of_record = {metric: of_all[i] for metric, of_all in curves.items()}
         paths = _paths(store, record, record.run_id in selected)
         files = {_exported_path(path): _content(store, record, path) for path in paths}
-        row = _row(record, store.client.get_run(record.run_id), "weights.pt" in files)
+        row = _row(record, store.client.get_run(record.run_id), WEIGHTS in files)
         try:
             trainings.append(Training(row, list(_epochs(record.key, of_record)), files).checked())
         except ValueError as error:
@@ -98,7 +98,7 @@ def _paths(store: Store, record: Record, selected: bool) -> list[str]:
     if "test_accuracy" in record.metrics and "imported_run" not in record.tags:  # an older run lists no artifacts
         paths.add(PREDICTIONS)
     keeps_weights = selected and record.has_weights and record.cell[2] != "pretrain" and "plan" not in record.tags
-    return sorted(paths) + ["weights.pt"] * keeps_weights
+    return sorted(paths) + [WEIGHTS] * keeps_weights
 
 
 def _exported_path(path: str) -> str:

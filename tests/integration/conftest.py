@@ -1,6 +1,7 @@
 """The command as users start it, and what a grid stores, for comparisons."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,9 @@ import torch
 from aepretrain import runner, tracking
 from aepretrain.config import AUGMENTATIONS, Execution, Settings, grid_specs
 from tests.chaos.conftest import stored
+from tests.conftest import ROOT
 from tests.grids import artifacts, inline
+from tests.integration.newcomer import Reader
 from tests.integration.services import ADMIN, mlflow_server, postgresql
 
 PASSWORDS = {
@@ -22,8 +25,16 @@ PASSWORDS = {
     "reader": "a-third-password-of-one-who-reads",
 }
 
+LONGEST = ("test_readme.py", "test_server.py", "test_own_images.py", "test_extending.py")
+
 GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "4", "--device", "cpu")
 """Trainings of seconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first: the process that began one of them last would work on alone."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def credentials(user: str) -> dict[str, str]:
@@ -100,3 +111,20 @@ def everything(store: tracking.Store) -> dict[str, Any]:
     return {
         key: (*found[key], artifacts(store, record.run_id), record.identity) for key, record in store.records().items()
     }
+
+
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clone of the last commit. Its environment goes with it at the end, for it has 6 GB."""
+    folder = tmp_path_factory.mktemp("newcomer") / "aepretrain"
+    assert Reader(folder.parent).run(f"git clone --quiet '{ROOT}' '{folder}'").returncode == 0
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def reader(cloned: Path) -> Reader:
+    """A reader with a fresh clone, in which only the environment and the caches of earlier tests are left."""
+    found = Reader(cloned)
+    assert found.run("git clean -dffxq --exclude .venv --exclude '.*_cache'").returncode == 0
+    return found
