@@ -14,7 +14,7 @@ from aepretrain.errors import Failure
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Not fork, as the parent has threads."""
 
-MODULE = "aepretrain.runner"
+MODULE = "aepretrain.runner.pool"
 """What every worker imports."""
 
 

@@ -1,111 +1,128 @@
-"""How long it takes until a training computes: imports, the dataset, and what else comes before its first epoch.
+"""How long whole commands take that compute almost nothing, as ratios to the imports that they cannot do without.
 
-    python -m benchmarks.startup --repeats 5 --out benchmarks/results
+    python -m benchmarks.startup --repeats 5 --before ../earlier --out benchmarks/results
 
-Each start is a process of its own on one thread, with files that were read before. Seconds are counted apart for the
-imports (with the dataset's module); for reading, decoding and checking the dataset; and for all that
-lies between the imports and the first epoch (the dataset, the store, the run, drawing the split, the weights), once
-with a store that is there and once with one that has to be made. A grid's are those from calling it, with the dataset
-decoded, to the first epoch of its one worker, which imports everything anew.
+`--before` is an earlier checkout with its environment; its commands are timed in turn with those of this one. Each
+round times ``import torch``, ``import mlflow`` (with its SQL store) and each command once. Each checkout has a store of
+its own with a grid of digits. Commands that train, train a new seed for one epoch.
 """
 
 import argparse
-import json
+import itertools
+import os
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from importlib import import_module
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from benchmarks import measure
 
+OF_DIGITS = ["--dataset", "digits", "--network", "fc", "--epochs", "1"]
 
-def start(kind: str, network: str, dataset: str, uri: str) -> dict[str, float]:
-    """The seconds of one start, by name; to be called in a new process."""
+IMPORTS = {
+    "import torch": "import torch",
+    "import mlflow": "import mlflow.store.tracking.sqlalchemy_store",
+}
+
+
+def commands(folder: Path, seeds: Iterator[int]) -> dict[str, list[str]]:
+    """The arguments of each command; those that train take the next seed."""
+    return {
+        "compare": ["compare", "--dataset", "digits", "--epochs", "1", "--out", str(folder / "table")],
+        "predict": ["predict", "--dataset", "digits", str(folder / "digit.png")],
+        "a training": ["scratch", *OF_DIGITS, "--seed", str(next(seeds))],
+        "a grid of eight": ["grid", *OF_DIGITS, "--seeds", str(next(seeds)), "--out", str(folder / "table")],
+    }
+
+
+def timed(arguments: Sequence[object], folder: Path, environment: Mapping[str, str] | None = None) -> float:
+    """The seconds of a program in a folder without a checkout. Raises `CalledProcessError` where it fails."""
     began = time.perf_counter()
-    from aepretrain import api, data, runner, tracking
-    from aepretrain.config import DataRequest, Execution, Settings, TrainingSpec
-
-    import_module(data.MODULES[dataset])
-    seconds = {"imports": time.perf_counter() - began}
-    del api  # imported only for the time that this takes in a command
-    spec = TrainingSpec(variant="scratch", network=network, seed=0, settings=Settings(dataset=dataset, cls_epochs=1))
-    execution = Execution(device="cpu", jobs=1)
-    epochs_began: list[float] = []
-
-    def listen(event: runner.Event) -> None:
-        if event.epoch is not None:
-            epochs_began.append(time.perf_counter() - event.epoch.elapsed_s)
-
-    if kind == "grid":
-        data.load(DataRequest(dataset), None)
-        began = time.perf_counter()
-        store = tracking.open_store(uri)
-        runner.run_grid([spec], store, execution, listen, lambda *_: None)
-    else:
-        began = time.perf_counter()
-        data.load(DataRequest(dataset), None)
-        seconds["dataset"] = time.perf_counter() - began
-        store = tracking.open_store(uri)
-        seconds["dataset and store"] = time.perf_counter() - began
-        runner.run_single(spec, store, execution, listen)
-    return seconds | {"until the first epoch": epochs_began[0] - began}
+    subprocess.run([*map(str, arguments)], check=True, capture_output=True, cwd=folder, env=environment)
+    return time.perf_counter() - began
 
 
-def measure_all(repeats: int, dataset: str) -> list[list[str]]:
-    """The rows of the table: medians, and the highest value of what counts."""
+def measure_all(pythons: Mapping[str, Path], repeats: int, folder: Path) -> dict[str, dict[str, list[float]]]:
+    """The seconds of each round, by what was timed and the checkout."""
+    Image.fromarray(np.tri(28, dtype=np.uint8) * 255).save(folder / "digit.png")
+    seeds = itertools.count(1)
+    environments = {}
+    for name, python in pythons.items():
+        environments[name] = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/{name}.db"}
+        timed([python, "-m", "aepretrain", *commands(folder, seeds)["a grid of eight"]], folder, environments[name])
+        for arguments in commands(folder, seeds).values():  # files are read from disk and compiled here
+            timed([python, "-m", "aepretrain", *arguments], folder, environments[name])
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(repeats):
+        for name, code in IMPORTS.items():
+            found.setdefault(name, {}).setdefault("now", []).append(timed([pythons["now"], "-c", code], folder))
+        for name, python in pythons.items():
+            for what, arguments in commands(folder, seeds).items():
+                seconds = timed([python, "-m", "aepretrain", *arguments], folder, environments[name])
+                found.setdefault(what, {}).setdefault(name, []).append(seconds)
+        print(
+            {what: {name: f"{of[-1]:.2f}" for name, of in all_of.items()} for what, all_of in found.items()}, flush=True
+        )
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """Medians, and medians and ranges of the ratios of each round."""
+    imports = [sum(one) for one in zip(*(found[name]["now"] for name in IMPORTS), strict=True)]
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind, network in (("scratch", "fc"), ("scratch", "conv"), ("grid", "fc"), ("grid", "conv")):
-            for there in (True, False):
-                found = []
-                for repeat in range(repeats + 1):
-                    uri = f"sqlite:///{folder}/{kind}-{network}-{there}-{0 if there else repeat}.db"
-                    begun = ["--start", kind, network, dataset, uri]
-                    found.append(json.loads(measure.run_program("benchmarks.startup", *begun).output.splitlines()[-1]))
-                    if there:
-                        forget(uri)
-                rows.append([kind, network, "is there" if there else "is made", *medians(found[1:])])
-                print(rows[-1], flush=True)
-    return rows
+    for what, of_checkouts in found.items():
+        now, before = of_checkouts["now"], of_checkouts.get("before")
+        rows.append(
+            [
+                what,
+                f"{statistics.median(now):.2f}",
+                _ratio(now, imports),
+                f"{statistics.median(before):.2f}" if before else "",
+                _ratio(now, before) if before else "",
+            ]
+        )
+    header = ["what", "now (s)", "now : both imports", "before (s)", "now : before"]
+    return measure.markdown_table(header, rows)
 
 
-def forget(uri: str) -> None:
-    """Delete the store's runs, so that the next start trains again."""
-    from aepretrain import tracking
-
-    store = tracking.open_store(uri)
-    for run in list(store.search({})):
-        store.client.delete_run(run.info.run_id)
-
-
-def medians(found: list[dict[str, float]]) -> list[str]:
-    """Each column's median, with the highest value of the last; empty where nothing was measured."""
-    cells = []
-    for name in ("imports", "dataset", "dataset and store", "until the first epoch"):
-        values = [one[name] for one in found if name in one]
-        cells.append(f"{statistics.median(values):.2f}" if values else "")
-    return [*cells, f"{max(one['until the first epoch'] for one in found):.2f}"]
+def _ratio(these: Sequence[float], those: Sequence[float]) -> str:
+    ratios = [one / other for one, other in zip(these, those, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
-    """Measure all starts and write startup.md; or, as a part of that, make one start and print its seconds."""
+    """Measure all starts and write startup.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--before", type=Path, help="an earlier checkout")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--start", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.start:
-        print(json.dumps(start(*options.start)))
-        return
-    header = ["start", "network", "store", "imports (s)", "dataset (s)", "dataset and store (s)"]
-    header += ["until the first epoch, beyond imports (s)", "highest"]
-    rows = measure_all(options.repeats, options.dataset)
-    facts = measure.machine() | {"dataset": options.dataset, "threads": 1, "repeats (medians)": options.repeats}
-    lines = ["# Starting", "", *measure.markdown_table(header, rows), "", measure.told(facts)]
+    pythons = {"now": Path(sys.executable)}
+    if options.before:
+        pythons["before"] = options.before.absolute() / ".venv/bin/python"
+    folder = Path(tempfile.mkdtemp())
+    try:
+        found = measure_all(pythons, options.repeats, folder)
+    finally:
+        shutil.rmtree(folder)
+    facts = measure.machine() | {"repeats": options.repeats}
+    lines = [
+        "# Starting",
+        "",
+        *table(found),
+        "",
+        f"Medians of rounds, and the range of ratios. {measure.told(facts)}",
+        "",
+    ]
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "startup.md").write_text("\n".join([*lines, ""]))
+    (options.out / "startup.md").write_text("\n".join(lines))
     print("\n".join(lines))
 
 

@@ -76,7 +76,7 @@ def test_every_name_is_there_and_described() -> None:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker processes and no MLflow models, which take seconds; tests/integration has a notebook with workers."""
     monkeypatch.setattr(tracking, "log_model", lambda *_: None)
-    monkeypatch.setattr("aepretrain.runner.jobs._log_model", lambda *_: None)
+    monkeypatch.setattr("aepretrain.runner.grid.log_model", lambda *_: None)
     monkeypatch.setattr(runner, "local_pool", inline)
 
 

@@ -11,49 +11,6 @@ logged to it, and it is ended.
 Bad arguments raise `UsageError`; missing data, stores and results raise `Failure`.
 """
 
-from aepretrain.api.bundles import Exported, Imported, export, import_
-from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
-from aepretrain.api.plans import PlanPreview, preview_plan, run_plan
-from aepretrain.api.reports import Report, make_report
-from aepretrain.api.results import Results, compare, load_results
-from aepretrain.api.runs import Leftovers, RunDetails, Runs, clean, delete_runs, list_runs, show_run
-from aepretrain.api.stores import sync, where
-from aepretrain.api.training import run_grid, run_study, train
-from aepretrain.api.tuning import Tunings, tune, tune_plan
+import lazy_loader
 
-__all__ = [
-    "Codes",
-    "Exported",
-    "Imported",
-    "Leftovers",
-    "OnnxExport",
-    "PlanPreview",
-    "Predictions",
-    "Report",
-    "Results",
-    "RunDetails",
-    "Runs",
-    "Tunings",
-    "clean",
-    "compare",
-    "delete_runs",
-    "encode",
-    "export",
-    "export_onnx",
-    "import_",
-    "list_runs",
-    "load_results",
-    "make_report",
-    "predict",
-    "preview_plan",
-    "promote",
-    "run_grid",
-    "run_plan",
-    "run_study",
-    "show_run",
-    "sync",
-    "train",
-    "tune",
-    "tune_plan",
-    "where",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # __init__.pyi names what is here

@@ -12,17 +12,14 @@ from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key,
 from aepretrain.data import Dataset, load
 from aepretrain.plans import Plan
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, Listener, present
+from aepretrain.runner.jobs import Event, Listener, draw_errors, log_model
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
+from aepretrain.runner.selection import select
+from aepretrain.runner.study import Study
 from aepretrain.runner.work import Job, find_work, make_job
 from aepretrain.tuning import TUNED
-from aepretrain.variants import CLASSIFIERS
-
-Finished = Mapping[TrainingSpec, Record]
-"""Finished trainings by their specs."""
-
 
 MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
 """Makes a pool that trains on a dataset, for as long as a block lasts."""
@@ -30,19 +27,6 @@ MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
 
 Conclude = Callable[[tracking.Run, Sequence[Record]], None]
 """Writes what follows from finished trainings into their parent run, which is still open."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """Trainings beyond a grid's that answer one question about it.
-
-    It builds on the grid's variants named in `needs`. `plan` is called when those are finished, as its trainings may
-    depend on their results.
-    """
-
-    name: str
-    needs: Sequence[str]
-    plan: Callable[[Finished, Dataset], Iterable[TrainingSpec]]
 
 
 @dataclass(frozen=True)
@@ -214,19 +198,9 @@ class Trainer:
         return {key: records[key] for key in jobs if key in records}
 
 
-def select(records: Iterable[Record]) -> list[Record]:
-    """The seed of each classifier's cell that is shown and served: the lowest validation loss, then the lowest seed.
-
-    Cells of different settings are different cells.
-    """
-    best: dict[str, Record] = {}
-    for record in sorted(records, key=lambda record: (record.metrics["best_val_loss"], record.seed)):
-        best.setdefault(canonical_json(dict(record.identity) | {"seed": None}), record)
-    return [record for record in best.values() if record.cell[2] in CLASSIFIERS]
-
-
 def _present_selected(dataset: Dataset, jobs: Mapping[str, Job], finished: Mapping[str, Record]) -> None:
     for record in select(finished.values()):
         stopping.check()
         with tracking.where_possible():
-            present(jobs[record.key], record, dataset)
+            log_model(jobs[record.key], record, dataset)
+            draw_errors(jobs[record.key], record, dataset)

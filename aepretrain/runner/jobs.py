@@ -113,7 +113,7 @@ def run_single(
         assert record is not None, "the job is done or trained"
         reused = job.key in work.done or run_id not in (None, record.run_id)  # the latter: by another process
         if not reused:
-            present(job, record, dataset)
+            draw_errors(job, record, dataset)
         elif run_id is not None:
             tracking.point_to(store, run_id, record.run_id, record.metrics)
     return SingleResult(record, reused)
@@ -280,12 +280,11 @@ def _log_outcome(
     run.describe(_note(job, outcome, sources))
 
 
-def present(job: Job, record: Record, dataset: Dataset) -> None:
-    """Give a classifier that is shown its MLflow model and a picture of its most confident errors.
+def draw_errors(job: Job, record: Record, dataset: Dataset) -> None:
+    """Give a classifier a picture of its most confident errors, unless it has one.
 
     An imported classifier has no predictions, so there is no picture.
     """
-    _log_model(job, record, dataset)
     if job.store.has_artifact(record, PREDICTIONS) and not job.store.has_artifact(record, CONFUSED_IMAGES):
         predictions = Predictions.from_bytes(job.store.artifact(record, PREDICTIONS))
         images_NCHW, title = dataset.test_images_NCHW.numpy(), f"{job.spec.name}: confident errors"
@@ -296,12 +295,12 @@ def present(job: Job, record: Record, dataset: Dataset) -> None:
 CONFUSED_IMAGES = "figures/confused_images.png"
 
 
-def _log_model(job: Job, record: Record, dataset: Dataset) -> None:
+def log_model(job: Job, record: Record, dataset: Dataset) -> None:
     """Give a finished classifier its MLflow model, unless it has one or has no weights.
 
     If PyTorch cannot export the network, a tag of the run says so.
     """
-    if job.spec.variant == "pretrain" or "model" in record.tags or not record.has_weights:
+    if "model" in record.tags or not record.has_weights:
         return
     weights = training.parse_weights(job.store.weights(record))
     try:

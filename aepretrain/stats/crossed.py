@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from aepretrain.stats.paired import Estimate
 
@@ -55,7 +55,7 @@ def two_way_interval(differences_SN: Numbers, level: float) -> CrossedInterval:
     seed_variance, image_variance = (squares[:2] - squares[2]).clip(min=0) / (num_images, num_seeds)
     variance = float(terms.sum()) / differences_SN.size
     degrees = float(terms.sum() ** 2 / np.sum(terms**2 / freedom)) if variance > 0 else 1.0
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
+    half = float(scipy.special.stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance)
     stds = math.sqrt(seed_variance), math.sqrt(image_variance), math.sqrt(squares[2])
     return CrossedInterval(mean, mean - half, mean + half, *stds)
 
@@ -98,4 +98,4 @@ def mcnemar(first_right_N: NDArray[np.bool_], second_right_N: NDArray[np.bool_])
     only_second = int(np.count_nonzero(second_right_N & ~first_right_N))
     if only_first + only_second == 0:
         return 1.0
-    return float(stats.binomtest(only_first, only_first + only_second).pvalue)
+    return float(scipy.stats.binomtest(only_first, only_first + only_second).pvalue)

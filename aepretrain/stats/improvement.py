@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from aepretrain.stats.paired import Estimate
 
@@ -26,7 +26,7 @@ def probability_of_improvement(first_F: Floats, second_S: Floats, level: float) 
         return Estimate(math.nan, 0.0, 1.0)
     above_FS = np.sign(first_F[:, None] - second_S)
     share = float((1 + above_FS.mean()) / 2)
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
 
     def beyond(probability: float) -> float:
         """Negative where the observed share is within z standard errors of this probability."""
@@ -34,8 +34,8 @@ def probability_of_improvement(first_F: Floats, second_S: Floats, level: float) 
         return (share - probability) ** 2 - z**2 * variance
 
     inside = min(max(share, EDGE), 1 - EDGE)  # at 0 and 1 the variance is 0 too
-    low = float(optimize.brentq(beyond, 0.0, inside)) if share > 0 else 0.0
-    high = float(optimize.brentq(beyond, inside, 1.0)) if share < 1 else 1.0
+    low = float(scipy.optimize.brentq(beyond, 0.0, inside)) if share > 0 else 0.0
+    high = float(scipy.optimize.brentq(beyond, inside, 1.0)) if share < 1 else 1.0
     return Estimate(share, low, high)
 
 
@@ -55,7 +55,7 @@ def paired_probability_of_improvement(differences_S: Floats, level: float) -> Es
     if num == 0:
         return Estimate(math.nan, 0.0, 1.0)
     share = (np.count_nonzero(differences_S > 0) + np.count_nonzero(differences_S == 0) / 2) / num
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     middle = (share + z**2 / (2 * num)) / (1 + z**2 / num)
     half = z / (1 + z**2 / num) * math.sqrt(share * (1 - share) / num + z**2 / (4 * num**2))
     return Estimate(float(share), max(float(middle - half), 0.0), min(float(middle + half), 1.0))

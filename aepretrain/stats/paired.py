@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 Floats = NDArray[np.floating[Any]]
 
@@ -59,7 +59,7 @@ def _t_interval(values_S: Floats, level: float, share: float) -> Estimate:
     if num < 2:
         return Estimate(float(np.mean(values_S)) if num else math.nan, -math.inf, math.inf)
     mean = float(np.mean(values_S))
-    half = float(stats.t.ppf((1 + level) / 2, num - 1) * np.std(values_S, ddof=1) * math.sqrt(share))
+    half = float(scipy.special.stdtrit(num - 1, (1 + level) / 2) * np.std(values_S, ddof=1) * math.sqrt(share))
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -139,11 +139,11 @@ def detectable_effect(std: float, num: int, alpha: float, power: float) -> float
     high = 1.0
     while _power(num, high, alpha) < power:
         high *= 2
-    return std * float(optimize.brentq(lambda standardised: _power(num, standardised, alpha) - power, 0.0, high))
+    return std * float(scipy.optimize.brentq(lambda standardised: _power(num, standardised, alpha) - power, 0.0, high))
 
 
 def _power(num: int, standardised: float, alpha: float) -> float:
-    critical = stats.t.ppf(1 - alpha / 2, num - 1)
+    critical = scipy.special.stdtrit(num - 1, 1 - alpha / 2)
     shift = standardised * math.sqrt(num)
-    other_tail = np.nan_to_num(stats.nct.cdf(-critical, num - 1, shift))  # SciPy gives NaN for some below 1e-10
-    return float(stats.nct.sf(critical, num - 1, shift) + other_tail)
+    other_tail = np.nan_to_num(scipy.stats.nct.cdf(-critical, num - 1, shift))  # SciPy gives NaN for some below 1e-10
+    return float(scipy.stats.nct.sf(critical, num - 1, shift) + other_tail)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from aepretrain.stats.paired import ROUNDING, Estimate
 
@@ -46,7 +46,7 @@ def pooled_effect(effects_G: Floats, standard_errors_G: Floats, level: float) ->
         weights_G = 1 / (variances_G + between)
     mean = float(np.average(effects_G, weights=weights_G))
     error = math.sqrt(_squares(effects_G, weights_G) / (num - 1) / float(weights_G.sum()))
-    half = float(stats.t.ppf((1 + level) / 2, num - 1)) * error
+    half = float(scipy.special.stdtrit(num - 1, (1 + level) / 2)) * error
     cochran = _squares(effects_G, 1 / variances_G)
     heterogeneity = max(1 - (num - 1) / cochran, 0.0) if cochran > 0 else 0.0
     return PooledEffect(mean, mean - half, mean + half, num, between, heterogeneity)

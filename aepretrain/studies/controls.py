@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
-from aepretrain.data import Dataset
 from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired, values_of
@@ -17,6 +17,9 @@ from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
 from aepretrain.studies.specs import change, pretrainings
 from aepretrain.variants import GRID_VARIANTS, PROBES
+
+if TYPE_CHECKING:
+    from aepretrain.data import Dataset
 
 TEXT = (
     "Does the frozen column mean anything? Is it the pretraining, or just more training?"
@@ -38,7 +41,7 @@ TEXT = (
 CAPTION = "Test accuracy of a linear head. Dots: one seed each. Bars: their mean with its 95 % interval."
 
 
-def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
+def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
     """The probes, scratch with the epochs of pretraining and finetuning together, and clean targets under erasing."""
     for pretraining, record in pretrainings(finished):
         for probe in PROBES:

@@ -1,13 +1,13 @@
 """Does pretraining help when labels are few?"""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
 from aepretrain.config import LABELS, TrainingSpec
-from aepretrain.data import Dataset, labelled, split
 from aepretrain.errors import UsageError
 from aepretrain.report.answer import Terms, draw_for
 from aepretrain.report.grid import Experiment, title
@@ -21,6 +21,9 @@ from aepretrain.runner import Finished, Study
 from aepretrain.stats import Verdict
 from aepretrain.studies.specs import change, pretrainings
 from aepretrain.variants import CLASSIFIERS
+
+if TYPE_CHECKING:
+    from aepretrain.data import Dataset
 
 UPDATES = 5_000
 """Steps of every training, unless the settings have others: few labels are not to mean little training."""
@@ -52,7 +55,7 @@ TEXT = (
 CAPTION = f"Above: test accuracy at the best validation loss, by the number of labels. {CURVES_CAPTION}"
 
 
-def plan(finished: Finished, dataset: Dataset) -> Iterator[TrainingSpec]:
+def plan(finished: Finished, dataset: "Dataset") -> Iterator[TrainingSpec]:
     """Classifiers at each number of labels of which the dataset has enough images of each class."""
     for pretraining, _ in pretrainings(finished):
         updates = pretraining.settings.updates or UPDATES
@@ -62,8 +65,10 @@ def plan(finished: Finished, dataset: Dataset) -> Iterator[TrainingSpec]:
                     yield change(pretraining, variant, labels=labels, updates=updates)
 
 
-def _are_there(dataset: Dataset, spec: TrainingSpec, labels: int) -> bool:
+def _are_there(dataset: "Dataset", spec: TrainingSpec, labels: int) -> bool:
     """Whether every class has enough images."""
+    from aepretrain.data import labelled, split  # which imports PyTorch, and a report needs none
+
     try:
         return not labels or bool(labelled(dataset, split(dataset, spec.settings.split, spec.seed), labels, spec.seed))
     except UsageError:

@@ -1,12 +1,12 @@
 """How well do the classifiers recognise test images of which a part is erased, and is their confidence right?"""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from aepretrain import figures, stats
 from aepretrain.config import TrainingSpec
-from aepretrain.data import Dataset
 from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Experiment, Score, title
 from aepretrain.report.numbers import interval_text
@@ -18,6 +18,9 @@ from aepretrain.runner import Finished, Study
 from aepretrain.stats import Estimate
 from aepretrain.studies.specs import evaluations
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
+
+if TYPE_CHECKING:
+    from aepretrain.data import Dataset
 
 TEXT = (
     "How well do the classifiers recognise test images of which a part is erased, and is their confidence right?"
@@ -31,7 +34,7 @@ ERASED = "erased share of the image (%)"
 CALIBRATION_LABELS = {"nll": "negative log-likelihood (nats)", "ece": "expected calibration error"}
 
 
-def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
+def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
     """The evaluation of each seed's classifiers on erased test images."""
     yield from evaluations(finished, "robustness")
 

@@ -1,10 +1,10 @@
 """How alike are the encoders before and after training, layer by layer?"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
-from aepretrain.data import Dataset
 from aepretrain.report.answer import Terms
 from aepretrain.report.grid import Score, title
 from aepretrain.report.pairs import BySeed, values_of
@@ -13,6 +13,9 @@ from aepretrain.report.query import Query
 from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
 from aepretrain.studies.specs import evaluations
+
+if TYPE_CHECKING:
+    from aepretrain.data import Dataset
 
 HEADING = "Similarity of encoders"
 TEXT = (
@@ -37,7 +40,7 @@ PAIR_NAMES = {
 }
 
 
-def plan(finished: Finished, _dataset: Dataset) -> Iterator[TrainingSpec]:
+def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
     """The comparison of each seed's encoders; the last seed has no next one and is left out."""
     yield from evaluations(finished, "similarity")
 

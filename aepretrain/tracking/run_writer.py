@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
@@ -21,6 +20,9 @@ from aepretrain.tracking.metric_names import stored_name
 from aepretrain.tracking.operations import Operation
 from aepretrain.tracking.retry import one_line
 from aepretrain.tracking.store import TAG, Store
+
+if TYPE_CHECKING:  # predicting needs no Matplotlib
+    from matplotlib.figure import Figure
 
 MAX_TAG_LENGTH = 5000
 """The limit of all MLflow stores. Some cut longer values, others refuse them."""
@@ -108,7 +110,7 @@ class Run:
         self.log_bytes(WEIGHTS, content)
         self.tag(weights_sha256=hashlib.sha256(content).hexdigest())
 
-    def log_figure(self, path: str, figure: Figure) -> None:
+    def log_figure(self, path: str, figure: "Figure") -> None:
         """Log a figure as a PNG artifact."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")

@@ -1,0 +1,46 @@
+from .bundles import Exported, Imported, export, import_
+from .models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
+from .plans import PlanPreview, preview_plan, run_plan
+from .reports import Report, make_report
+from .results import Results, compare, load_results
+from .runs import Leftovers, RunDetails, Runs, clean, delete_runs, list_runs, show_run
+from .stores import sync, where
+from .training import run_grid, run_study, train
+from .tuning import Tunings, tune, tune_plan
+
+__all__ = [
+    "Codes",
+    "Exported",
+    "Imported",
+    "Leftovers",
+    "OnnxExport",
+    "PlanPreview",
+    "Predictions",
+    "Report",
+    "Results",
+    "RunDetails",
+    "Runs",
+    "Tunings",
+    "clean",
+    "compare",
+    "delete_runs",
+    "encode",
+    "export",
+    "export_onnx",
+    "import_",
+    "list_runs",
+    "load_results",
+    "make_report",
+    "predict",
+    "preview_plan",
+    "promote",
+    "run_grid",
+    "run_plan",
+    "run_study",
+    "show_run",
+    "sync",
+    "train",
+    "tune",
+    "tune_plan",
+    "where",
+]

@@ -1,0 +1,31 @@
+from .grid import Conclude, GridResult, MakePool, run_grid
+from .jobs import Event, Listener, SingleResult, check, load_dataset, run_single
+from .outlook import bytes_on_disk, find_missing
+from .plugins import load_plugins
+from .pool import Pool, local_pool, num_workers
+from .schedule import Forecast
+from .selection import select
+from .study import Finished, Study
+
+__all__ = [
+    "Conclude",
+    "Event",
+    "Finished",
+    "Forecast",
+    "GridResult",
+    "Listener",
+    "MakePool",
+    "Pool",
+    "SingleResult",
+    "Study",
+    "bytes_on_disk",
+    "check",
+    "find_missing",
+    "load_dataset",
+    "load_plugins",
+    "local_pool",
+    "num_workers",
+    "run_grid",
+    "run_single",
+    "select",
+]
