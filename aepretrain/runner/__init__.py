@@ -3,6 +3,7 @@
 `aepretrain.runner.dask`, which is not imported here, runs them on a Dask cluster.
 """
 
+from aepretrain.runner.accelerator import with_checked_device
 from aepretrain.runner.grid import Conclude, Finished, GridResult, MakePool, Study, run_grid, select
 from aepretrain.runner.jobs import Event, Listener, SingleResult, check, load_dataset, run_single
 from aepretrain.runner.outlook import bytes_on_disk, find_missing
@@ -31,4 +32,5 @@ __all__ = [
     "run_grid",
     "run_single",
     "select",
+    "with_checked_device",
 ]
