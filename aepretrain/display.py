@@ -146,6 +146,8 @@ class Display:
             self._print(f"{spec.name} is not done yet: it is trained first, as a run of its own")
         elif event.kind == "waiting":
             self._print(f"{spec.name}: locked by another process that trains it or the same grid; waiting")
+        elif event.kind == "warning":
+            self._print(f"{spec.name}: {event.message}")
         elif event.kind == "retried":
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
             self._started_s.pop(spec, None)

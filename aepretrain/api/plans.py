@@ -53,6 +53,7 @@ def run_plan(
         tunings = find_store(tracking_uri, session.execution.outage_s)
         chosen = choose(part, None, networks, seeds, planned_choices(plan, part, tunings, session.place(tracking_uri)))
     store = session.open_store(tracking_uri, run_id)
+    session = session.on_checked_device(store, chosen.values())
     results = {}
     for dataset, specs in chosen.items():
         say(session.console, f"plan {read.name}, {dataset}: {len(specs)} trainings")

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,6 +65,7 @@ def run_grid(
         tunings = find_store(tracking_uri, session.execution.outage_s)
         specs = tuned_specs(specs, tunings, session.place(tracking_uri))
     store = session.open_store(tracking_uri, run_id)
+    session = session.on_checked_device(store, [specs])
     asked = tuple(dict.fromkeys((spec.network, spec.augmentation) for spec in specs))
     conclude = partial(_log_table, tuned=tuned, asked=asked)
     result = session.train(specs, store, conclude, tuned=tuned, run_id=run_id)
@@ -108,6 +109,7 @@ def run_study(
         place = session.place(tracking_uri)
         studies = [tuned_study(one, specs, dataset, tunings, place) for one in studies]
     store = session.open_store(tracking_uri, run_id)
+    session = session.on_checked_device(store)
     results = {}
     for study in studies:
         say(session.console, f"study {study.name}")
@@ -144,8 +146,14 @@ def train(
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     runner.load_dataset([spec], execution)
     store = open_store(tracking_uri, run_id, execution.outage_s)
+    execution = runner.with_checked_device(execution, store, partial(warn, quiet=not show), [[spec]])
     with Display(Console(quiet=not show), [spec]) as display:
         return runner.run_single(spec, store, execution, display.handle, run_id=run_id)
+
+
+def warn(line: str, style: str = "yellow", *, quiet: bool) -> None:
+    """Print a warning as one line on standard error."""
+    say(Console(stderr=True, quiet=quiet), line, style)
 
 
 def with_data_dir(execution: Execution | None) -> Execution:
@@ -201,10 +209,9 @@ class Session:
         except data.DatasetMissing as error:
             if fallback is None:
                 raise
-            warnings = Console(stderr=True, quiet=self.console.quiet)
-            say(warnings, str(error), "yellow")
+            warn(str(error), quiet=self.console.quiet)
             warning = f"TRAINING ON {fallback.upper()} INSTEAD: NO NUMBER BELOW IS AN {dataset.upper()} RESULT."
-            say(warnings, f"!!! {dataset.upper()} CANNOT BE HAD. {warning} !!!", "bold red")
+            warn(f"!!! {dataset.upper()} CANNOT BE HAD. {warning} !!!", "bold red", quiet=self.console.quiet)
             return [replace(spec, settings=replace(spec.settings, dataset=fallback)) for spec in specs]
         return specs
 
@@ -222,6 +229,18 @@ class Session:
         store = open_store(tracking_uri, run_id, self.execution.outage_s)
         say(self.console, where(store.uri))
         return store
+
+    def on_checked_device(
+        self, store: tracking.Store, parts: Iterable[Sequence[TrainingSpec]] | None = None
+    ) -> "Session":
+        """The session, on the CPU where its accelerator fails the self-check (`runner.with_checked_device`).
+
+        Workers of a cluster check their own devices.
+        """
+        if self.cluster is not None:
+            return self
+        say_so = partial(warn, quiet=self.console.quiet)
+        return replace(self, execution=runner.with_checked_device(self.execution, store, say_so, parts))
 
     def train(
         self,

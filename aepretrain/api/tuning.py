@@ -115,6 +115,7 @@ def _tune(
     for of_dataset in arms.values():
         runner.load_dataset(of_dataset, session.execution)
     store = session.open_store(tracking_uri, run_id)
+    session = session.on_checked_device(store)
     results = {}
     for dataset, of_dataset in arms.items():
         say(session.console, f"tuning on {dataset}: {len(of_dataset)} arms, {trials} trials, {len(seeds)} seeds each")

@@ -210,7 +210,12 @@ _EXECUTION = (
         show_default=True,
         help="Seconds to wait for an unreachable tracking server; then results are kept for `aepretrain sync`.",
     ),
-    click.option("--device", default=Execution.device, show_default=True, help="auto, cpu, cuda or mps."),
+    click.option(
+        "--device",
+        default=Execution.device,
+        show_default=True,
+        help="auto (a GPU that passes a self-check, or else the CPU), cpu, cuda or mps.",
+    ),
     click.option("--threads", type=int, default=Execution.threads, show_default=True, help="Threads of each training."),
     click.option(
         "--data-dir",

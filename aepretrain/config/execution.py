@@ -12,7 +12,7 @@ class Execution:
     """How trainings are carried out. Never part of an identity; recorded as tags, because it may change rounding."""
 
     device: str = "auto"
-    """``auto`` (an accelerator if there is one), ``cpu``, ``cuda`` or ``mps``."""
+    """``auto`` (an accelerator if there is one and it passes a self-check), ``cpu``, ``cuda`` or ``mps``."""
     threads: int = 1
     """Threads of each training."""
     jobs: int | None = None

@@ -1,3 +1,4 @@
+from .accelerator import with_checked_device
 from .grid import Conclude, GridResult, MakePool, run_grid
 from .jobs import Event, Listener, SingleResult, check, load_dataset, run_single
 from .outlook import bytes_on_disk, find_missing
@@ -28,4 +29,5 @@ __all__ = [
     "run_grid",
     "run_single",
     "select",
+    "with_checked_device",
 ]

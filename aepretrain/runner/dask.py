@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,8 @@ from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, perform
+from aepretrain.runner.accelerator import with_checked_device
+from aepretrain.runner.jobs import Event, Listener, perform
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.work import Job
@@ -244,9 +246,28 @@ def _train(token: str, jobs: Sequence[Job]) -> list[Record | Failure]:
                 raise KeyboardInterrupt
 
     try:
-        return perform(jobs, report, check_stop)
+        return perform(_on_checked_device(jobs, report), report, check_stop)
     except KeyboardInterrupt:  # Dask would take it for a signal to itself
         raise Failure("stopped") from None
+
+
+_checked: dict[str, str] = {}
+"""The devices that this worker trains on, by those that were asked for."""
+
+
+def _on_checked_device(jobs: Sequence[Job], report: Listener) -> list[Job]:
+    """The jobs on the device that this worker trains on, which is checked before its first training.
+
+    Raises `Failure` where the device was asked for by name and fails the check; the next stack checks it again.
+    """
+    asked = jobs[0].execution
+
+    def warn(line: str) -> None:
+        report(Event("warning", jobs[0].spec, message=f"on {socket.gethostname()}, {line}"))
+
+    if asked.device not in _checked:
+        _checked[asked.device] = with_checked_device(asked, jobs[0].store, warn).device
+    return [replace(job, execution=replace(job.execution, device=_checked[asked.device])) for job in jobs]
 
 
 class _News:

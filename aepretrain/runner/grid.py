@@ -16,9 +16,13 @@ from aepretrain.runner.jobs import Event, Listener, draw_errors, log_model
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
+<<<<<<< HEAD
 from aepretrain.runner.selection import select
 from aepretrain.runner.study import Study
 from aepretrain.runner.work import Job, find_work, make_job
+=======
+from aepretrain.runner.work import Job, find_work, finished_records, make_job
+>>>>>>> 8622214a4ff0fc37db20e443213940c4d2ae5930
 from aepretrain.tuning import TUNED
 
 MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
@@ -163,7 +167,7 @@ class Trainer:
     ) -> dict[str, Record]:
         """Train what is not finished of the wanted jobs, and what they start from; gives the finished records."""
         all_jobs = {**sources, **wanted}
-        work = find_work(wanted, self._finished(all_jobs), sources)
+        work = find_work(wanted, finished_records(all_jobs, self.store, self.dataset.digest), sources)
         for key, record in work.done.items():
             self.listen(Event("reused", wanted[key].spec, record=record))
         for key, job in work.jobs.items():
@@ -185,17 +189,6 @@ class Trainer:
                     tracking.Run(self.store, record.run_id).tag(study="")
         finished = {**work.done, **schedule.finished}
         return {key: finished[key] for key in all_jobs if key in finished}
-
-    def _finished(self, jobs: Mapping[str, Job]) -> dict[str, Record]:
-        """The finished records of jobs; the store is asked for those with the settings that the jobs share."""
-        settings = [job.spec.settings.stored() for job in jobs.values()]
-        shared = {
-            name: value
-            for name, value in (settings[0] if settings else {}).items()
-            if all(one[name] == value for one in settings)
-        }
-        records = self.store.records(shared, dataset_digest=self.dataset.digest) if jobs else {}
-        return {key: records[key] for key in jobs if key in records}
 
 
 def _present_selected(dataset: Dataset, jobs: Mapping[str, Job], finished: Mapping[str, Record]) -> None:

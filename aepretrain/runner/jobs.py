@@ -36,7 +36,8 @@ class Event:
 
     `kind` is ``reused`` (it was finished before), ``needed`` (it was not asked for, but is trained because another
     starts from it), ``planned`` (it is added to what will be trained), ``waiting`` (another process holds its lock),
-    ``started``, ``resumed`` (from a snapshot), ``epoch``, ``retried`` (its worker died), ``finished`` or ``failed``.
+    ``started``, ``resumed`` (from a snapshot), ``epoch``, ``retried`` (its worker died), ``finished``, ``failed`` or
+    ``warning`` (about the worker that trains it).
     """
 
     kind: str

@@ -63,6 +63,7 @@ def prepare_process(num_threads: int) -> None:
     torch.backends.cudnn.deterministic = True  # the same bits on the same card, and full float32 products
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False  # the environment may have it on, as in NVIDIA's containers
     if platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3  # mallopt(3)
         libc = ctypes.CDLL(None)
