@@ -335,8 +335,13 @@ def test_the_environment_names_the_folder_of_a_grid_and_of_a_study(
 
 
 def test_mlflow_is_set_up_before_it_is_imported_and_the_environment_wins() -> None:
-    code = "import os; from aepretrain.api import compare; import mlflow.telemetry.client as telemetry; print(telemetry.get_telemetry_client(), "
-    code += "os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'], os.environ['MLFLOW_HTTP_REQUEST_MAX_RETRIES'])"
+    code = """
+import os
+from aepretrain.api import compare
+import mlflow.telemetry.client as telemetry
+print(telemetry.get_telemetry_client())
+print(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"], os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+"""
     environment = {name: value for name, value in os.environ.items() if name not in tracking.ENVIRONMENT}
     environment["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "7"
     done = subprocess.run(

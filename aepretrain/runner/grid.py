@@ -16,13 +16,9 @@ from aepretrain.runner.jobs import Event, Listener, draw_errors, log_model
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
-<<<<<<< HEAD
 from aepretrain.runner.selection import select
 from aepretrain.runner.study import Study
-from aepretrain.runner.work import Job, find_work, make_job
-=======
 from aepretrain.runner.work import Job, find_work, finished_records, make_job
->>>>>>> 8622214a4ff0fc37db20e443213940c4d2ae5930
 from aepretrain.tuning import TUNED
 
 MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
