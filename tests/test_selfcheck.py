@@ -278,7 +278,7 @@ def test_a_gpu_passes() -> None:
 @pytest.fixture
 def command(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command that trains in this process; gives its exit code and what it prints."""
-    monkeypatch.setattr("aepretrain.runner.jobs._log_model", lambda *_: None)
+    monkeypatch.setattr("aepretrain.runner.grid.log_model", lambda *_: None)
     monkeypatch.setattr(runner, "local_pool", inline)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(PLAN)
