@@ -13,7 +13,8 @@ Bad arguments raise `UsageError`; missing data, stores and results raise `Failur
 
 from aepretrain.api.bundles import Exported, Imported, export, import_
 from aepretrain.api.models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
-from aepretrain.api.plans import PlanPreview, preview_plan, run_plan
+from aepretrain.api.plans import run_plan
+from aepretrain.api.previews import Preview, preview_grid, preview_plan, preview_study
 from aepretrain.api.reports import Report, make_report
 from aepretrain.api.results import Results, compare, load_results
 from aepretrain.api.runs import Leftovers, RunDetails, Runs, clean, delete_runs, list_runs, show_run
@@ -27,8 +28,8 @@ __all__ = [
     "Imported",
     "Leftovers",
     "OnnxExport",
-    "PlanPreview",
     "Predictions",
+    "Preview",
     "Report",
     "Results",
     "RunDetails",
@@ -45,7 +46,9 @@ __all__ = [
     "load_results",
     "make_report",
     "predict",
+    "preview_grid",
     "preview_plan",
+    "preview_study",
     "promote",
     "run_grid",
     "run_plan",

@@ -12,6 +12,7 @@ from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key,
 from aepretrain.data import Dataset, load
 from aepretrain.plans import Plan
 from aepretrain.records import Record
+from aepretrain.runner.forecast import Forecast
 from aepretrain.runner.jobs import Event, Listener, present
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
@@ -37,12 +38,14 @@ class Study:
     """Trainings beyond a grid's that answer one question about it.
 
     It builds on the grid's variants named in `needs`. `plan` is called when those are finished, as its trainings may
-    depend on their results.
+    depend on their results. Where the dataset is None, as before a download, it is taken to have enough images.
     """
 
     name: str
     needs: Sequence[str]
-    plan: Callable[[Finished, Dataset], Iterable[TrainingSpec]]
+    plan: Callable[[Finished, Dataset | None], Iterable[TrainingSpec]]
+    follows_results: bool = False
+    """Whether settings of its trainings depend on results, not only on what is finished."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,14 @@ def run_grid(
     tuned: bool = False,
     run_id: str | None = None,
     make_pool: MakePool = local_pool,
+    forecast: Forecast | None = None,
 ) -> GridResult:
     """Train what is not finished of `specs`, all on the same dataset, as children of one parent run.
 
     With a study, the parent run is the study's, its trainings follow, and ``force`` applies to those only. With a plan,
     of which `specs` are a part, the parent run is the plan's, and trainings begin in the order of `specs`. `tuned` ones
-    stay out of grids and reports, as those of a study do. `listen` gets the news. `conclude` gets the parent run, still
+    stay out of grids and reports, as those of a study do. `listen` gets the news, after `forecast`, which
+    gets the store's similar trainings, too. `conclude` gets the parent run, still
     open, and all finished records. `run_id` is a run that ``mlflow run`` opened for the parent. If a training fails,
     those that start from it are not tried; the others go on. Raises `Failure` if the store fails.
     """
@@ -83,7 +88,7 @@ def run_grid(
     with about.opened(store, run_id, partial(listen, Event("waiting", specs[0])), again=execution.force) as parent:
         if plan is not None:
             jobs = _under_plan(plan, jobs, parent)
-        trainer = Trainer(store, dataset, listen, make_pool, parent, in_order=plan is not None)
+        trainer = Trainer(store, dataset, listen, make_pool, parent, forecast or Forecast(), in_order=plan is not None)
         finished = trainer.train(jobs, of_grid)
         if study is None and plan is None:  # a plan has many cells, and is trained in parts
             _present_selected(dataset, jobs, finished)
@@ -171,6 +176,7 @@ class Trainer:
     listen: Listener
     make_pool: MakePool
     parent: tracking.Run
+    forecast: Forecast
     in_order: bool = False
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -186,9 +192,9 @@ class Trainer:
             if key not in wanted:
                 self.listen(Event("planned", job.spec))
         jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in work.jobs.items()}
-        schedule = Schedule(jobs, self.listen, stack_size(execution), self.in_order, failures=self.failures)
-        for record in work.done.values():
-            schedule.forecast.add(record)
+        schedule = Schedule(
+            jobs, self.listen, stack_size(execution), self.in_order, self.forecast, failures=self.failures
+        )
         while schedule.waiting:
             stopping.check()  # the signal may have killed the pool
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:
@@ -203,7 +209,10 @@ class Trainer:
         return {key: finished[key] for key in all_jobs if key in finished}
 
     def _finished(self, jobs: Mapping[str, Job]) -> dict[str, Record]:
-        """The finished records of jobs; the store is asked for those with the settings that the jobs share."""
+        """The finished records of jobs; the store is asked for those with the settings that the jobs share.
+
+        Further seeds are among them; the forecast gets all.
+        """
         settings = [job.spec.settings.stored() for job in jobs.values()]
         shared = {
             name: value
@@ -211,6 +220,8 @@ class Trainer:
             if all(one[name] == value for one in settings)
         }
         records = self.store.records(shared, dataset_digest=self.dataset.digest) if jobs else {}
+        for record in records.values():
+            self.forecast.add(record)
         return {key: records[key] for key in jobs if key in records}
 
 
