@@ -3,7 +3,7 @@
 import math
 import time
 from bisect import insort
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, overload
@@ -26,6 +26,10 @@ ALL = ("all",)
 """The one group of all trainings."""
 
 
+def _median(ordered: Sequence[float]) -> float:
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
 class _Medians:
     """Medians by groups of trainings."""
 
@@ -44,7 +48,7 @@ class _Medians:
     def first(self, groups: Iterable[Hashable], default: float | None = None) -> float | None:
         """The median of the first of these groups that has values."""
         found = (self._values[group] for group in groups if group in self._values)
-        return next((values[len(values) // 2] for values in found), default)
+        return next((_median(values) for values in found), default)
 
 
 @dataclass
@@ -54,6 +58,8 @@ class _Running:
     started_s: float
     heard_s: float
     """When it started, or its last epoch ended."""
+    is_first: bool = False
+    """Whether it may be the first of its worker, which imports then."""
     epoch: int = 0
     trained_s: float = 0.0
     best_epoch: int = 0
@@ -89,6 +95,7 @@ class Forecast:
     _slower: _Medians = field(init=False, default_factory=_Medians)
     """How much longer epochs take now than in the store."""
     _beside_s: _Medians = field(init=False, default_factory=_Medians)
+    _num_started: int = field(init=False, default=0)
     _known: set[str] = field(init=False, default_factory=set)
     """The runs that have been added."""
     _running: dict[TrainingSpec, _Running] = field(init=False, default_factory=dict)
@@ -118,17 +125,22 @@ class Forecast:
     def _hear(self, event: Event) -> None:
         spec, now_s = event.spec, time.monotonic()
         if event.kind == "started":
-            self._running[spec] = _Running(now_s, now_s)
+            self._num_started += 1
+            self._running[spec] = _Running(now_s, now_s, is_first=self._num_started <= self.workers * self.stack)
         elif event.epoch is not None:
             self._note_epoch(spec, event.epoch)
         elif event.kind in ("finished", "failed", "retried"):
-            took_s = self._since_s(spec, self._running[spec].started_s) if spec in self._running else 0.0
-            ran = self._running.pop(spec, None)
-            if event.record is not None:
-                has_epochs = ran is not None and ran.epoch > 0
-                self._note_finished(event.record, None if has_epochs else self._measured_s)
-                if ran is not None and has_epochs:
-                    self._beside_s.add(ALL, max(0.0, took_s - ran.trained_s))
+            self._note_end(spec, event.record)
+            self._running.pop(spec, None)
+
+    def _note_end(self, spec: TrainingSpec, record: Record | None) -> None:
+        ran = self._running.get(spec)
+        if record is not None and (ran is None or not ran.epoch):  # an evaluation, or trained by another process
+            self._note_finished(record, self._measured_s)
+        elif record is not None and ran is not None:
+            self._note_finished(record, None)
+            if not ran.is_first:
+                self._beside_s.add(ALL, max(0.0, self._since_s(spec, ran.started_s) - ran.trained_s))
 
     def _note_epoch(self, spec: TrainingSpec, result: EpochResult) -> None:
         now_s, kind = time.monotonic(), _kind_of(spec)
