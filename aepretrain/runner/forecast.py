@@ -95,6 +95,7 @@ class Forecast:
     _slower: _Medians = field(init=False, default_factory=_Medians)
     """How much longer epochs take now than in the store."""
     _beside_s: _Medians = field(init=False, default_factory=_Medians)
+    """Seconds beside epochs, by stage: pretraining ends with a linear probe, which takes long."""
     _num_started: int = field(init=False, default=0)
     _known: set[str] = field(init=False, default_factory=set)
     """The runs that have been added."""
@@ -140,7 +141,7 @@ class Forecast:
         elif record is not None and ran is not None:
             self._note_finished(record, None)
             if not ran.is_first:
-                self._beside_s.add(ALL, max(0.0, self._since_s(spec, ran.started_s) - ran.trained_s))
+                self._beside_s.add([spec.stage], max(0.0, self._since_s(spec, ran.started_s) - ran.trained_s))
 
     def _note_epoch(self, spec: TrainingSpec, result: EpochResult) -> None:
         now_s, kind = time.monotonic(), _kind_of(spec)
@@ -174,14 +175,14 @@ class Forecast:
 
     def seconds(self, spec: TrainingSpec) -> float:
         """How long a training takes; infinite where no training of the network has been seen."""
-        return self.epochs(spec) * self._epoch_s(spec) + self._beside_s.first(ALL, BESIDE_S)
+        return self.epochs(spec) * self._epoch_s(spec) + self._beside_s.first([spec.stage], BESIDE_S)
 
     def _seconds_left(self, spec: TrainingSpec, ran: _Running) -> float:
         """How long a training that is under way still takes."""
         epochs, patience = self.epochs(spec), spec.settings.patience
         if ran.epoch and patience and not spec.trains_by_updates:  # it cannot end before
             epochs = max(epochs, min(ran.best_epoch + patience, spec.epochs))
-        left_s = max(0.0, epochs - ran.epoch) * self._epoch_s(spec) + self._beside_s.first(ALL, BESIDE_S)
+        left_s = max(0.0, epochs - ran.epoch) * self._epoch_s(spec) + self._beside_s.first([spec.stage], BESIDE_S)
         return max(0.0, left_s - self._since_s(spec, ran.heard_s))
 
     def time_left(self, missing: Mapping[TrainingSpec, Collection[TrainingSpec]]) -> tuple[float, bool]:
