@@ -13,7 +13,7 @@ if __name__ == "__main__":  # not needed in a notebook; a script is imported by 
 | names | what they do | module |
 | --- | --- | --- |
 | `run_grid`, `run_study`, `run_plan`, `train` | train a grid, a study, a plan, or one training | `aepretrain.api` |
-| `preview_plan` | what is missing of a plan, with time and disk | `aepretrain.api` |
+| `preview_grid`, `preview_study`, `preview_plan` | what these would train, with time and disk | `aepretrain.api` |
 | `tune`, `tune_plan` | choose learning rate and weight decay of each classifier | `aepretrain.api` |
 | `Results`, `compare`, `load_results` | finished trainings as table, data frames, files, figures | `aepretrain.api` |
 | `make_report` | the report, as a page | `aepretrain.api` |
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
         load_results,
         make_report,
         predict,
+        preview_grid,
         preview_plan,
+        preview_study,
         promote,
         run_grid,
         run_plan,
@@ -90,7 +92,9 @@ __all__ = [
     "make_dataset",
     "make_report",
     "predict",
+    "preview_grid",
     "preview_plan",
+    "preview_study",
     "promote",
     "register_augmentation",
     "register_dataset",

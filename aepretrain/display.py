@@ -3,8 +3,8 @@
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self, TypeVar
@@ -29,9 +29,6 @@ from aepretrain.runner import Event, Forecast
 from aepretrain.variants import EVALUATIONS
 
 NO_NOTES = ("", "", "")
-
-LATE = 2
-"""A training that takes so many times the mean of its kind may take any time."""
 
 HEARTBEAT_S = 30
 """Seconds between two lines about epochs where there are no bars."""
@@ -113,10 +110,8 @@ class Display:
 
         for spec in specs:
             self._seeds(spec).add(spec)
-        self._forecast = Forecast()
-        """From the trainings that this command has finished. Those of others may have run on another machine."""
-        self._started_s: dict[TrainingSpec, float] = {}
-        self._most_at_once = 1
+        self.forecast = Forecast()
+        """How long trainings take; whoever trains keeps it up to date (`Forecast.before`)."""
         self._tasks: dict[TrainingSpec, TaskID] = {}
         self._last_line_s = self._estimated_s = time.monotonic()
         self.is_live = _is_live(console)
@@ -150,7 +145,6 @@ class Display:
             self._print(f"{spec.name}: {event.message}")
         elif event.kind == "retried":
             self._print(f"{spec.name}: its worker process died, perhaps for lack of memory; it is tried once more")
-            self._started_s.pop(spec, None)
             if spec in self._tasks:
                 self._progress.remove_task(self._tasks.pop(spec))
         elif event.kind == "resumed":
@@ -158,8 +152,6 @@ class Display:
         elif event.kind == "started":
             total = None if spec.trains_by_updates else spec.epochs
             self._tasks[spec] = self._progress.add_task(f"  {spec.name}", total=total, notes=NO_NOTES)
-            self._started_s[spec] = time.monotonic()
-            self._most_at_once = max(self._most_at_once, len(self._started_s))
         elif event.epoch is not None:
             self._show_epoch(spec, event.epoch)
         elif event.kind != "planned":
@@ -176,62 +168,61 @@ class Display:
             self._show_time_left(self._time_left())
         if not self.is_live and time.monotonic() - self._last_line_s > HEARTBEAT_S:
             most = "" if spec.trains_by_updates else f" of at most {spec.epochs}"
-            self._print(f"  {spec.name}: epoch {result.epoch}{most}, {note}")
+            self._print(f"  {spec.name}: epoch {result.epoch}{most}, {note}", self._time_left())
 
     def _settle(self, event: Event) -> None:
         spec = event.spec
         self._seeds(spec).discard(spec)
         if spec in self._tasks:
             self._progress.remove_task(self._tasks.pop(spec))
-        started_s = self._started_s.pop(spec, None)
-        if event.record is not None and started_s is not None:
-            self._forecast.add(event.record, time.monotonic() - started_s)
         outcome = event.message if event.record is None else summary(event.record)
-        settled, note = self.total - sum(map(len, self._unsettled.values())), self._time_left()
+        settled = self.total - sum(map(len, self._unsettled.values()))
         self._progress.update(self._overall, completed=settled)
-        self._show_time_left(note)
-        self._print(f"[{settled}/{self.total}] {spec.name} {event.kind}: {outcome}{note and f'; {note}'}")
+        line = f"[{settled}/{self.total}] {spec.name} {event.kind}: {outcome}"
+        if event.kind == "reused":
+            self._print(line)
+        else:
+            left = self._time_left()
+            self._show_time_left(left)
+            self._print(line, left)
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, left: "TimeLeft | None" = None) -> None:
         self._last_line_s = time.monotonic()
-        say(self.console, line)
+        say(self.console, f"{line}; {left}" if str(left or "") else line)
 
-    def _show_time_left(self, note: str) -> None:
+    def _show_time_left(self, left: "TimeLeft") -> None:
         self._estimated_s = time.monotonic()
-        self._progress.update(self._overall, notes=(note, note, ""))
+        self._progress.update(self._overall, notes=(left, left, ""))
 
-    def _time_left(self) -> str:
-        """An estimate from the trainings that this command has finished, or a lower bound; empty where it is unknown.
-
-        It is the longest of: the time of all, so many at once as there were, and that of one after its sources.
-        """
-        is_known, total_s, longest_s = not self.may_grow, 0.0, dict[TrainingSpec, float]()
-        running = defaultdict[TrainingSpec, list[float]](list)
-        for spec, started_s in self._started_s.items():
-            running[spec.seedless].append(time.monotonic() - started_s)
-        for cell, seeds in self._unsettled.items():
-            mean_s = self._forecast.seconds_of_same(cell) if seeds else 0.0
-            if mean_s == math.inf or any(ran_s > LATE * mean_s for ran_s in running[cell]):
-                is_known = False
-            if seeds and mean_s < math.inf:
-                left_S = [max(0.0, mean_s - ran_s) for ran_s in running[cell]]
-                left_S += [mean_s] * (len(seeds) - len(left_S))
-                total_s, longest_s[cell] = total_s + sum(left_S), max(left_S)
-
-        def with_sources(cell: TrainingSpec) -> float:
-            sources = (one.seedless for one in cell.sources.values())
-            return longest_s.get(cell, 0.0) + max(map(with_sources, sources), default=0.0)
-
-        seconds = max(total_s / self._most_at_once, *map(with_sources, longest_s), 0.0)
-        return _time_text(seconds, is_known) if longest_s else ""
+    def _time_left(self) -> "TimeLeft":
+        seconds, all_known = self.forecast.time_left(self._unsettled)
+        return TimeLeft(time.monotonic() + seconds, all_known and not self.may_grow)
 
 
-def _time_text(seconds: float, is_known: bool) -> str:
-    """``about 5 min left``; a lower bound of less than a minute is not worth a word."""
+@dataclass(frozen=True)
+class TimeLeft:
+    """The time until all trainings are finished. As text it counts down."""
+
+    end_s: float
+    """On the monotonic clock."""
+    is_known: bool
+    """Or else it is a lower bound."""
+
+    def __str__(self) -> str:
+        """``about 5 min left``; below a minute in steps of 5 s; empty where the time is over."""
+        seconds = self.end_s - time.monotonic()
+        if seconds < 60:
+            seconds = 5 * round(seconds / 5)
+        return f"{'about' if self.is_known else 'at least'} {duration_text(seconds)} left" if seconds > 0 else ""
+
+
+def duration_text(seconds: float) -> str:
+    """``40 s``, ``3 min`` or ``1.5 h``; ``unknown`` for infinity."""
+    if math.isinf(seconds):
+        return "unknown"
     if seconds < 60:
-        return "less than 1 min left" if is_known else ""
-    text = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    return f"{'about' if is_known else 'at least'} {text} left"
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def summary(record: Record) -> str:

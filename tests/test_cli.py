@@ -177,6 +177,10 @@ BAD = [
     ),
     (["grid", "--tracking-uri", "localhost:5000"], 1, "like http://localhost:5000"),
     (["grid", "--tracking-uri", "sqlite:///what?/mlflow.db"], 1, "write a ? in the path as %3F"),
+    (["grid", "--dry-run", "--out", "here"], 2, "--out is not allowed with --dry-run: nothing is trained or written"),
+    (["grid", "--dry-run", "--fallback-dataset", "digits"], 2, "--fallback-dataset is not allowed with --dry-run"),
+    (["study", "all", "--dry-run", "--cluster", "tcp://127.0.0.1:1"], 2, "--cluster is not allowed with --dry-run"),
+    (["study", "controls", "--dry-run", "--tuned"], 2, "only the study labels has tuned settings"),
     (["run", str(ROOT / "plans" / "when.yaml"), "--dry-run", "--tracking-uri", "mlflow.db"], 1, "sqlite:///mlflow.db"),
     (["compare"], 1, "no finished classifier"),
     (["results"], 2, "name a file with --csv, --parquet or --json"),
@@ -534,7 +538,7 @@ def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> No
         }.get(name, set())
     else:
         assert missing == ({"objective"} if "objectives" in options else set()), "they name several"
-    assert options.keys() - arguments.keys() <= ({"dry_run"} if name == "run" else {"epochs", "plan"})
+    assert options.keys() - arguments.keys() <= {"dry_run"} | (set() if name == "run" else {"epochs", "plan"})
     for argument in arguments.keys() & options.keys() - {"out"}:
         option, default = options[argument], arguments[argument]
         if option.required:

@@ -2,15 +2,17 @@
 
 import io
 import re
+import time
 from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
 
 from aepretrain.config import Settings, TrainingSpec
-from aepretrain.display import Display
+from aepretrain.display import Display, TimeLeft
 from aepretrain.records import EpochResult, Record
 from aepretrain.runner import Event
+from aepretrain.runner.forecast import BESIDE_S
 
 SETTINGS = Settings(dataset="digits", ae_epochs=50, cls_epochs=50)
 
@@ -19,105 +21,148 @@ def spec(variant: str, seed: int = 0, network: str = "fc") -> TrainingSpec:
     return TrainingSpec(variant=variant, network=network, seed=seed, settings=SETTINGS)
 
 
-def record(of: TrainingSpec) -> Record:
+def record(of: TrainingSpec, seconds: float = 3.0, epochs: int = 50) -> Record:
     figures = dict.fromkeys(("test_accuracy", "test_macro_f1", "test_loss", "best_val_loss", "best_epoch"), 1.0)
-    return Record("", None, "", 1, of.identity(), {"num_epochs": 1.0, "training_s": 3.0} | figures, {})
+    return Record(of.name, None, of.name, 1, of.identity(), {"num_epochs": epochs, "training_s": seconds} | figures, {})
 
 
 class Shown:
     """A display with a clock of its own, which prints lines."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, specs: Sequence[TrainingSpec], *, may_grow: bool = False):
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        specs: Sequence[TrainingSpec],
+        *,
+        may_grow: bool = False,
+        workers: int = 1,
+    ):
         self.now_s = 0.0
         self.file = io.StringIO()
         monkeypatch.setattr("aepretrain.display.time.monotonic", lambda: self.now_s)
         self.display = Display(Console(file=self.file), specs, may_grow=may_grow)
+        self.display.forecast.workers = workers
+        self.handle = self.display.forecast.before(self.display.handle)
+
+    @property
+    def left(self) -> str:
+        return str(self.display._time_left())
 
     def start(self, *specs: TrainingSpec) -> None:
         for one in specs:
-            self.display.handle(Event("started", one))
+            self.handle(Event("started", one))
 
-    def finish(self, one: TrainingSpec, kind: str = "finished") -> str:
+    def epochs(self, one: TrainingSpec, *epochs: int, each_s: float, loss: float = 1.0) -> None:
+        """Epochs one after the other, each better than the last one by as much as the first."""
+        for epoch in epochs:
+            self.now_s += each_s
+            self.handle(Event("epoch", one, epoch=EpochResult(epoch, 1.0, loss / epoch, None, each_s, 1.0)))
+
+    def finish(self, one: TrainingSpec, kind: str = "finished", seconds: float = 3.0, epochs: int = 50) -> str:
         """The forecast in the line about the end of a training."""
-        self.display.handle(Event(kind, one, record=record(one)))
+        self.handle(Event(kind, one, record=record(one, seconds, epochs)))
         line = self.file.getvalue().splitlines()[-1]
         assert f"{one.name} {kind}: " in line
         return line.partition("; ")[2]
 
 
-def test_what_was_finished_before_gives_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_about_what_was_finished_before_have_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [spec("scratch", seed) for seed in range(100)]
     shown = Shown(monkeypatch, specs)
+    shown.display.forecast.add(record(specs[99], 99))
     assert [shown.finish(one, "reused") for one in specs[:50]] == [""] * 50
+    assert shown.left == "about 83 min left", "50 trainings of 100 s"
 
 
-def test_the_forecast_is_right_as_soon_as_each_kind_has_been_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretrain, finetune = ([spec(variant, seed) for seed in range(4)] for variant in ("pretrain", "finetune"))
-    shown = Shown(monkeypatch, pretrain + finetune)
-    took_s = {"pretrain": 600, "finetune": 1200}
+def test_the_first_epoch_gives_an_estimate_that_counts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, [spec("pretrain")])
+    assert shown.left == "", "nothing is known"
+    shown.start(spec("pretrain"))
+    shown.now_s = 1
+    assert shown.left == ""
+    shown.epochs(spec("pretrain"), 1, each_s=10)
+    assert shown.left == "about 8 min left", "49 epochs of 10 s"
+    shown.now_s += 5
+    assert shown.display.forecast.time_left({spec("pretrain"): [spec("pretrain")]}) == (49 * 10 + BESIDE_S - 5, True)
+    shown.epochs(spec("pretrain"), *range(2, 46), each_s=10)
+    note = shown.display._time_left()
     said = []
-    for one in (*pretrain, *finetune):  # one at a time: 2 hours
-        shown.start(one)
-        shown.now_s += took_s[one.variant]
-        said.append(shown.finish(one))
-    at_least = ["at least 30 min left", "at least 20 min left", "at least 10 min left", ""]
-    assert said == [*at_least, "about 60 min left", "about 40 min left", "about 20 min left", ""]
+    for _ in range(7):
+        said.append(str(note))
+        shown.now_s += 9
+    assert said == [f"about {num} s left" for num in (50, 40, 35, 25, 15, 5)] + [""]
 
 
-def test_trainings_at_once_and_what_they_have_run_already_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, *others = (spec("scratch", seed) for seed in range(6))
-    shown = Shown(monkeypatch, [first, second, *others])
-    shown.start(first, second)
-    shown.now_s = 600
-    assert shown.finish(first) == "about 20 min left", "the second has lasted as long, and 4 of 10 minutes are left"
-    shown.start(others[0])
-    assert shown.finish(second) == "about 20 min left"
-    shown.now_s = 900
-    shown.start(others[1])
-    assert shown.display._time_left() == "about 18 min left", "5, 10, 10 and 10 minutes, two at once"
-
-
-def test_a_training_waits_for_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after = (
-        [spec(one, 0) for one in ("pretrain", "finetune")],
-        [spec(one, 1) for one in ("pretrain", "finetune")],
+def test_lines_during_a_training_have_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, [spec("pretrain")])
+    shown.start(spec("pretrain"))
+    shown.epochs(spec("pretrain"), 1, 2, each_s=31)
+    assert (
+        shown.file.getvalue()
+        .splitlines()[-1]
+        .endswith("epoch 2 of at most 50, loss 1.0000, validation 0.5000; about 25 min left")
     )
-    shown = Shown(monkeypatch, before + after)
-    for one in before:
-        shown.start(one)
-        shown.now_s += 1200
-        shown.finish(one)
-    shown.start(after[0], spec("scratch"))
-    assert shown.display._time_left() == "about 40 min left", "two could run at once, but these cannot"
 
 
-def test_a_kind_that_may_take_any_time_gives_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch, [spec("scratch", seed) for seed in range(9)])
-    shown.start(spec("scratch", 0), spec("scratch", 1))
-    shown.now_s = 600
-    assert shown.finish(spec("scratch", 0)) == "about 35 min left"
-    shown.now_s = 6000
-    assert shown.display._time_left() == "at least 35 min left", "the second has taken ten times as long"
+def test_trainings_of_the_store_tell_epochs_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, [spec("scratch", seed) for seed in range(3)])
+    shown.display.forecast.add(record(spec("scratch", 7), seconds=100, epochs=20))
+    assert shown.display.forecast.time_left({spec("scratch"): {spec("scratch")}}) == (100 + BESIDE_S, True)
+    assert shown.left == "about 5 min left"
+    shown.start(spec("scratch"))
+    shown.epochs(spec("scratch"), 1, each_s=10)
+    assert shown.left == "about 10 min left", "an epoch takes twice as long here"
 
 
-def test_where_more_trainings_may_follow_the_forecast_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = [spec("scratch", seed) for seed in range(3)]
-    shown = Shown(monkeypatch, specs, may_grow=True)
-    shown.start(specs[0])
-    shown.now_s = 600
-    assert shown.finish(specs[0]) == "at least 20 min left"
+def test_epochs_correct_what_another_machine_has_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, [spec("scratch"), spec("finetune")])
+    for variant in ("scratch", "finetune"):
+        shown.display.forecast.add(record(spec(variant, 7), seconds=600, epochs=20))
+    assert shown.left == "about 20 min left"
+    shown.start(spec("scratch"))
+    shown.epochs(spec("scratch"), 1, each_s=10)
+    assert shown.left == "about 7 min left"
+
+
+def test_a_training_that_still_improves_does_not_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, [spec("scratch")])
+    shown.display.forecast.add(record(spec("scratch", 7), seconds=120, epochs=12))
+    shown.start(spec("scratch"))
+    shown.epochs(spec("scratch"), *range(1, 13), each_s=10)
+    assert shown.left == "about 2 min left", "it has patience for 10 more epochs"
+
+
+def test_trainings_at_once_share_the_time_and_wait_for_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain, finetune = spec("pretrain"), spec("finetune")
+    both = Shown(monkeypatch, [spec("pretrain", seed) for seed in range(4)], workers=2)
+    chain = Shown(monkeypatch, [pretrain, finetune], workers=2)
+    for shown in (both, chain):
+        shown.display.forecast.add(record(spec("pretrain", 7), seconds=1200))
+        shown.display.forecast.add(record(spec("finetune", 7), seconds=1200))
+    assert both.left == "about 40 min left"
+    assert chain.left == "about 40 min left", "two could be trained at once, but these cannot"
+    chain.display.forecast.stack = 2
+    assert chain.left == "about 40 min left", "a stack has no more seeds than there are"
+
+
+def test_what_cannot_be_estimated_makes_it_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, [spec("pretrain"), spec("pretrain", network="conv")])
+    shown.start(spec("pretrain"))
+    shown.epochs(spec("pretrain"), 1, each_s=10)
+    assert shown.left == "at least 8 min left"
+    shown = Shown(monkeypatch, [spec("pretrain")], may_grow=True)
+    shown.start(spec("pretrain"))
+    shown.epochs(spec("pretrain"), 1, each_s=10)
+    assert shown.left == "at least 8 min left", "more trainings may follow"
 
 
 @pytest.mark.parametrize(
-    ("each_s", "text"), [(10, "less than 1 min left"), (59, "less than 1 min left"), (61, "about 1 min left")]
+    ("seconds", "text"),
+    [(2, ""), (3, "about 5 s left"), (42, "about 40 s left"), (59, "about 1 min left"), (300, "about 5 min left")],
 )
-def test_less_than_a_minute_is_said_so(monkeypatch: pytest.MonkeyPatch, each_s: int, text: str) -> None:
-    shown = Shown(monkeypatch, [spec("scratch", seed) for seed in range(2)])
-    shown.start(spec("scratch", 0))
-    shown.now_s = each_s
-    assert shown.finish(spec("scratch", 0)) == text
-    shown.start(spec("scratch", 1))
-    assert shown.finish(spec("scratch", 1)) == ""
+def test_less_than_a_minute_is_shown_in_seconds(seconds: float, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aepretrain.display.time.monotonic", lambda: 1000.0)
+    assert str(TimeLeft(1000.0 + seconds, is_known=True)) == text
 
 
 def frame(width: int, encoding: str = "utf-8") -> list[str]:
@@ -130,7 +175,7 @@ def frame(width: int, encoding: str = "utf-8") -> list[str]:
         shown.handle(Event("started", one))
         epoch = EpochResult(12, 0.1234, 0.2345, accuracy, elapsed_s=1, images_per_s=1)
         shown.handle(Event("epoch", one, epoch=epoch))
-    shown._show_time_left("about 12 min left")
+    shown._show_time_left(TimeLeft(time.monotonic() + 720, is_known=True))
     console.print(shown._progress.get_renderable())
     file.seek(0)
     return [line.rstrip() for line in file.read().splitlines()]

@@ -15,6 +15,7 @@ from aepretrain import api, figures, tracking
 from aepretrain.config import Execution, canonical_json, grid_specs, parse_seeds
 from aepretrain.errors import UsageError
 from aepretrain.plans import Plan, read_plan
+from aepretrain.runner.forecast import BESIDE_S
 from aepretrain.tracking import Store
 from tests.commands import aepretrain
 from tests.conftest import ROOT
@@ -385,8 +386,8 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(path: Path, store: St
     ]
     assert [one.bytes_each for one in preview.rows[:2]] == [4 * (233_856 + 234_512) + 200_000, 4 * 235_146 + 200_000]
     seconds = {record.cell[2]: record.metrics["training_s"] for record in store.records().values()}
-    assert preview.rows[0].seconds == seconds["pretrain"]
-    assert preview.summary.startswith("5 trainings are done and 5 are missing. 5 of the missing ones take about ")
+    assert preview.rows[0].seconds == seconds["pretrain"] + BESIDE_S
+    assert preview.summary.startswith("5 trainings are done and 5 are missing. The missing ones take about ")
     assert api.preview_plan(path, seeds=[0], tracking_uri=store.uri).summary == (
         "5 trainings are done and 0 are missing."
     )

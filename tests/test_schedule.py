@@ -1,15 +1,20 @@
 """What is trained next: order, stacks, failures and pools that die, with executors that answer at once."""
 
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 import pytest
 
-from aepretrain.config import Execution, Settings, grid_specs
+from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, Execution, Settings, grid_specs
 from aepretrain.errors import Failure
-from aepretrain.records import Record
+from aepretrain.records import EpochResult, Record
+from aepretrain.runner import schedule as schedules
+from aepretrain.runner.forecast import BESIDE_S
 from aepretrain.runner.jobs import Event
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.schedule import Schedule
@@ -19,9 +24,11 @@ from aepretrain.tracking import Store, Unavailable
 SECONDS = {"pretrain": 5.0, "frozen": 1.0, "finetune": 3.0, "scratch": 2.0}
 
 
-def jobs(*seeds: int) -> dict[str, Job]:
+def jobs(
+    *seeds: int, networks: tuple[str, ...] = ("fc",), augmentations: tuple[str, ...] = ("none",)
+) -> dict[str, Job]:
     store, found = Store("sqlite:///nowhere.db", "0"), {}
-    for spec in grid_specs(("fc",), ("none",), seeds, Settings()):
+    for spec in grid_specs(networks, augmentations, seeds, Settings()):
         sources = {name: one.key("", {}) for name, one in spec.sources.items()}
         found[spec.key("", {})] = Job(
             spec=spec, key=spec.key("", {}), sources=sources, store=store, execution=Execution()
@@ -147,3 +154,87 @@ def test_where_the_store_is_away_nothing_is_tried_once_more() -> None:
     with pytest.raises(Unavailable, match="it is away"):
         work_through(schedule, Away(), num_workers=2)
     assert [event.kind for event in events] == ["failed"]
+
+
+OF_EVIDENCE = {
+    ("fc", "none"): {"pretrain": (50, 3.51), "frozen": (50, 0.14), "finetune": (19, 1.01), "scratch": (22, 1.42)},
+    ("fc", "erasing"): {"pretrain": (48, 3.22), "frozen": (50, 0.67), "finetune": (36, 1.42), "scratch": (43, 1.45)},
+    ("conv", "none"): {"pretrain": (50, 8.68), "frozen": (50, 0.16), "finetune": (38, 3.05), "scratch": (39, 3.02)},
+    ("conv", "erasing"): {"pretrain": (50, 6.22), "frozen": (41, 1.58), "finetune": (46, 2.97), "scratch": (48, 3.01)},
+}
+"""Numbers of epochs, and seconds of each, as they were on MNIST (the project's folder `evidence`)."""
+
+
+class Simulated(Executor):
+    """An executor whose trainings take what a table says, on a clock of its own. `factor` makes some of them slower."""
+
+    def __init__(self, factor: Mapping[str, float]) -> None:
+        self.now_s, self.factor = 0.0, factor
+        self._coming: list[tuple[float, int, Iterator[Event | None], Job, Future[Any]]] = []
+        self._number = count()
+
+    def submit(self, _: Any, stack: list[Job]) -> Any:  # type: ignore[override]
+        (job,) = stack
+        future: Future[Any] = Future()
+        self._next(self._training(job), job, future)
+        return future
+
+    def _of(self, job: Job) -> tuple[int, float]:
+        network, augmentation, variant = job.spec.cell
+        num, each_s = OF_EVIDENCE[network, augmentation][variant]
+        return num, each_s * self.factor.get(network, 1.0)
+
+    def _training(self, job: Job) -> Iterator[Event | None]:
+        num, each_s = self._of(job)
+        best = num if num == job.spec.epochs else num - job.spec.settings.patience
+        yield Event("started", job.spec)
+        for epoch in range(1, num + 1):
+            loss = 1 / epoch if epoch <= best else 1.0
+            yield Event("epoch", job.spec, EpochResult(epoch, 1.0, loss, None, each_s, 1.0))
+
+    def _next(self, training: Iterator[Event | None], job: Job, future: Future[Any]) -> None:
+        event = next(training, None)
+        takes_s = 0.0 if event and event.kind == "started" else self._of(job)[1] if event else BESIDE_S
+        again = iter([event, *training])
+        heappush(self._coming, (self.now_s + takes_s, next(self._number), again, job, future))
+
+    def news(self) -> list[Event]:
+        """What happens next."""
+        if not self._coming:
+            return []
+        self.now_s, _, training, job, future = heappop(self._coming)
+        event = next(training)
+        if event is None:
+            num, each_s = self._of(job)
+            metrics = {"num_epochs": num, "training_s": num * each_s}
+            future.set_result([Record(job.key[:32], None, job.key, 1, job.spec.identity(), metrics, {})])
+            return []
+        self._next(training, job, future)
+        return [event]
+
+
+@pytest.mark.parametrize("factor", [{}, {"fc": 0.3, "conv": 0.5}, {"fc": 3.0}], ids=["as it was", "faster", "slow fc"])
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_the_time_left_of_a_default_grid_is_right_after_two_trainings(
+    num_workers: int, factor: Mapping[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At that moment, and from then on; near the end by 5 % of the whole time at most."""
+    simulated = Simulated(factor)
+    monkeypatch.setattr("aepretrain.runner.forecast.time.monotonic", lambda: simulated.now_s)
+    monkeypatch.setattr(schedules, "NEWS_INTERVAL_S", 0)
+    missing = {job.spec: {job.spec} for job in jobs(0, networks=GRID_NETWORKS, augmentations=AUGMENTATIONS).values()}
+    said: list[tuple[float, float, bool]] = []
+
+    def listen(event: Event) -> None:
+        if event.kind == "finished":
+            del missing[event.spec]
+        if len(missing) <= len(schedule.place) - 2:
+            said.append((simulated.now_s, *schedule.forecast.time_left(missing)))
+
+    schedule = Schedule(jobs(0, networks=GRID_NETWORKS, augmentations=AUGMENTATIONS), listen)
+    schedule.work_through(Pool(simulated, lambda: num_workers, simulated.news))
+    assert not missing
+    assert said[0][1] == pytest.approx(simulated.now_s - said[0][0], rel=0.3)
+    for at_s, left_s, all_known in said:
+        assert all_known
+        assert left_s == pytest.approx(simulated.now_s - at_s, rel=0.3, abs=0.05 * simulated.now_s), at_s

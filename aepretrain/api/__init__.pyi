@@ -1,6 +1,7 @@
 from .bundles import Exported, Imported, export, import_
 from .models import Codes, OnnxExport, Predictions, encode, export_onnx, predict, promote
-from .plans import PlanPreview, preview_plan, run_plan
+from .plans import run_plan
+from .previews import Preview, preview_grid, preview_plan, preview_study
 from .reports import Report, make_report
 from .results import Results, compare, load_results
 from .runs import Leftovers, RunDetails, Runs, clean, delete_runs, list_runs, show_run
@@ -14,8 +15,8 @@ __all__ = [
     "Imported",
     "Leftovers",
     "OnnxExport",
-    "PlanPreview",
     "Predictions",
+    "Preview",
     "Report",
     "Results",
     "RunDetails",
@@ -32,7 +33,9 @@ __all__ = [
     "load_results",
     "make_report",
     "predict",
+    "preview_grid",
     "preview_plan",
+    "preview_study",
     "promote",
     "run_grid",
     "run_plan",

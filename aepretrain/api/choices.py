@@ -81,13 +81,17 @@ def tuned_specs(specs: Sequence[TrainingSpec], store: Store | None, place: Mappi
 
 
 def tuned_study(
-    study: Study, specs: Sequence[TrainingSpec], dataset: Dataset, store: Store | None, place: Mapping[str, Any]
+    study: Study,
+    specs: Sequence[TrainingSpec],
+    dataset: Dataset | None,
+    store: Store | None,
+    place: Mapping[str, Any],
 ) -> Study:
     """A study whose trainings are known before it begins, with the choices of the arms among them."""
     planned = list(study.plan(dict.fromkeys(specs, NO_RECORD), dataset))
     tune = find_choices(arms_of([spec for spec in planned if spec.variant in CLASSIFIERS]), store, place)
 
-    def plan(finished: Finished, dataset: Dataset) -> list[TrainingSpec]:
+    def plan(finished: Finished, dataset: Dataset | None) -> list[TrainingSpec]:
         return _with(tune, [spec for spec in study.plan(finished, dataset) if spec.variant in CLASSIFIERS])
 
     return Study(TUNED, study.needs, plan)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from aepretrain import tracking
 from aepretrain.api.stores import open_store
-from aepretrain.api.texts import duration_text, size_text, time_text
+from aepretrain.api.texts import size_text, time_text
+from aepretrain.display import duration_text
 from aepretrain.errors import Failure, UsageError
 from aepretrain.tracking import Leftover, Store, TrainingRun
 

@@ -1,16 +1,6 @@
-"""Times and sizes as text."""
+"""Points of time and sizes as text."""
 
-import math
 from datetime import UTC, datetime
-
-
-def duration_text(seconds: float) -> str:
-    """``40 s``, ``3 min`` or ``1.5 h``; ``unknown`` for infinity."""
-    if math.isinf(seconds):
-        return "unknown"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size_text(num_bytes: float) -> str:

@@ -94,15 +94,11 @@ def run_study(
 
     What it needs of the grid is trained too. Arguments are those of `run_grid`; only the study labels can be `tuned`.
     """
-    if name not in (*STUDIES, "all"):
-        raise UsageError(f"study={name!r} is not known: it must be one of {', '.join(STUDIES)}, all")
-    if tuned and name != "labels":
-        raise UsageError(f"tuned=True is not allowed for study={name!r}: only the study labels has tuned settings")
+    studies = studies_of(name, tuned=tuned)
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives)
     tracking_uri = store_uri(tracking_uri)  # before a dataset is downloaded
     session.with_available_dataset(specs, None)
-    studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     if tuned:  # before a store is made
         dataset = data.load(specs[0].settings.data, session.execution.data_dir)
         tunings = find_store(tracking_uri, session.execution.outage_s)
@@ -113,7 +109,7 @@ def run_study(
     results = {}
     for study in studies:
         say(session.console, f"study {study.name}")
-        needed = [_for_study(spec, study.name) for spec in specs if spec.variant in study.needs]
+        needed = needed_by(study, specs)
         parent = None if name == "all" else run_id
         results[study.name] = result = session.train(needed, store, lambda *_: None, study=study, run_id=parent)
         if not result.failures and all(record.study is None for record in result.records):
@@ -148,7 +144,8 @@ def train(
     store = open_store(tracking_uri, run_id, execution.outage_s)
     execution = runner.with_checked_device(execution, store, partial(warn, quiet=not show), [[spec]])
     with Display(Console(quiet=not show), [spec]) as display:
-        return runner.run_single(spec, store, execution, display.handle, run_id=run_id)
+        listen = display.forecast.before(display.handle)
+        return runner.run_single(spec, store, execution, listen, run_id=run_id)
 
 
 def warn(line: str, style: str = "yellow", *, quiet: bool) -> None:
@@ -251,9 +248,8 @@ class Session:
     ) -> runner.GridResult:
         """Train what is missing, with bars or lines meanwhile."""
         with self.workers(store, specs, may_grow="study" in options) as (make_pool, display):
-            return runner.run_grid(
-                specs, store, self.execution, display.handle, conclude, make_pool=make_pool, **options
-            )
+            options |= {"make_pool": make_pool, "forecast": display.forecast}
+            return runner.run_grid(specs, store, self.execution, display.handle, conclude, **options)
 
     @contextmanager
     def workers(
@@ -277,9 +273,21 @@ class Session:
             yield cluster.pool
 
 
-def _for_study(spec: TrainingSpec, study: str) -> TrainingSpec:
-    """The grid's training that a study builds on: only the study of labels varies labels and updates."""
-    return spec if study in ("labels", TUNED) else replace(spec, settings=replace(spec.settings, labels=0, updates=0))
+def studies_of(name: str, *, tuned: bool) -> list[runner.Study]:
+    """The studies of a name, which may be ``all``. Raises `UsageError`."""
+    if name not in (*STUDIES, "all"):
+        raise UsageError(f"study={name!r} is not known: it must be one of {', '.join(STUDIES)}, all")
+    if tuned and name != "labels":
+        raise UsageError(f"tuned=True is not allowed for study={name!r}: only the study labels has tuned settings")
+    return list(STUDIES.values()) if name == "all" else [STUDIES[name]]
+
+
+def needed_by(study: runner.Study, specs: Sequence[TrainingSpec]) -> list[TrainingSpec]:
+    """The grid's trainings that a study builds on: only the study of labels varies labels and updates."""
+    needed = [spec for spec in specs if spec.variant in study.needs]
+    if study.name in ("labels", TUNED):
+        return needed
+    return [replace(spec, settings=replace(spec.settings, labels=0, updates=0)) for spec in needed]
 
 
 def _log_table(

@@ -124,6 +124,7 @@ def _tune(
                 *(of_dataset, seeds, trials, store, session.execution, display.handle, _log_trials(seeds, trials)),
                 run_id=run_id if len(arms) == 1 else None,
                 make_pool=make_pool,
+                forecast=display.forecast,
             )
     if run_id is not None and len(arms) > 1:
         link_parts(tracking.Run(store, run_id), "tunings", results)

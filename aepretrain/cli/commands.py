@@ -13,6 +13,7 @@ from aepretrain.cli.command import Command
 from aepretrain.cli.options import (
     cell_options,
     cluster_options,
+    dry_run_option,
     execution_from,
     execution_options,
     grid_from,
@@ -20,10 +21,10 @@ from aepretrain.cli.options import (
     part_from,
     part_options,
     part_to_tune_from,
+    preview_from,
     setting_options,
     settings_from,
     store_option,
-    switch,
     tuned_option,
     tuning_options,
     variants_option,
@@ -57,9 +58,13 @@ def cli() -> None:
     type=click.Choice(["digits"]),
     help="Train on this if the dataset's files are missing and cannot be downloaded (not if they are damaged).",
 )
-def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
+@dry_run_option
+def grid(out: str, fallback_dataset: str | None, dry_run: bool, **options: Any) -> None:
     """Train the missing parts of the whole grid and print the 4×3 table."""
     request = grid_from(options)
+    if dry_run:
+        _preview("preview_grid", request)
+        return
     _warm_up_workers(request)
     from aepretrain import api
 
@@ -76,7 +81,8 @@ def grid(out: str, fallback_dataset: str | None, **options: Any) -> None:
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
-def study(name: str, **options: Any) -> None:
+@dry_run_option
+def study(name: str, dry_run: bool, **options: Any) -> None:
     """Train what a further question about the grid needs; `report` shows the result.
 
     \b
@@ -91,6 +97,9 @@ def study(name: str, **options: Any) -> None:
     If a study needs trainings of the grid that are missing, it trains them, too.
     """
     request = grid_from(options)
+    if dry_run:
+        _preview("preview_study", request, name)
+        return
     _warm_up_workers(request)
     from aepretrain import api
 
@@ -104,10 +113,7 @@ def study(name: str, **options: Any) -> None:
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
-@switch(
-    "--dry-run",
-    "Train nothing and write nothing: print what is missing, and about how much time and disk it will take.",
-)
+@dry_run_option
 def run(plan: Path, dry_run: bool, **options: Any) -> None:
     """Train what is missing of the plan in the YAML file PLAN.
 
@@ -116,7 +122,7 @@ def run(plan: Path, dry_run: bool, **options: Any) -> None:
     """
     request = part_from(options)
     if dry_run:
-        print_preview(plan, request)
+        _preview("preview_plan", request, plan)
         return
     _warm_up_workers({"networks": GRID_NETWORKS} | {name: one for name, one in request.items() if one is not None})
     from aepretrain import api
@@ -147,6 +153,14 @@ def tune(plan: Path | None, **options: Any) -> None:
     tuned = api.tune_plan(plan, **request, run_id=run_id) if plan else api.tune(**request, run_id=run_id)
     print_table(tuned.table)
     _print_end(tuned)
+
+
+def _preview(call: str, request: dict[str, Any], *given: object) -> None:
+    """Print what would be trained, as this function of `api` says."""
+    request = preview_from(request)
+    from aepretrain import api
+
+    print_preview(getattr(api, call)(*given, **request))
 
 
 def _print_end(trained: "Results | Tunings") -> None:

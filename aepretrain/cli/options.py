@@ -6,6 +6,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, NETWORKS, OBJECTIVES, Execution, Settings, parse_seeds
 from aepretrain.errors import UsageError
@@ -173,6 +174,12 @@ tuned_option = switch(
     "Train each classifier with the learning rate and the weight decay that `aepretrain tune` has chosen for it.",
 )
 
+dry_run_option = switch(
+    "--dry-run",
+    "Train nothing, download nothing and write nothing: print what is done, what would be trained, and about how much "
+    "time and disk it will take.",
+)
+
 variants_option = click.option(
     "--variant",
     "variants",
@@ -277,6 +284,18 @@ def part_from(options: Mapping[str, Any]) -> dict[str, Any]:
     named = {name: None if options[name] is None else _names(options[name]) for name in ("datasets", "networks")}
     seeds = None if options["seeds"] is None else parse_seeds(options["seeds"])
     return {**named, "seeds": seeds, "tuned": options["tuned"], **_workplace_from(options)}
+
+
+def preview_from(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `preview_grid` and so on, from those of `run_grid` and so on.
+
+    Raises `UsageError` where an option that only a training has is on the command line.
+    """
+    context = click.get_current_context()
+    for name in ("cluster", "resources", "out", "fallback_dataset"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} is not allowed with --dry-run: nothing is trained or written")
+    return {name: value for name, value in request.items() if name not in ("cluster", "resources")}
 
 
 def part_to_tune_from(options: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +13,7 @@ from aepretrain.redaction import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aepretrain.api import Results
+    from aepretrain.api import Preview, Results
 
 out_option = click.option(
     "--out", default="results", show_default=True, help="Folder for the table as Markdown, CSV, JSON and figure."
@@ -31,17 +30,10 @@ def echo(text: object, *, err: bool = False) -> None:
     click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
 
 
-def print_preview(plan: Path, request: Mapping[str, Any]) -> None:
-    """Print what is missing of a part of a plan, which is chosen by the arguments of `run_plan`."""
-    from aepretrain import api
-
-    preview = api.preview_plan(plan, **{name: request[name] for name in request if name not in ELSEWHERE})
+def print_preview(preview: "Preview") -> None:
+    """Print what would be trained."""
     print_table(preview.table)
     echo(preview.summary)
-
-
-ELSEWHERE = ("cluster", "resources")
-"""Options of a run that change nothing about what is missing."""
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -12,6 +12,7 @@ Shapes: N images, C channels, H rows, W columns.
 import inspect
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -29,6 +30,7 @@ from aepretrain.data.dataset import (
     Split,
     with_digest,
 )
+from aepretrain.data.published import offline
 from aepretrain.errors import Failure, UsageError
 from aepretrain.registry import Registry, require
 
@@ -41,6 +43,7 @@ __all__ = [
     "Split",
     "adopt",
     "check_name",
+    "find",
     "labelled",
     "load",
     "register",
@@ -105,6 +108,18 @@ def load(request: DataRequest, data_dir: str | None) -> Dataset:
             raise UsageError(f"data_dir={data_dir!r} is not a folder")
         _loaded[request, data_dir] = replace(_load(request, data_dir), request=request)
     return _loaded[request, data_dir]
+
+
+def find(request: DataRequest, data_dir: str | None) -> Dataset | None:
+    """The dataset of a request as `load` gives it, if it is on this machine; nothing is downloaded.
+
+    A plugin's dataset is not looked for, as its loader may download it.
+    """
+    if source_of(request.dataset) is None and not DATASETS.is_built_in(request.dataset):
+        return None
+    with offline(), suppress(DatasetMissing):
+        return load(request, data_dir)
+    return None
 
 
 def _load(request: DataRequest, data_dir: str | None) -> Dataset:

@@ -6,6 +6,8 @@ import logging
 import os
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
@@ -126,8 +128,23 @@ def _find(part: Published[T], roots: Sequence[str], warnings: list[str]) -> tupl
     return None
 
 
+_is_offline = ContextVar("is_offline", default=False)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within this block nothing is downloaded: a dataset of which files are missing is a `DatasetMissing`."""
+    token = _is_offline.set(True)
+    try:
+        yield
+    finally:
+        _is_offline.reset(token)
+
+
 def _download(parts: Sequence[Published[T]], root: str) -> dict[str, tuple[str, T]]:
     """The values of files from their addresses. Files are written when all of them are there and good."""
+    if _is_offline.get():
+        raise Failure("nothing is downloaded now")
     fetched = {part.name: (part.target, *_fetch(part)) for part in parts}
     for target, content, _ in fetched.values():
         with atomic_write(Path(root, target)) as partial:

@@ -1,10 +1,10 @@
 from .accelerator import with_checked_device
+from .forecast import Forecast
 from .grid import Conclude, GridResult, MakePool, run_grid
 from .jobs import Event, Listener, SingleResult, check, load_dataset, run_single
 from .outlook import bytes_on_disk, find_missing
 from .plugins import load_plugins
-from .pool import Pool, local_pool, num_workers
-from .schedule import Forecast
+from .pool import Pool, local_pool, num_workers, stack_size
 from .selection import select
 from .study import Finished, Study
 
@@ -29,5 +29,6 @@ __all__ = [
     "run_grid",
     "run_single",
     "select",
+    "stack_size",
     "with_checked_device",
 ]

@@ -10,7 +10,7 @@ from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import load
 from aepretrain.errors import Failure
 from aepretrain.files import atomic_write
-from aepretrain.runner.work import find_work, finished_records, make_job
+from aepretrain.runner.work import find_work, make_job, related_records
 from aepretrain.tracking import Store
 
 
@@ -49,4 +49,4 @@ def _is_finished(specs: Sequence[TrainingSpec], store: Store, execution: Executi
     """Whether nothing of these trainings, all on the same dataset, has to be trained."""
     dataset = load(specs[0].settings.data, execution.data_dir)
     jobs = {job.key: job for job in (make_job(spec, dataset.digests, store, execution) for spec in specs)}
-    return not find_work(jobs, finished_records(jobs, store, dataset.digest), {}).jobs
+    return not find_work(jobs, related_records(jobs, store, dataset.digest), {}).jobs

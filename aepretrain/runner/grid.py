@@ -12,13 +12,14 @@ from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key,
 from aepretrain.data import Dataset, load
 from aepretrain.plans import Plan
 from aepretrain.records import Record
+from aepretrain.runner.forecast import Forecast
 from aepretrain.runner.jobs import Event, Listener, draw_errors, log_model
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
 from aepretrain.runner.selection import select
 from aepretrain.runner.study import Study
-from aepretrain.runner.work import Job, find_work, finished_records, make_job
+from aepretrain.runner.work import Job, find_work, make_job, related_records
 from aepretrain.tuning import TUNED
 
 MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
@@ -50,12 +51,14 @@ def run_grid(
     tuned: bool = False,
     run_id: str | None = None,
     make_pool: MakePool = local_pool,
+    forecast: Forecast | None = None,
 ) -> GridResult:
     """Train what is not finished of `specs`, all on the same dataset, as children of one parent run.
 
     With a study, the parent run is the study's, its trainings follow, and ``force`` applies to those only. With a plan,
     of which `specs` are a part, the parent run is the plan's, and trainings begin in the order of `specs`. `tuned` ones
-    stay out of grids and reports, as those of a study do. `listen` gets the news. `conclude` gets the parent run, still
+    stay out of grids and reports, as those of a study do. `listen` gets the news, after `forecast`, which
+    gets the store's similar trainings, too. `conclude` gets the parent run, still
     open, and all finished records. `run_id` is a run that ``mlflow run`` opened for the parent. If a training fails,
     those that start from it are not tried; the others go on. Raises `Failure` if the store fails.
     """
@@ -67,7 +70,7 @@ def run_grid(
     with about.opened(store, run_id, partial(listen, Event("waiting", specs[0])), again=execution.force) as parent:
         if plan is not None:
             jobs = _under_plan(plan, jobs, parent)
-        trainer = Trainer(store, dataset, listen, make_pool, parent, in_order=plan is not None)
+        trainer = Trainer(store, dataset, listen, make_pool, parent, forecast or Forecast(), in_order=plan is not None)
         finished = trainer.train(jobs, of_grid)
         if study is None and plan is None:  # a plan has many cells, and is trained in parts
             _present_selected(dataset, jobs, finished)
@@ -155,6 +158,7 @@ class Trainer:
     listen: Listener
     make_pool: MakePool
     parent: tracking.Run
+    forecast: Forecast
     in_order: bool = False
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -163,16 +167,19 @@ class Trainer:
     ) -> dict[str, Record]:
         """Train what is not finished of the wanted jobs, and what they start from; gives the finished records."""
         all_jobs = {**sources, **wanted}
-        work = find_work(wanted, finished_records(all_jobs, self.store, self.dataset.digest), sources)
+        records = related_records(all_jobs, self.store, self.dataset.digest)
+        for record in records.values():
+            self.forecast.add(record)
+        work = find_work(wanted, records, sources)
         for key, record in work.done.items():
             self.listen(Event("reused", wanted[key].spec, record=record))
         for key, job in work.jobs.items():
             if key not in wanted:
                 self.listen(Event("planned", job.spec))
         jobs = {key: replace(job, parent_run_id=self.parent.run_id) for key, job in work.jobs.items()}
-        schedule = Schedule(jobs, self.listen, stack_size(execution), self.in_order, failures=self.failures)
-        for record in work.done.values():
-            schedule.forecast.add(record)
+        schedule = Schedule(
+            jobs, self.listen, stack_size(execution), self.in_order, self.forecast, failures=self.failures
+        )
         while schedule.waiting:
             stopping.check()  # the signal may have killed the pool
             with tracking.recovering(self.store), self.make_pool(execution, self.dataset) as pool:

@@ -1,35 +1,51 @@
 """What trainings would take, found out without training, loading a dataset or writing anything."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from aepretrain.config import Execution, Shape, TrainingSpec
 from aepretrain.networks import build, part_weights
 from aepretrain.records import Record
+from aepretrain.runner.study import Finished
 from aepretrain.runner.work import find_work, make_job
 from aepretrain.tracking import Store
+from aepretrain.variants import EVALUATIONS, find
 
 BYTES_BESIDE_WEIGHTS = 200_000
 """Pictures, predictions and rows of the database of a training, in a store of MNIST's trainings in SQLite."""
 
 
 def find_missing(
-    specs: Sequence[TrainingSpec], records: Mapping[str, Record], store: Store, execution: Execution
-) -> list[TrainingSpec]:
-    """Those of `specs`, all on one dataset, that would be trained. `records` are the dataset's finished trainings.
+    specs: Sequence[TrainingSpec],
+    records: Mapping[str, Record],
+    store: Store,
+    execution: Execution,
+    study: str | None = None,
+    sources: Sequence[TrainingSpec] = (),
+) -> tuple[Finished, list[TrainingSpec]]:
+    """What is done of `specs`, all on one dataset, and what would be trained; `records` are finished on this dataset.
 
-    The dataset's digest is that of the last of them, so that no file of the dataset is needed.
+    With a `study`, the trainings are its own, and start from `sources`, which are trained where they lack weights. The
+    dataset's digest is that of its last finished training, so that no file of the dataset is needed.
     """
     tags = next((record.tags for record in reversed(list(records.values()))), {})
     digests = tags.get("dataset_digest", ""), tags.get("unlabelled_digest", "")
-    jobs = {job.key: job for job in (make_job(spec, digests, store, execution) for spec in specs)}
-    return [job.spec for job in find_work(jobs, records, {}).jobs.values()]
+    wanted, others = (
+        {job.key: job for job in (replace(make_job(spec, digests, store, how), study=name) for spec in some)}
+        for some, how, name in ((specs, execution, study), (sources, replace(execution, force=False), None))
+    )
+    work = find_work(wanted, records, others)
+    done = {wanted[key].spec: record for key, record in work.done.items()}
+    return done, [job.spec for job in work.jobs.values()]
 
 
 def bytes_on_disk(spec: TrainingSpec, shape: Shape) -> int:
-    """About how many bytes a finished variant takes in a store: its weights, and `BYTES_BESIDE_WEIGHTS`.
+    """About how many bytes a finished training takes in a store: its weights, and `BYTES_BESIDE_WEIGHTS`.
 
-    `shape` is that of its images.
+    `shape` is that of its images. An evaluation has no weights, and a head on a fixed code hardly any.
     """
+    if spec.variant in EVALUATIONS or getattr(find(spec.variant), "encoder", "") in ("pixels", "components"):
+        return BYTES_BESIDE_WEIGHTS
     network = build(spec.network, 0, shape)
     other = "decoder" if spec.variant == "pretrain" else network.trained_head
     weights = part_weights(network, "encoder", other)

@@ -1,8 +1,7 @@
 """The order in which a pool trains jobs, and what becomes of them."""
 
-import math
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import InitVar, dataclass, field
@@ -12,44 +11,12 @@ from aepretrain import stopping, tracking
 from aepretrain.config import TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.records import Record
+from aepretrain.runner.forecast import Forecast
 from aepretrain.runner.jobs import Event, Listener
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.work import Job
 
 NEWS_INTERVAL_S = 0.2
-
-
-class Forecast:
-    """How long a training takes, estimated from the finished ones."""
-
-    def __init__(self) -> None:
-        self._finished: dict[tuple[str, str, int, int], tuple[float, int]] = {}
-        """Total seconds and number of trainings, by network, variant, and numbers of labels and updates."""
-
-    def add(self, record: Record, seconds: float | None = None) -> None:
-        """Take a finished training into account, by default with its seconds of training alone."""
-        network, _, variant = record.cell
-        kind = network, variant, record.identity.get("labels", 0), record.identity.get("updates", 0)
-        total, num = self._finished.get(kind, (0.0, 0))
-        self._finished[kind] = total + (record.metrics["training_s"] if seconds is None else seconds), num + 1
-
-    def seconds_of_same(self, spec: TrainingSpec) -> float:
-        """The mean of the same network, variant, labels and updates; infinite if none is finished."""
-        identity = spec.identity()
-        same = spec.network, spec.variant, identity.get("labels", 0), identity.get("updates", 0)
-        return _mean([self._finished[same]] if same in self._finished else [])
-
-    def seconds(self, spec: TrainingSpec) -> float:
-        """`seconds_of_same`, else the mean of the network; infinite if none is finished."""
-        mean_s = self.seconds_of_same(spec)
-        of_network = [sums for (network, *_), sums in self._finished.items() if network == spec.network]
-        return mean_s if math.isfinite(mean_s) else _mean(of_network)
-
-
-def _mean(sums: Sequence[tuple[float, int]]) -> float:
-    """The mean of several sums, each with the number of its terms; infinite if there is none."""
-    num = sum(num for _, num in sums)
-    return sum(total for total, _ in sums) / num if num else math.inf
 
 
 @dataclass
@@ -63,6 +30,7 @@ class Schedule:
 
     jobs: InitVar[Mapping[str, Job]]
     listen: Listener
+    """Gets the news, after `forecast`."""
     stack_size: int = 1
     in_order: bool = False
     """Whether jobs begin in their order, as far as they are ready; else pretraining first, then the longest."""
@@ -76,6 +44,9 @@ class Schedule:
     running: dict[Future[list[Record | Failure]], list[Job]] = field(init=False, default_factory=dict)
     to_retry: list[list[Job]] = field(init=False, default_factory=list)
     retried: list[list[Job]] = field(init=False, default_factory=list)
+    begun: Counter[str] = field(init=False, default_factory=Counter)
+    """The number of stacks of each network that have begun."""
+
     num_silent: int = field(init=False, default=0)
     """The number of pools in a row that sent no news."""
 
@@ -90,6 +61,7 @@ class Schedule:
     """The jobs that wait for a job."""
 
     def __post_init__(self, jobs: Mapping[str, Job]) -> None:
+        self.listen, self.forecast.stack = self.forecast.before(self.listen), self.stack_size
         self.waiting = dict(jobs)
         self.place = {key: place for place, key in enumerate(jobs)}
         for key, job in jobs.items():
@@ -114,6 +86,7 @@ class Schedule:
         try:
             while self.waiting or self.running:
                 stopping.check()
+                self.forecast.workers = pool.num_workers()
                 while len(self.running) < pool.num_workers() and (jobs := self._next_stack()):
                     self.running[pool.executor.submit(pool.train, jobs)] = jobs  # raises if the pool is dead
                     self._note_begun(jobs)
@@ -155,7 +128,8 @@ class Schedule:
     def _next_stack(self) -> list[Job]:
         """The seeds of one cell that begin next.
 
-        Unless `in_order`, pretraining is first, as others wait for it, and then what takes longest.
+        Unless `in_order`, pretraining is first, as others wait for it, and then what takes longest. Where that is not
+        known, networks take turns, so that it soon is.
         """
         if any(jobs in self.retried for jobs in self.running.values()):
             return []
@@ -166,11 +140,11 @@ class Schedule:
         cell = min(self.ready, key=self._rank)
         return list(islice(self.ready[cell], self.stack_size))
 
-    def _rank(self, cell: TrainingSpec) -> tuple[float, float]:
+    def _rank(self, cell: TrainingSpec) -> tuple[float, ...]:
         """The place of a cell among those that are ready."""
         if self.in_order:
-            return self.place[self.ready[cell][0].key], 0
-        return cell.variant != "pretrain", -self.forecast.seconds(cell)
+            return (self.place[self.ready[cell][0].key],)
+        return cell.variant != "pretrain", -self.forecast.seconds(cell), self.begun[cell.network]
 
     def _note_begun(self, jobs: list[Job]) -> None:
         if jobs in self.to_retry:
@@ -182,6 +156,7 @@ class Schedule:
                 self.ready[cell].popleft()
             if not self.ready[cell]:
                 del self.ready[cell]
+        self.begun[jobs[0].spec.network] += 1
         for job in jobs:
             del self.waiting[job.key]
 
@@ -202,7 +177,6 @@ class Schedule:
         results = [error] * len(jobs) if error else future.result()
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Record):
-                self.forecast.add(result)
                 self.finished[job.key] = result
                 self.listen(Event("finished", job.spec, record=result))
                 self._release(job.key)

@@ -19,9 +19,11 @@ class Study:
     """Trainings beyond a grid's that answer one question about it.
 
     It builds on the grid's variants named in `needs`. `plan` is called when those are finished, as its trainings may
-    depend on their results.
+    depend on their results. Where the dataset is None, as before a download, it is taken to have enough images.
     """
 
     name: str
     needs: Sequence[str]
-    plan: Callable[[Finished, "Dataset"], Iterable[TrainingSpec]]
+    plan: Callable[[Finished, "Dataset | None"], Iterable[TrainingSpec]]
+    follows_results: bool = False
+    """Whether settings of its trainings depend on results, not only on what is finished."""

@@ -22,6 +22,7 @@ from aepretrain.config import (
 from aepretrain.data import Dataset, load
 from aepretrain.plans import with_sources
 from aepretrain.records import Record
+from aepretrain.runner.forecast import Forecast
 from aepretrain.runner.grid import About, Conclude, GridResult, MakePool, Trainer, jobs_of
 from aepretrain.runner.jobs import Event, Listener
 from aepretrain.runner.plugins import load_plugins
@@ -79,6 +80,7 @@ def run_tuning(
     *,
     run_id: str | None = None,
     make_pool: MakePool = local_pool,
+    forecast: Forecast | None = None,
 ) -> GridResult:
     """Tune arms, all on the same dataset: so many trials of each, trained as children of one parent run.
 
@@ -90,7 +92,7 @@ def run_tuning(
     dataset = load(arms[0].settings.data, execution.data_dir)
     about = _about(arms, seeds, num_trials, dataset)
     with about.opened(store, run_id, partial(listen, Event("waiting", arms[0])), again=execution.force) as parent:
-        trainer = Trainer(store, dataset, listen, make_pool, parent)
+        trainer = Trainer(store, dataset, listen, make_pool, parent, forecast or Forecast())
         samplers = [_Arm(arm, seeds) for arm in arms]
         finished: dict[str, Record] = {}
         for number in range(1, num_trials + 1):

@@ -88,16 +88,15 @@ def make_job(spec: TrainingSpec, digests: Digests, store: Store, execution: Exec
     )
 
 
-def finished_records(jobs: Mapping[str, Job], store: Store, dataset_digest: str) -> dict[str, Record]:
-    """The finished records of jobs; the store is asked for those with the settings that the jobs share."""
+def related_records(jobs: Mapping[str, Job], store: Store, dataset_digest: str) -> dict[str, Record]:
+    """The finished trainings with the settings that all jobs share: those of the jobs, other seeds, and more."""
     settings = [job.spec.settings.stored() for job in jobs.values()]
     shared = {
         name: value
         for name, value in (settings[0] if settings else {}).items()
         if all(one[name] == value for one in settings)
     }
-    records = store.records(shared, dataset_digest=dataset_digest) if jobs else {}
-    return {key: records[key] for key in jobs if key in records}
+    return store.records(shared, dataset_digest=dataset_digest) if jobs else {}
 
 
 def all_sources(spec: TrainingSpec) -> Iterator[TrainingSpec]:

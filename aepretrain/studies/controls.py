@@ -41,7 +41,7 @@ TEXT = (
 CAPTION = "Test accuracy of a linear head. Dots: one seed each. Bars: their mean with its 95 % interval."
 
 
-def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
+def plan(finished: Finished, _dataset: "Dataset | None") -> Iterator[TrainingSpec]:
     """The probes, scratch with the epochs of pretraining and finetuning together, and clean targets under erasing."""
     for pretraining, record in pretrainings(finished):
         for probe in PROBES:
@@ -55,7 +55,7 @@ def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
                 yield change(pretraining, variant, ae_target="clean")
 
 
-STUDY = Study("controls", GRID_VARIANTS, plan)
+STUDY = Study("controls", GRID_VARIANTS, plan, follows_results=True)
 
 
 def panel(query: Query, _terms: Terms) -> Panel:

@@ -55,12 +55,12 @@ TEXT = (
 CAPTION = f"Above: test accuracy at the best validation loss, by the number of labels. {CURVES_CAPTION}"
 
 
-def plan(finished: Finished, dataset: "Dataset") -> Iterator[TrainingSpec]:
+def plan(finished: Finished, dataset: "Dataset | None") -> Iterator[TrainingSpec]:
     """Classifiers at each number of labels of which the dataset has enough images of each class."""
     for pretraining, _ in pretrainings(finished):
         updates = pretraining.settings.updates or UPDATES
         for labels in LABELS:
-            if _are_there(dataset, pretraining, labels):
+            if dataset is None or _are_there(dataset, pretraining, labels):
                 for variant in (*CLASSIFIERS, "pixels"):
                     yield change(pretraining, variant, labels=labels, updates=updates)
 

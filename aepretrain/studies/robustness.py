@@ -34,7 +34,7 @@ ERASED = "erased share of the image (%)"
 CALIBRATION_LABELS = {"nll": "negative log-likelihood (nats)", "ece": "expected calibration error"}
 
 
-def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
+def plan(finished: Finished, _dataset: "Dataset | None") -> Iterator[TrainingSpec]:
     """The evaluation of each seed's classifiers on erased test images."""
     yield from evaluations(finished, "robustness")
 

@@ -40,7 +40,7 @@ PAIR_NAMES = {
 }
 
 
-def plan(finished: Finished, _dataset: "Dataset") -> Iterator[TrainingSpec]:
+def plan(finished: Finished, _dataset: "Dataset | None") -> Iterator[TrainingSpec]:
     """The comparison of each seed's encoders; the last seed has no next one and is left out."""
     yield from evaluations(finished, "similarity")
 
