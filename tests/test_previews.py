@@ -23,7 +23,8 @@ CPU = Execution(device="cpu", jobs=2)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings in this process, without pictures and models."""
     monkeypatch.setattr(figures, "training_figures", lambda *_: {})
-    monkeypatch.setattr("aepretrain.runner.grid.present", lambda *_: None)
+    monkeypatch.setattr("aepretrain.runner.grid.log_model", lambda *_: None)
+    monkeypatch.setattr("aepretrain.runner.grid.draw_errors", lambda *_: None)
     monkeypatch.setattr("aepretrain.runner.local_pool", inline)
 
 
