@@ -51,10 +51,8 @@ def filled(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tracking
     store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")
     store.client.create_experiment("own", artifact_location=(folder / "artifacts").as_uri())
     store = tracking.open_store(store.uri, "own")
-    with pytest.MonkeyPatch.context() as patched:  # exporting models takes seconds, and no bundle holds them
-        patched.setattr("aepretrain.runner.grid.log_model", lambda *_: None)
-        for seed in (0, 1):
-            train(store, "finetune", seed)
+    for seed in (0, 1):
+        train(store, "finetune", seed)
     return store
 
 

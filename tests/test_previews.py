@@ -94,8 +94,8 @@ def test_nothing_is_written_or_downloaded(tmp_path: Path, monkeypatch: pytest.Mo
     uri = f"sqlite:///{tmp_path}/new.db"
     assert len(api.preview_grid(**given, tracking_uri=uri).missing) == 16
     preview = api.preview_study("labels", **given, tracking_uri=uri)
-    assert len(preview.missing) == 4 + 2 * (2 * 8 * 4) - 0
-    assert preview.notes == ("Not known is of how many labels mnist has enough: its files are not here.",)
+    assert len(preview.missing) == 4 + 2 * (2 * 8 * 4)
+    assert preview.notes == ("Numbers of labels may be too large for mnist: its images were not read.",)
     assert "is unknown, as no training like them is finished. They need about" in preview.summary
     assert list(tmp_path.iterdir()) == []
     assert data.find(DataRequest("mnist"), str(tmp_path)) is None

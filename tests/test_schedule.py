@@ -14,8 +14,8 @@ from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, Execution, Settings,
 from aepretrain.errors import Failure
 from aepretrain.records import EpochResult, Record
 from aepretrain.runner import schedule as schedules
+from aepretrain.runner.events import Event
 from aepretrain.runner.forecast import BESIDE_S
-from aepretrain.runner.jobs import Event
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.schedule import Schedule
 from aepretrain.runner.work import Job

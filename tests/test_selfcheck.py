@@ -23,7 +23,7 @@ from aepretrain.display import Display
 from aepretrain.engine import Trained, loop
 from aepretrain.networks import Network, build
 from aepretrain.runner import dask
-from aepretrain.runner.jobs import Event
+from aepretrain.runner.events import Event
 from aepretrain.runner.work import Job, make_job
 from aepretrain.training import selfcheck
 from aepretrain.training.selfcheck import EPOCHS, STEPS, TRIALS, Finding, Trial, check_device, train_on
@@ -307,7 +307,7 @@ def devices(uri: str) -> list[str]:
 
 
 def report_of(line: str) -> dict[str, Any]:
-    match = re.search(r"please send the report (\S+/mlflow\.db\.locks/device-check-cuda\.json)$", line)
+    match = re.search(r"Please send the report (\S+/mlflow\.db\.locks/device-check-cuda\.json)$", line)
     assert match is not None, line
     report: dict[str, Any] = json.loads(Path(match[1]).read_text())
     return report
@@ -323,7 +323,7 @@ def test_a_command_says_in_one_line_that_it_takes_the_cpu(name: str, uri: str, i
         "the device cuda failed its self-check: pretrain of fc (none, a stack of 2 seeds): after 15 steps the "
         "validation loss of seed 1 is "
     )
-    assert "; the CPU is used instead, and please send the report " in line
+    assert "; the CPU is used instead. Please send the report " in line
     assert asked == [TRIALS[0]], "it is checked once"
     assert set(devices(uri)) == {"cpu"}
     report = report_of(line)
@@ -341,7 +341,7 @@ def test_a_device_that_was_asked_for_ends_the_command(name: str, uri: str, insta
     (line,) = err.splitlines()
     assert line.startswith(
         "aepretrain: the device cuda failed its self-check: pretrain of fc (none, a stack of 2 seeds): "
-        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB.; nothing is trained. Use --device cpu, and "
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB.; nothing is trained. Use --device cpu. "
     )
     assert asked == [TRIALS[0]]
     assert list(tracking.open_store(uri).search({})) == [], "no run was begun"
@@ -381,7 +381,7 @@ def test_a_report_that_cannot_be_written_stops_nothing(store: tracking.Store, in
     lines: list[str] = []
     assert runner.with_checked_device(Execution(), store, lines.append) == Execution(device="cpu")
     (line,) = lines
-    assert line.endswith(f"its report cannot be written to {store.folder}/device-check-cuda.json")
+    assert line.endswith(f"The report cannot be written to {store.folder}/device-check-cuda.json")
 
 
 def jobs_for(device: str, store: tracking.Store, digits: Dataset) -> list[Job]:

@@ -69,7 +69,7 @@ def _first_of_each_cell(records: Sequence[Record]) -> Iterable[Record]:
 
 def import_(folder: str | Path, *, tracking_uri: str | None = None, show: bool = True) -> Imported:
     """Add the trainings of the bundle in a folder to a store, and count them. The store's own stay as they are."""
-    bundle = read_bundle(folder)
+    bundle = read_bundle(folder, "folder")
     console = Console(quiet=not show)
     shown = partial(track, console, "imported")
     on_wait = partial(say, console, "locked by another process that imports this bundle; waiting")

@@ -87,7 +87,7 @@ def predict(
     """
     paths = _pictures(images)
     serving.check_pictures(paths)
-    archive = _open(bundle, tracking_uri, plugins)
+    _, archive = _open(bundle, tracking_uri, plugins)
     record = serving.choose_classifier(archive, run, _named(dataset))
     images_NCHW, doubts = serving.read_pictures(paths, record)
     probs_NK = serving.apply(serving.load_classifier(archive, record), images_NCHW)
@@ -111,15 +111,15 @@ def encode(
     """
     check_file(out)
     paths = _pictures(images)
-    archive = _open(bundle, tracking_uri, plugins, run_id)
+    store, archive = _open(bundle, tracking_uri, plugins, run_id)
     record = serving.choose_encoder(archive, run, _named(dataset))
     codes = Codes(record, paths, serving.encode(serving.load_encoder(archive, record), paths, record))
     if out is not None:
         about = {"run_id": record.run_id, "training": record.spec.name, "dataset": record.identity["dataset"]}
         serving.write_codes(codes.codes_ND, paths, Path(out), about)
     note = f"{len(paths)} pictures as codes of {codes.codes_ND.shape[1]} numbers, by run `{record.run_id}`."
-    if run_id is not None:
-        log_result(open_store(tracking_uri, run_id), run_id, "codes", note, _content(out))
+    if store is not None:
+        log_result(store, run_id, "codes", note, _content(out))
     return codes
 
 
@@ -138,12 +138,12 @@ def export_onnx(
     The classifier is chosen as in `predict`.
     """
     check_file(out)
-    archive = _open(bundle, tracking_uri, plugins, run_id)
+    store, archive = _open(bundle, tracking_uri, plugins, run_id)
     record = serving.choose_classifier(archive, run, _named(dataset))
     module, classes = serving.load_classifier(archive, record), serving.class_names(archive, record)
     max_difference = serving.export_onnx(module, record.shape, classes, Path(out))
-    if run_id is not None:
-        log_result(open_store(tracking_uri, run_id), run_id, "onnx", f"Run `{record.run_id}` as ONNX.", _content(out))
+    if store is not None:
+        log_result(store, run_id, "onnx", f"Run `{record.run_id}` as ONNX.", _content(out))
     return OnnxExport(record, max_difference)
 
 
@@ -175,10 +175,13 @@ def promote(
 
 def _open(
     bundle: str | Path | None, tracking_uri: str | None, plugins: Sequence[str], run_id: str | None = None
-) -> Archive:
-    """The bundle in a folder, or else the store."""
+) -> tuple[tracking.Store | None, Archive]:
+    """The store, where it is needed, and where networks come from: the bundle in a folder, or else the store."""
     runner.load_plugins(Execution(plugins=tuple(plugins)))
-    return open_store(tracking_uri, run_id) if bundle is None else read_bundle(bundle)
+    if bundle is None:
+        store = open_store(tracking_uri, run_id)
+        return store, store
+    return None if run_id is None else open_store(tracking_uri, run_id), read_bundle(bundle)
 
 
 def _named(dataset: str | None) -> str | None:

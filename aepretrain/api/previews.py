@@ -136,7 +136,8 @@ def preview_study(
     studies, session = studies_of(name, tuned=tuned), _session(execution)
     specs = session.checked_specs(networks, augmentations, seeds, settings or Settings(), objectives)
     outlook = _Outlook(session.execution, tracking_uri)
-    dataset = data.find(specs[0].settings.data, session.execution.data_dir)
+    needs_images = name in ("labels", "all")
+    dataset = data.find(specs[0].settings.data, session.execution.data_dir) if needs_images else None
     if tuned:
         place = session.place(store_uri(tracking_uri))
         studies = [tuned_study(one, specs, dataset, outlook.store, place) for one in studies]
@@ -148,8 +149,9 @@ def preview_study(
         outlook.look([spec for spec in study.plan(foreseen, dataset) if spec not in foreseen], study.name, needed)
         if study.follows_results and len(done) < len(needed):
             notes.append(f"Numbers of epochs in the study {study.name} follow from results that are missing.")
-    if dataset is None and name in ("labels", "all"):
-        notes.append(f"Not known is of how many labels {specs[0].settings.dataset} has enough: its files are not here.")
+    if dataset is None and needs_images:
+        name_of_dataset = specs[0].settings.dataset
+        notes.append(f"Numbers of labels may be too large for {name_of_dataset}: its images were not read.")
     return outlook.preview(notes)
 
 

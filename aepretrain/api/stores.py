@@ -63,10 +63,13 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: checked[name] for name in settings}
 
 
-def read_bundle(folder: str | Path) -> tracking.Bundle:
-    """The bundle in a folder. Raises `UsageError` where there is no folder, `Failure` where it is not readable."""
+def read_bundle(folder: str | Path, argument: str = "bundle") -> tracking.Bundle:
+    """The bundle in a folder, an `argument` of the call.
+
+    Raises `UsageError` where there is no folder, `Failure` where the bundle is not readable.
+    """
     if not os.path.isdir(folder):
-        raise UsageError(f"bundle={str(folder)!r} is not a folder")
+        raise UsageError(f"{argument}={str(folder)!r} is not a folder")
     return tracking.read_bundle(Path(folder))
 
 

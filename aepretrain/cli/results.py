@@ -65,7 +65,7 @@ bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_
 @setting_options(None, as_filter=True)
 @store_option
 def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
-    """Add the finished trainings of the store to the bundle in FOLDER, which `import` and `report --bundle` read.
+    """Add the finished trainings of the store to the bundle in FOLDER; `import` and --bundle read it.
 
     The trainings that the bundle does not have yet are written as a new part, a folder of Parquet files. A part has
     the settings, figures and epochs of each training, and for a classifier which test images it got right. For one

@@ -26,6 +26,7 @@ from aepretrain.config.names import (
     SMALLEST_EFFECT,
     SOURCES,
     STUDIES,
+    UPDATES_BETWEEN_VALIDATIONS,
     VARIED_BY_STUDIES,
 )
 from aepretrain.config.seeds import derive_seed, format_seeds, parse_seeds
@@ -59,6 +60,7 @@ __all__ = [
     "SMALLEST_EFFECT",
     "SOURCES",
     "STUDIES",
+    "UPDATES_BETWEEN_VALIDATIONS",
     "VARIED_BY_STUDIES",
     "DataRequest",
     "Execution",

@@ -32,6 +32,9 @@ STUDIES = ("controls", "labels", "robustness", "similarity")
 LABELS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 0)
 """Numbers of labelled training images in the study of labels; 0 = all."""
 
+UPDATES_BETWEEN_VALIDATIONS = 100
+"""With a fixed number of updates, validation comes after as many passes as fit into this many, at least one."""
+
 VARIED_BY_STUDIES = ("ae_target", "cls_epochs", "labels", "patience", "updates")
 """The settings in which a study's trainings may differ from those of the grid that it is about."""
 

@@ -1,7 +1,8 @@
 from .accelerator import with_checked_device
+from .events import Event, Listener
 from .forecast import Forecast
 from .grid import Conclude, GridResult, MakePool, run_grid
-from .jobs import Event, Listener, SingleResult, check, load_dataset, run_single
+from .jobs import SingleResult, check, load_dataset, run_single
 from .outlook import bytes_on_disk, find_missing
 from .plugins import load_plugins
 from .pool import Pool, local_pool, num_workers, stack_size

@@ -33,15 +33,15 @@ def with_checked_device(
     if finding is None:
         return execution
     report = store.folder / f"device-check-{device.type}.json"
-    where = f"its report cannot be written to {report}"
+    where = f"The report cannot be written to {report}"
     with suppress(Failure):
         with atomic_write(report) as partial:
             partial.write_text(json.dumps(training.report_on(device, finding), indent=2) + "\n")
-        where = f"please send the report {report}"
+        where = f"Please send the report {report}"
     failed = f"the device {device} failed its self-check: {finding}"
     if execution.device != "auto":
-        raise Failure(f"{failed}; nothing is trained. Use --device cpu, and {where}")
-    warn(f"{failed}; the CPU is used instead, and {where}")
+        raise Failure(f"{failed}; nothing is trained. Use --device cpu. {where}")
+    warn(f"{failed}; the CPU is used instead. {where}")
     return replace(execution, device="cpu")
 
 

@@ -26,7 +26,8 @@ from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
 from aepretrain.runner.accelerator import with_checked_device
-from aepretrain.runner.jobs import Event, Listener, perform
+from aepretrain.runner.events import Event, Listener
+from aepretrain.runner.jobs import perform
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.work import Job

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, overload
 
-from aepretrain.config import Settings, TrainingSpec, canonical_json
+from aepretrain.config import UPDATES_BETWEEN_VALIDATIONS, Settings, TrainingSpec, canonical_json
 from aepretrain.records import EpochResult, Record
-from aepretrain.runner.jobs import Event, Listener
+from aepretrain.runner.events import Event, Listener
 from aepretrain.variants import EVALUATIONS, PRETRAINING, find_or_assume
 
 BESIDE_S = 1.0
@@ -22,8 +22,8 @@ MNIST_IMAGES = 50_000
 SHARE_OF_EPOCHS = 0.75
 """With patience, a classifier on MNIST ends after about this share of the default 50 epochs."""
 
-ALL = ("all",)
-"""The one group of all trainings."""
+ALL_GROUPS = ("all",)
+"""Of all trainings alike: the only group."""
 
 
 def _median(ordered: Sequence[float]) -> float:
@@ -60,14 +60,17 @@ class _Running:
     """When it started, or its last epoch ended."""
     is_first: bool = False
     """Whether it may be the first of its worker, which imports then."""
+    num_at_once: int = 1
+    """The number of seeds in its stack at the last epoch."""
     epoch: int = 0
     trained_s: float = 0.0
     best_epoch: int = 0
     best_loss: float = math.inf
 
-    def note(self, result: EpochResult) -> None:
-        self.heard_s, self.epoch = time.monotonic(), result.epoch
-        self.trained_s += result.elapsed_s
+    def note(self, result: EpochResult, num_at_once: int) -> None:
+        """Hear of an epoch, and of those since the last: a cluster's workers report one a second."""
+        self.trained_s += result.elapsed_s * (result.epoch - self.epoch if self.epoch else 1)
+        self.heard_s, self.epoch, self.num_at_once = time.monotonic(), result.epoch, num_at_once
         if result.val_loss < self.best_loss:
             self.best_epoch, self.best_loss = result.epoch, result.val_loss
 
@@ -141,19 +144,20 @@ class Forecast:
         elif record is not None and ran is not None:
             self._note_finished(record, None)
             if not ran.is_first:
-                self._beside_s.add([spec.stage], max(0.0, self._since_s(spec, ran.started_s) - ran.trained_s))
+                lasted_s = (time.monotonic() - ran.started_s) / ran.num_at_once
+                self._beside_s.add([spec.stage], max(0.0, lasted_s - ran.trained_s))
 
     def _note_epoch(self, spec: TrainingSpec, result: EpochResult) -> None:
         now_s, kind = time.monotonic(), _kind_of(spec)
-        self._running.setdefault(spec, _Running(now_s, now_s)).note(result)
+        self._running.setdefault(spec, _Running(now_s, now_s)).note(result, self._num_at_once(spec))
         self._measured_s.add(kind.groups, result.elapsed_s / kind.pace)
         if (stored := self._stored_s.first(kind.similar)) is not None:
-            self._slower.add(ALL, result.elapsed_s / kind.pace / stored)
+            self._slower.add(ALL_GROUPS, result.elapsed_s / kind.pace / stored)
 
-    def _since_s(self, spec: TrainingSpec, time_s: float) -> float:
-        """The share of a training in the seconds since then; the seeds of a stack share them."""
+    def _num_at_once(self, spec: TrainingSpec) -> int:
+        """The number of seeds that share the time of a training that is under way."""
         cell = spec.seedless
-        return (time.monotonic() - time_s) / min(self.stack, sum(one.seedless == cell for one in self._running))
+        return min(self.stack, sum(one.seedless == cell for one in self._running))
 
     def epochs(self, spec: TrainingSpec) -> float:
         """The number of epochs that are expected."""
@@ -165,7 +169,7 @@ class Forecast:
 
     def _epoch_s(self, spec: TrainingSpec) -> float:
         """Seconds of an epoch; infinite where no training of the network has been seen."""
-        kind, slower = _kind_of(spec), self._slower.first(ALL, 1.0)
+        kind, slower = _kind_of(spec), self._slower.first(ALL_GROUPS, 1.0)
         for group in kind.groups:
             stored_s = slower * self._stored_s.first([group], math.inf)
             pace = self._measured_s.first([group], stored_s)
@@ -183,7 +187,7 @@ class Forecast:
         if ran.epoch and patience and not spec.trains_by_updates:  # it cannot end before
             epochs = max(epochs, min(ran.best_epoch + patience, spec.epochs))
         left_s = max(0.0, epochs - ran.epoch) * self._epoch_s(spec) + self._beside_s.first([spec.stage], BESIDE_S)
-        return max(0.0, left_s - self._since_s(spec, ran.heard_s))
+        return max(0.0, left_s - (time.monotonic() - ran.heard_s) / self._num_at_once(spec))
 
     def time_left(self, missing: Mapping[TrainingSpec, Collection[TrainingSpec]]) -> tuple[float, bool]:
         """Seconds until the missing trainings are finished, and whether all of them could be estimated.
@@ -252,9 +256,11 @@ def _guess(identity: Mapping[str, Any]) -> tuple[float, float]:
         return identity["ae_epochs"], 1.0
     heads_only = getattr(kind, "trains_head_only", False)
     pace = 0.4 if not heads_only else 0.03 if identity["augmentation"] == "none" else 0.2
+    num_images = identity.get("labels", 0) or MNIST_IMAGES
     if updates := identity.get("updates", 0):
-        steps = (identity.get("labels", 0) or MNIST_IMAGES) / identity["batch_size"]
-        steps = max(steps, 100)  # between validations, as `training` does it
+        steps = max(num_images / identity["batch_size"], UPDATES_BETWEEN_VALIDATIONS)
         return max(1.0, updates / steps), pace * steps * identity["batch_size"] / MNIST_IMAGES
-    epochs = identity.get("cls_epochs", Settings.cls_epochs)
-    return epochs * (SHARE_OF_EPOCHS if identity.get("patience") and not heads_only else 1.0), pace
+    epochs, patience = identity.get("cls_epochs", Settings.cls_epochs), identity.get("patience", 0)
+    if patience and not heads_only:
+        epochs = max(SHARE_OF_EPOCHS * epochs, min(epochs, patience + 1))  # none ends before
+    return epochs, pace * num_images / MNIST_IMAGES

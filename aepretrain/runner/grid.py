@@ -12,8 +12,9 @@ from aepretrain.config import Execution, TrainingSpec, canonical_json, grid_key,
 from aepretrain.data import Dataset, load
 from aepretrain.plans import Plan
 from aepretrain.records import Record
+from aepretrain.runner.events import Event, Listener
 from aepretrain.runner.forecast import Forecast
-from aepretrain.runner.jobs import Event, Listener, draw_errors, log_model
+from aepretrain.runner.jobs import draw_errors, log_model
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
@@ -57,10 +58,10 @@ def run_grid(
 
     With a study, the parent run is the study's, its trainings follow, and ``force`` applies to those only. With a plan,
     of which `specs` are a part, the parent run is the plan's, and trainings begin in the order of `specs`. `tuned` ones
-    stay out of grids and reports, as those of a study do. `listen` gets the news, after `forecast`, which
-    gets the store's similar trainings, too. `conclude` gets the parent run, still
-    open, and all finished records. `run_id` is a run that ``mlflow run`` opened for the parent. If a training fails,
-    those that start from it are not tried; the others go on. Raises `Failure` if the store fails.
+    stay out of grids and reports, as those of a study do. `listen` gets the news, after `forecast`, which gets the
+    store's similar trainings, too. `conclude` gets the parent run, still open, and all finished records. `run_id` is a
+    run that ``mlflow run`` opened for the parent. If a training fails, those that start from it are not tried; the
+    others go on. Raises `Failure` if the store fails.
     """
     load_plugins(execution)
     dataset = load(specs[0].settings.data, execution.data_dir)

@@ -25,7 +25,8 @@ from aepretrain.config import Execution
 from aepretrain.data import Dataset, adopt
 from aepretrain.errors import Failure
 from aepretrain.records import Record
-from aepretrain.runner.jobs import Event, perform
+from aepretrain.runner.events import Event
+from aepretrain.runner.jobs import perform
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.work import Job
 

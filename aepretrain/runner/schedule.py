@@ -11,8 +11,8 @@ from aepretrain import stopping, tracking
 from aepretrain.config import TrainingSpec
 from aepretrain.errors import Failure
 from aepretrain.records import Record
+from aepretrain.runner.events import Event, Listener
 from aepretrain.runner.forecast import Forecast
-from aepretrain.runner.jobs import Event, Listener
 from aepretrain.runner.pool import Pool
 from aepretrain.runner.work import Job
 

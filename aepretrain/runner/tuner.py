@@ -22,9 +22,9 @@ from aepretrain.config import (
 from aepretrain.data import Dataset, load
 from aepretrain.plans import with_sources
 from aepretrain.records import Record
+from aepretrain.runner.events import Event, Listener
 from aepretrain.runner.forecast import Forecast
 from aepretrain.runner.grid import About, Conclude, GridResult, MakePool, Trainer, jobs_of
-from aepretrain.runner.jobs import Event, Listener
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import local_pool
 from aepretrain.tuning import LEARNING_RATES, TUNED, TUNING, WEIGHT_DECAYS, Trial, arm_key, trial_entry

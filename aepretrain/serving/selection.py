@@ -23,8 +23,8 @@ def choose_classifier(archive: Archive, run_id: str | None, dataset: str | None)
             )
         of_dataset = f" of {dataset}" if dataset else ""
         raise Failure(
-            f"there is no finished classifier{of_dataset} with its weights in {archive.place}: train some, "
-            "for example with: aepretrain grid"
+            f"there is no finished classifier{of_dataset} with its weights in {archive.place}; to train some in a "
+            "store: aepretrain grid"
         )
     return chosen
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aepretrain.config import TrainingSpec
+from aepretrain.config import UPDATES_BETWEEN_VALIDATIONS, TrainingSpec
 from aepretrain.engine import Examples, Hyperparameters, Rate, Select, Task, evaluate
 from aepretrain.networks import Classifier, Network, drawing_from
 from aepretrain.objectives import OBJECTIVES
@@ -21,9 +21,6 @@ from aepretrain.variants import FINETUNING, PRETRAINING, VARIANTS, Variant
 
 ENCODER = "network.encoder."
 """How the names of an encoder's weights begin in a `Classifier`."""
-
-UPDATES_BETWEEN_VALIDATIONS = 100
-"""With a fixed number of updates, validation comes after as many passes as fit into this many, at least one."""
 
 
 def make_task(specs: Sequence[TrainingSpec], networks: Sequence[Network], training: Images, validation: Images) -> Task:

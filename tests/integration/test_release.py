@@ -72,7 +72,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
         metadata = archive.read(f"aepretrain-{aepretrain.__version__}.dist-info/METADATA").decode()
     assert {name.split("/")[0] for name in names} == {"aepretrain", f"aepretrain-{aepretrain.__version__}.dist-info"}
-    own = {str(path.relative_to(ROOT)) for path in (ROOT / "aepretrain").rglob("*") if path.suffix in (".py", ".html")}
+    own = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "aepretrain").rglob("*")
+        if path.suffix in (".py", ".pyi", ".html")
+    }
     assert own | {"aepretrain/py.typed"} == {name for name in names if name.startswith("aepretrain/")}
     assert "Requires-Python: <3.15,>=3.11" in metadata
     assert "License-Expression: MIT" in metadata
