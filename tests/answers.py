@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aepretrain.config import Settings, TrainingSpec, grid_specs
-from aepretrain.records import NOTHING, Outcomes, Predictions, Record
+from aepretrain.records import NO_FILTER, Outcomes, Predictions, Record
 from aepretrain.tuning import Trial
 
 NUM_IMAGES = 1000
@@ -74,7 +74,7 @@ class Archive:
     def place(self) -> str:
         return "memory"
 
-    def records(self, wanted: Mapping[str, Any] = NOTHING) -> dict[str, Record]:
+    def records(self, wanted: Mapping[str, Any] = NO_FILTER) -> dict[str, Record]:
         assert not wanted
         return self.found
 

@@ -132,6 +132,35 @@ def test_a_training_that_still_improves_does_not_end_soon(monkeypatch: pytest.Mo
     assert shown.left == "about 2 min left", "it has patience for 10 more epochs"
 
 
+def test_the_seeds_of_a_stack_share_the_time_beside_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [spec("scratch", seed) for seed in range(4)]
+    shown = Shown(monkeypatch, seeds)
+    shown.display.forecast.stack = 2
+    for stack in (seeds[:2], seeds[2:]):  # the first stack may import, and does not count
+        shown.start(*stack)
+        for epoch in (1, 2, 3):
+            shown.now_s += 10
+            for one in stack:
+                shown.handle(Event("epoch", one, epoch=EpochResult(epoch, 1.0, 1.0, None, 5.0, 1.0)))
+        shown.now_s += 4
+        for one in stack:
+            shown.finish(one, seconds=15, epochs=3)
+    assert shown.display.forecast.seconds(seeds[0]) == 3 * 5 + 4 / 2
+
+
+def test_epochs_that_a_cluster_leaves_out_are_no_time_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [spec("scratch", seed) for seed in range(2)]
+    shown = Shown(monkeypatch, seeds)
+    for one in seeds:
+        shown.start(one)
+        for epoch in range(1, 50, 7):  # of seven epochs, the last is reported
+            shown.now_s += 0.1 if epoch == 1 else 0.7
+            shown.handle(Event("epoch", one, epoch=EpochResult(epoch, 1.0, 1.0, None, 0.1, 1.0)))
+        shown.now_s += 2
+        shown.finish(one, seconds=5, epochs=50)
+    assert shown.display.forecast.seconds(seeds[0]) == pytest.approx(50 * 0.1 + 2)
+
+
 def test_trainings_at_once_share_the_time_and_wait_for_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain, finetune = spec("pretrain"), spec("finetune")
     both = Shown(monkeypatch, [spec("pretrain", seed) for seed in range(4)], workers=2)

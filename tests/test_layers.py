@@ -33,6 +33,9 @@ def _imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            if path.suffix == ".pyi":  # a package's names, from its own modules
+                assert (node.level, "." in str(node.module)) == (1, False), f"{path}: it names modules of its package"
+                continue
             assert node.level == 0, f"{path}: imports are absolute"
             assert node.module is not None
             if node.module == "aepretrain":
@@ -43,7 +46,9 @@ def _imports(path: Path) -> Iterator[str]:
 
 def _files(module: str) -> list[Path]:
     folder = PACKAGE / module
-    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{module}.py"]
+    if not folder.is_dir():
+        return [PACKAGE / f"{module}.py"]
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".pyi"))
 
 
 def _modules() -> set[str]:

@@ -144,8 +144,7 @@ def train(
     store = open_store(tracking_uri, run_id, execution.outage_s)
     execution = runner.with_checked_device(execution, store, partial(warn, quiet=not show), [[spec]])
     with Display(Console(quiet=not show), [spec]) as display:
-        listen = display.forecast.before(display.handle)
-        return runner.run_single(spec, store, execution, listen, run_id=run_id)
+        return runner.run_single(spec, store, execution, display.handle, run_id=run_id, forecast=display.forecast)
 
 
 def warn(line: str, style: str = "yellow", *, quiet: bool) -> None:

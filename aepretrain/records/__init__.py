@@ -15,14 +15,14 @@ from aepretrain.records.evidence import (
     filters_from_bytes,
     filters_to_bytes,
 )
-from aepretrain.records.record import DIGITS, NOTHING, WEIGHTS, Archive, Record, check_run_id, of_newest_images
+from aepretrain.records.record import DIGITS, NO_FILTER, WEIGHTS, Archive, Record, check_run_id, of_newest_images
 
 __all__ = [
     "CLASSES",
     "DIGITS",
     "EPOCH_METRICS",
     "FILTERS",
-    "NOTHING",
+    "NO_FILTER",
     "OUTCOMES",
     "PER_CLASS",
     "PREDICTIONS",

@@ -17,7 +17,8 @@ from aepretrain.variants import EVALUATIONS, VARIANTS
 _log = logging.getLogger(__name__)  # Python prints its warnings to stderr, one plain line each
 
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NO_FILTER: Mapping[str, Any] = MappingProxyType({})
+"""No settings are wanted in particular."""
 
 WEIGHTS = "weights.pt"
 """The path of a training's checkpoint among its files."""
@@ -153,7 +154,7 @@ class Archive(Protocol):
     def place(self) -> str:
         """What a message calls it."""
 
-    def records(self, wanted: Mapping[str, Any] = NOTHING) -> dict[str, Record]:
+    def records(self, wanted: Mapping[str, Any] = NO_FILTER) -> dict[str, Record]:
         """All finished trainings with these settings by key."""
 
     def record(self, run_id: str) -> Record:

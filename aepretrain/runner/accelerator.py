@@ -10,7 +10,7 @@ from aepretrain.config import Execution, TrainingSpec
 from aepretrain.data import load
 from aepretrain.errors import Failure
 from aepretrain.files import atomic_write
-from aepretrain.runner.work import find_work, make_job, related_records
+from aepretrain.runner.work import find_work, jobs_of, related_records
 from aepretrain.tracking import Store
 
 
@@ -48,5 +48,5 @@ def with_checked_device(
 def _is_finished(specs: Sequence[TrainingSpec], store: Store, execution: Execution) -> bool:
     """Whether nothing of these trainings, all on the same dataset, has to be trained."""
     dataset = load(specs[0].settings.data, execution.data_dir)
-    jobs = {job.key: job for job in (make_job(spec, dataset.digests, store, execution) for spec in specs)}
+    jobs = jobs_of(specs, dataset.digests, store, execution)
     return not find_work(jobs, related_records(jobs, store, dataset.digest), {}).jobs

@@ -117,6 +117,10 @@ class Forecast:
         if seconds is not None:
             seconds.add(kind.groups, record.metrics["training_s"] / num / kind.pace)
 
+    def expect_new_workers(self) -> None:
+        """Take the next trainings for the first of their workers, which import then."""
+        self._num_started = 0
+
     def before(self, listen: Listener) -> Listener:
         """A listener that lets the forecast hear each event first."""
 

@@ -1,6 +1,6 @@
 """A grid, a study or a plan: find what is missing in the store, train it, and select what is shown."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +20,7 @@ from aepretrain.runner.pool import Pool, local_pool, stack_size
 from aepretrain.runner.schedule import Schedule
 from aepretrain.runner.selection import select
 from aepretrain.runner.study import Study
-from aepretrain.runner.work import Job, find_work, make_job, related_records
+from aepretrain.runner.work import Job, find_work, jobs_of, related_records
 from aepretrain.tuning import TUNED
 
 MakePool = Callable[[Execution, Dataset], AbstractContextManager[Pool]]
@@ -66,7 +66,7 @@ def run_grid(
     load_plugins(execution)
     dataset = load(specs[0].settings.data, execution.data_dir)
     of_grid = execution if study is None else replace(execution, force=False)
-    jobs = jobs_of(specs, dataset, store, of_grid, TUNED if tuned else None)
+    jobs = jobs_of(specs, dataset.digests, store, of_grid, TUNED if tuned else None)
     about = _about_plan(plan, dataset) if plan else _about_grid(specs, tuple(jobs), dataset, study)
     with about.opened(store, run_id, partial(listen, Event("waiting", specs[0])), again=execution.force) as parent:
         if plan is not None:
@@ -77,7 +77,9 @@ def run_grid(
             _present_selected(dataset, jobs, finished)
         elif study is not None:
             own = study.plan({jobs[key].spec: record for key, record in finished.items()}, dataset)
-            further = jobs_of([spec for spec in own if spec not in specs], dataset, store, execution, study.name)
+            further = jobs_of(
+                [spec for spec in own if spec not in specs], dataset.digests, store, execution, study.name
+            )
             for job in further.values():
                 listen(Event("planned", job.spec))
             finished |= trainer.train(further, execution, sources=jobs)
@@ -133,18 +135,6 @@ def _under_plan(plan: Plan, jobs: Mapping[str, Job], parent: tracking.Run) -> di
     parent.log_bytes("plan.yaml", plan.source)
     tags = {"plan": plan.digest, "plan_seen": tracking.plan_seen(parent.store, plan.digest)}
     return {key: replace(job, tags=tags) for key, job in jobs.items()}
-
-
-def jobs_of(
-    specs: Iterable[TrainingSpec],
-    dataset: Dataset,
-    store: tracking.Store,
-    execution: Execution,
-    study: str | None = None,
-) -> dict[str, Job]:
-    """The jobs of these trainings, by key."""
-    jobs = [make_job(spec, dataset.digests, store, execution) for spec in specs]
-    return {job.key: replace(job, study=study) for job in jobs}
 
 
 NO_JOBS: Mapping[str, Job] = MappingProxyType({})

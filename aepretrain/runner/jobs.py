@@ -26,8 +26,9 @@ from aepretrain.records import (
     filters_to_bytes,
 )
 from aepretrain.runner.events import Event, Listener
+from aepretrain.runner.forecast import Forecast
 from aepretrain.runner.snapshots import SnapshotFiles
-from aepretrain.runner.work import Job, all_sources, find_work, make_job
+from aepretrain.runner.work import Job, all_sources, find_work, jobs_of, make_job, related_records
 from aepretrain.variants import EVALUATIONS
 
 
@@ -70,35 +71,49 @@ def _of_each_kind(specs: Sequence[TrainingSpec]) -> Iterable[TrainingSpec]:
 
 
 def run_single(
-    spec: TrainingSpec, store: tracking.Store, execution: Execution, listen: Listener, run_id: str | None = None
+    spec: TrainingSpec,
+    store: tracking.Store,
+    execution: Execution,
+    listen: Listener,
+    run_id: str | None = None,
+    forecast: Forecast | None = None,
 ) -> SingleResult:
     """Train a spec in this process, and first its pretraining if that is not finished; reuse it if it is finished.
 
     `run_id`, the run that ``mlflow run`` opened, becomes the training's run, or points to the finished one. The
-    pretraining gets a run of its own. Raises `UsageError` and `Failure`.
+    pretraining gets a run of its own. `listen` gets the news, after `forecast`, which gets the store's trainings of
+    other seeds, too. Raises `UsageError` and `Failure`.
     """
+    forecast = forecast or Forecast()
+    listen = forecast.before(listen)
     check([spec], execution)
     training.prepare_process(execution.threads)
     dataset = load_dataset([spec], execution)
     job = replace(make_job(spec, dataset.digests, store, execution), run_id=run_id)
-    sources = [make_job(one, dataset.digests, store, replace(execution, force=False)) for one in all_sources(spec)]
+    sources = jobs_of(all_sources(spec), dataset.digests, store, replace(execution, force=False))
     with stopping.deferred():
         tracking.recover(store)
-        finished = {one.key: record for one in (*sources, job) if (record := store.done(one.key))}
-        work = find_work({job.key: job}, finished, {source.key: source for source in sources})
-        record = work.done.get(job.key)
+        finished: dict[str, Record] = {}
+        for one in (*sources.values(), job):
+            network, augmentation, variant = one.spec.cell
+            cell = {"network": network, "augmentation": augmentation, "variant": variant}
+            finished |= related_records({one.key: one}, store, dataset.digest, **cell)
+        for record in finished.values():
+            forecast.add(record)
+        work = find_work({job.key: job}, finished, sources)
+        result = work.done.get(job.key)
         for one in work.jobs.values():
             if one.key != job.key:
                 listen(Event("needed", one.spec))
-            record = _perform_single(one, listen)
+            result = _perform_single(one, listen)
             stopping.check()
-        assert record is not None, "the job is done or trained"
-        reused = job.key in work.done or run_id not in (None, record.run_id)  # the latter: by another process
+        assert result is not None, "the job is done or trained"
+        reused = job.key in work.done or run_id not in (None, result.run_id)  # the latter: by another process
         if not reused:
-            draw_errors(job, record, dataset)
+            draw_errors(job, result, dataset)
         elif run_id is not None:
-            tracking.point_to(store, run_id, record.run_id, record.metrics)
-    return SingleResult(record, reused)
+            tracking.point_to(store, run_id, result.run_id, result.metrics)
+    return SingleResult(result, reused)
 
 
 def _perform_single(job: Job, listen: Listener) -> Record:

@@ -7,7 +7,7 @@ from aepretrain.config import Execution, Shape, TrainingSpec
 from aepretrain.networks import build, part_weights
 from aepretrain.records import Record
 from aepretrain.runner.study import Finished
-from aepretrain.runner.work import find_work, make_job
+from aepretrain.runner.work import find_work, jobs_of
 from aepretrain.tracking import Store
 from aepretrain.variants import EVALUATIONS, find
 
@@ -30,10 +30,8 @@ def find_missing(
     """
     tags = next((record.tags for record in reversed(list(records.values()))), {})
     digests = tags.get("dataset_digest", ""), tags.get("unlabelled_digest", "")
-    wanted, others = (
-        {job.key: job for job in (replace(make_job(spec, digests, store, how), study=name) for spec in some)}
-        for some, how, name in ((specs, execution, study), (sources, replace(execution, force=False), None))
-    )
+    wanted = jobs_of(specs, digests, store, execution, study)
+    others = jobs_of(sources, digests, store, replace(execution, force=False))
     work = find_work(wanted, records, others)
     done = {wanted[key].spec: record for key, record in work.done.items()}
     return done, [job.spec for job in work.jobs.values()]

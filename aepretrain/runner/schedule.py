@@ -83,6 +83,7 @@ class Schedule:
         ended. Raises `Failure` if two pools in a row die before they train.
         """
         self.num_silent += 1
+        self.forecast.expect_new_workers()
         try:
             while self.waiting or self.running:
                 stopping.check()

@@ -24,9 +24,10 @@ from aepretrain.plans import with_sources
 from aepretrain.records import Record
 from aepretrain.runner.events import Event, Listener
 from aepretrain.runner.forecast import Forecast
-from aepretrain.runner.grid import About, Conclude, GridResult, MakePool, Trainer, jobs_of
+from aepretrain.runner.grid import About, Conclude, GridResult, MakePool, Trainer
 from aepretrain.runner.plugins import load_plugins
 from aepretrain.runner.pool import local_pool
+from aepretrain.runner.work import jobs_of
 from aepretrain.tuning import LEARNING_RATES, TUNED, TUNING, WEIGHT_DECAYS, Trial, arm_key, trial_entry
 
 NUM_RANDOM = 4
@@ -121,11 +122,11 @@ def _train_round(arms: Sequence[_Arm], number: int, trainer: Trainer, execution:
     specs = [
         [replace(trial.of(arm.spec), seed=seed) for seed in arm.seeds] for arm, trial in zip(arms, asked, strict=True)
     ]
-    of_arms = [jobs_of(one, trainer.dataset, trainer.store, execution, TUNING) for one in specs]
+    of_arms = [jobs_of(one, trainer.dataset.digests, trainer.store, execution, TUNING) for one in specs]
     wanted = {key: job for of_arm in of_arms for key, job in of_arm.items()}
     pretrainings = [source for of_arm in specs for spec in of_arm for source in with_sources(spec) if source != spec]
     kept = replace(execution, force=False)  # later rounds start from them again
-    sources = jobs_of(pretrainings, trainer.dataset, trainer.store, kept, TUNING)
+    sources = jobs_of(pretrainings, trainer.dataset.digests, trainer.store, kept, TUNING)
     for job in wanted.values():
         trainer.listen(Event("planned", job.spec))
     trained: Mapping[str, Record] = trainer.train(wanted, execution, sources)

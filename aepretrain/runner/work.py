@@ -1,6 +1,6 @@
 """What has to be trained, decided from the wanted trainings and the finished ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from aepretrain.config import Execution, TrainingSpec
@@ -88,15 +88,26 @@ def make_job(spec: TrainingSpec, digests: Digests, store: Store, execution: Exec
     )
 
 
-def related_records(jobs: Mapping[str, Job], store: Store, dataset_digest: str) -> dict[str, Record]:
-    """The finished trainings with the settings that all jobs share: those of the jobs, other seeds, and more."""
+def jobs_of(
+    specs: Iterable[TrainingSpec], digests: Digests, store: Store, execution: Execution, study: str | None = None
+) -> dict[str, Job]:
+    """The jobs of these trainings, by key."""
+    jobs = [make_job(spec, digests, store, execution) for spec in specs]
+    return {job.key: replace(job, study=study) for job in jobs}
+
+
+def related_records(jobs: Mapping[str, Job], store: Store, dataset_digest: str, **tags: str) -> dict[str, Record]:
+    """The finished trainings with the settings that all jobs share: those of the jobs, other seeds, and more.
+
+    With `tags`, only those that have these.
+    """
     settings = [job.spec.settings.stored() for job in jobs.values()]
     shared = {
         name: value
         for name, value in (settings[0] if settings else {}).items()
         if all(one[name] == value for one in settings)
     }
-    return store.records(shared, dataset_digest=dataset_digest) if jobs else {}
+    return store.records(shared, dataset_digest=dataset_digest, **tags) if jobs else {}
 
 
 def all_sources(spec: TrainingSpec) -> Iterator[TrainingSpec]:

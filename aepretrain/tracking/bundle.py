@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from aepretrain.config import AUGMENTATIONS, CORRUPTIONS, DATASETS, NETWORKS, OBJECTIVES, SCHEMA, identity_key
 from aepretrain.errors import Failure
-from aepretrain.records import EPOCH_METRICS, NOTHING, OUTCOMES, WEIGHTS, Outcomes, Record, check_run_id
+from aepretrain.records import EPOCH_METRICS, NO_FILTER, OUTCOMES, WEIGHTS, Outcomes, Record, check_run_id
 from aepretrain.tracking.old_bundle import is_old, read_old
 from aepretrain.tracking.tables import SUMS, TRAINING_COLUMNS, Row, Tables, read_tables
 from aepretrain.variants import EVALUATIONS, VARIANTS
@@ -110,7 +110,7 @@ class Bundle:
         """What a message calls it."""
         return f"the bundle {self.name}"
 
-    def records(self, wanted: Mapping[str, Any] = NOTHING) -> dict[str, Record]:
+    def records(self, wanted: Mapping[str, Any] = NO_FILTER) -> dict[str, Record]:
         """All finished trainings with these settings by key."""
         records = {one.row["key"]: one.record for one in self.trainings.values()}
         return {

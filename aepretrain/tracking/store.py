@@ -26,7 +26,7 @@ from aepretrain import stopping
 from aepretrain.config import IN_EVERY_IDENTITY, SCHEMA, Execution, Settings
 from aepretrain.errors import Failure
 from aepretrain.records import (
-    NOTHING,
+    NO_FILTER,
     OUTCOMES,
     PREDICTIONS,
     WEIGHTS,
@@ -139,7 +139,7 @@ class Store:
         """The finished training of a key; of several attempts the highest."""
         return max(self._records({"key": key}), key=lambda record: record.attempt, default=None)
 
-    def records(self, wanted: Mapping[str, Any] = NOTHING, **tags: str) -> dict[str, Record]:
+    def records(self, wanted: Mapping[str, Any] = NO_FILTER, **tags: str) -> dict[str, Record]:
         """All finished trainings whose tags have these values, by key; of each key the highest attempt.
 
         The query filters by those `wanted` settings that are in every identity, so that a large store is not read
