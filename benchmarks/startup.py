@@ -54,6 +54,7 @@ def measure_all(pythons: Mapping[str, Path], repeats: int, folder: Path) -> dict
     Image.fromarray(np.tri(28, dtype=np.uint8) * 255).save(folder / "digit.png")
     seeds = itertools.count(1)
     environments = {}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the first round compiles; users have compiled files
     for name, python in pythons.items():
         environments[name] = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/{name}.db"}
         timed([python, "-m", "aepretrain", *commands(folder, seeds)["a grid of eight"]], folder, environments[name])
