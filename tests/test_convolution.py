@@ -48,10 +48,19 @@ def test_convolution(size: int, padding: int, num_in: int, num_out: int, bias: b
     ("size", "padding", "stride"), [(3, 1, 1), (5, 1, 1), (3, 1, 2), (4, 0, 2), (4, 1, 2), (5, 2, 2)]
 )
 @pytest.mark.parametrize(("num_in", "num_out"), [(4, 16), (8, 1), (3, 5)])
-def test_transposed_convolution(size: int, padding: int, stride: int, num_in: int, num_out: int) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolution(size: int, padding: int, stride: int, num_in: int, num_out: int, bias: bool) -> None:
     torch.manual_seed(0)
-    layer = nn.ConvTranspose2d(num_in, num_out, size, stride=stride, padding=padding, dtype=torch.float64)
-    maps = torch.randn(3, num_in, 7, 7, dtype=torch.float64)
+    layer = nn.ConvTranspose2d(num_in, num_out, size, stride=stride, padding=padding, bias=bias, dtype=torch.float64)
+    maps = torch.randn(3, num_in, 6, 7, dtype=torch.float64)
+    assert_same(both(lambda x: convolve_transposed(x, layer), layer, maps, *layer.parameters()))
+
+
+@pytest.mark.parametrize(("size", "padding", "more"), [(2, 0, (1, 0)), (3, 1, (1, 1)), (4, 0, (0, 1)), (1, 0, (1, 1))])
+def test_rows_and_columns_added_by_a_transposed_convolution(size: int, padding: int, more: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(3, 2, size, stride=2, padding=padding, output_padding=more, dtype=torch.float64)
+    maps = torch.randn(4, 3, 5, 6, dtype=torch.float64)
     assert_same(both(lambda x: convolve_transposed(x, layer), layer, maps, *layer.parameters()))
 
 
@@ -114,12 +123,15 @@ def test_what_is_compiled_beforehand_is_what_training_needs() -> None:
     code = """
 import torch
 import aepretrain.convolution.compiled
-from aepretrain.convolution import loops
+from aepretrain.convolution import loops, transposed
 from aepretrain.config import MNIST_SHAPE
 from aepretrain.networks import Reconstructor, build
-before = [len(loop.signatures) for loop in (loops.correlate, loops.gradients)]
+all_loops = loops.correlate, loops.gradients, *(
+    getattr(transposed, name) for name in ("correlate_transposed", "gradient_of_maps", "gradients_of_weights")
+)
+before = [len(loop.signatures) for loop in all_loops]
 Reconstructor(build("conv", 0, MNIST_SHAPE))(torch.rand(2, 1, 28, 28)).sum().backward()
-print(before, [len(loop.signatures) for loop in (loops.correlate, loops.gradients)])
+print(before, [len(loop.signatures) for loop in all_loops])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[1, 1] [1, 1]\n"
+    assert done.stdout == "[1, 1, 1, 1, 1] [1, 1, 1, 1, 1]\n"

@@ -1,19 +1,18 @@
 """PyTorch's convolutional layers computed by the loops, with gradients.
 
-Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; P = 4 places
-in a 2×2 square of the output, J rows and columns of squares, T rows and columns of input that meet in one. Maps are
-[C, H, W, N].
+Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; R = 2
+parities of a column of the output, T shifts (`transposed`). Maps are [C, H, W, N].
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aepretrain.convolution import loops
+from aepretrain.convolution import loops, transposed
 
 
 def run_layers(layers: nn.Sequential, maps_NCHW: Tensor) -> Tensor:
@@ -31,8 +30,6 @@ def run_layers(layers: nn.Sequential, maps_NCHW: Tensor) -> Tensor:
             maps_CHWN, waiting = convolve_pool_relu(maps_CHWN, layer), waiting[2:]
         elif isinstance(layer, nn.Conv2d):
             maps_CHWN = convolve(maps_CHWN, layer)
-        elif isinstance(layer, nn.ConvTranspose2d) and any(layer.output_padding):
-            maps_CHWN = layer(maps_CHWN.permute(3, 0, 1, 2)).permute(1, 2, 3, 0)  # PyTorch's: the loops add no rows
         elif isinstance(layer, nn.ConvTranspose2d):
             maps_CHWN = convolve_transposed(maps_CHWN, layer)
         elif isinstance(layer, nn.ReLU):
@@ -62,14 +59,16 @@ def convolve_transposed(maps_CHWN: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 
     With stride 1 it is a convolution with the mirrored kernel.
     """
-    assert (layer.output_padding, layer.dilation, layer.groups) == ((0, 0), (1, 1), 1)
+    assert (layer.dilation, layer.groups) == ((1, 1), 1)
     size, padding, stride = _side(layer.kernel_size), _side(layer.padding), _side(layer.stride)
     if stride == 1:
         mirrored_OCKK = layer.weight.transpose(0, 1).flip(2, 3)
         return _correlate(maps_CHWN, mirrored_OCKK, layer.bias, size - 1 - padding, pooled=False)
     assert stride == 2
     bias_O = _or_zeros(layer.bias, layer.weight.shape[1], maps_CHWN)
-    out_OHWN: Tensor = _CorrelateTransposed.apply(maps_CHWN.contiguous(), layer.weight, bias_O, padding)
+    out_OHWN: Tensor = _CorrelateTransposed.apply(
+        maps_CHWN.contiguous(), layer.weight, bias_O, padding, *layer.output_padding
+    )
     return out_OHWN
 
 
@@ -132,85 +131,80 @@ class _Correlate(torch.autograd.Function):
 
 
 class _CorrelateTransposed(torch.autograd.Function):
-    """Transposed convolution with stride 2.
-
-    Each place in a 2×2 square of the output meets weights of its own, so that this is a convolution to four times as
-    many channels, one for each place, which are then interleaved (Shi et al. 2016, section 3.2).
-    """
+    """Transposed convolution with stride 2."""
 
     @staticmethod
     @_with_signature
-    def forward(maps_CHWN: Tensor, weight_COKK: Tensor, bias_O: Tensor, padding: int) -> Tensor:
+    def forward(
+        maps_CHWN: Tensor, weight_COKK: Tensor, bias_O: Tensor, padding: int, more_rows: int, more_columns: int
+    ) -> Tensor:
         num_out, size = weight_COKK.shape[1:3]
         _, height, width, num = maps_CHWN.shape
-        less = 2 * padding + 2 - size
-        out_OHWN = maps_CHWN.new_empty(num_out, 2 * height - less, 2 * width - less, num)
-        squares_OJJN = _squares_like(out_OHWN)
-        kernel_OCTT, before = _kernel_to_squares(weight_COKK, padding)
-        _call_correlate(maps_CHWN, _no_places(), kernel_OCTT, bias_O.repeat(4), before, squares_OJJN, _no_places())
-        for place_OHWN, square_OHWN in _places(out_OHWN, squares_OJJN):
-            place_OHWN.copy_(square_OHWN)
+        out_height, out_width = (
+            2 * (side - 1) - 2 * padding + size + more for side, more in ((height, more_rows), (width, more_columns))
+        )
+        out_OHWN = maps_CHWN.new_empty(num_out, out_height, out_width, num)
+        kernel, before = _by_parity(weight_COKK, padding)
+        bias = bias_O.detach().numpy()
+        transposed.correlate_transposed(_rows(maps_CHWN), kernel, bias, padding, before, num, _rows(out_OHWN))
         return out_OHWN
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # PyTorch names it
-        maps_CHWN, weight_COKK, _, ctx.padding = inputs
+        maps_CHWN, weight_COKK, _, ctx.padding, _, _ = inputs
         ctx.save_for_backward(maps_CHWN, weight_COKK)
 
     @staticmethod
-    def backward(ctx: Any, gradient_OHWN: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient_OHWN: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         maps_CHWN, weight_COKK = ctx.saved_tensors
-        num_out, size = weight_COKK.shape[1:3]
-        squares_OJJN = _squares_like(gradient_OHWN).zero_()
-        for place_OHWN, square_OHWN in _places(gradient_OHWN, squares_OJJN):
-            square_OHWN.copy_(place_OHWN)
-        kernel_OCTT, before = _kernel_to_squares(weight_COKK, ctx.padding)
-        maps_gradient_CHWN, kernel_gradient_OCTT, bias_gradient_O = _gradients(
-            ctx, squares_OJJN, _no_places(), maps_CHWN, kernel_OCTT, before
+        num_in, num_out, size = weight_COKK.shape[:3]
+        padding, num = ctx.padding, maps_CHWN.shape[3]
+        gradient = _rows(gradient_OHWN.contiguous())
+        taken_KRT, before = _taken(size, padding, weight_COKK.dtype)
+        kernel_gradient_OCKRT = weight_COKK.new_empty(num_out, num_in, size, *taken_KRT.shape[1:])
+        bias_gradient_O = weight_COKK.new_empty(num_out)
+        transposed.gradients_of_weights(
+            _rows(maps_CHWN),
+            gradient,
+            padding,
+            before,
+            num,
+            kernel_gradient_OCKRT.numpy(),
+            bias_gradient_O.numpy(),
         )
-        taken_KKPTT, _ = _taken(size, ctx.padding, weight_COKK.dtype)
-        spread_COPTT = kernel_gradient_OCTT.unflatten(0, (4, num_out)).permute(2, 1, 0, 3, 4).flatten(2)
-        weight_gradient_COKK = (spread_COPTT @ taken_KKPTT.flatten(2).flatten(0, 1).T).view_as(weight_COKK)
-        return maps_gradient_CHWN, weight_gradient_COKK, bias_gradient_O.view(4, num_out).sum(0), None
+        weight_gradient_COKK = (kernel_gradient_OCKRT.flatten(3) @ taken_KRT.flatten(1).T).transpose(0, 1).contiguous()
+        if not ctx.needs_input_grad[0]:
+            return None, weight_gradient_COKK, bias_gradient_O, None, None, None
+        maps_gradient_CHWN = torch.empty_like(maps_CHWN)
+        kernel, _ = _by_parity(weight_COKK, padding)
+        transposed.gradient_of_maps(gradient, kernel, padding, before, num, _rows(maps_gradient_CHWN))
+        return maps_gradient_CHWN, weight_gradient_COKK, bias_gradient_O, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         return torch.stack(_one_by_one(_CorrelateTransposed.apply, info, in_dims, inputs)), 0
 
 
-def _squares_like(maps_OHWN: Tensor) -> Tensor:
-    """Room for the squares of maps, [4·O, J, J, N]; one place after the other along the channels."""
-    num_out, height, width, num = maps_OHWN.shape
-    return maps_OHWN.new_empty(4 * num_out, (height + 1) // 2, (width + 1) // 2, num)
-
-
-def _places(maps_OHWN: Tensor, squares_OJJN: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each place in the squares of the maps, as part of the maps and of their squares; both views."""
-    for place, square_OJJN in enumerate(squares_OJJN.chunk(4)):
-        place_OHWN = maps_OHWN[:, place // 2 :: 2, place % 2 :: 2]
-        yield place_OHWN, square_OJJN[:, : place_OHWN.shape[1], : place_OHWN.shape[2]]
-
-
-def _kernel_to_squares(weight_COKK: Tensor, padding: int) -> tuple[Tensor, int]:
-    """The kernel [4·O, C, T, T] of the convolution that gives the squares, and how many zeros precede its maps."""
-    taken_KKPTT, before = _taken(weight_COKK.shape[2], padding, weight_COKK.dtype)
-    kernel_COPTT = weight_COKK.flatten(2) @ taken_KKPTT.flatten(2).flatten(0, 1)
-    return kernel_COPTT.unflatten(2, taken_KKPTT.shape[2:]).permute(2, 1, 0, 3, 4).flatten(0, 1), before
+def _by_parity(weight_COKK: Tensor, padding: int) -> tuple[Any, int]:
+    """The kernel as the loops take it, [O, C, K, R, T], and how many columns of zeros precede the maps."""
+    taken_KRT, before = _taken(weight_COKK.shape[2], padding, weight_COKK.dtype)
+    kernel_COKRT = (weight_COKK.detach() @ taken_KRT.flatten(1)).unflatten(3, taken_KRT.shape[1:])
+    return kernel_COKRT.transpose(0, 1).contiguous().numpy(), before
 
 
 @lru_cache
 def _taken(size: int, padding: int, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """Which weight of a transposed convolution with stride 2 meets which input, for each place in a 2×2 square.
+    """Which weight of a kernel's row meets which column of the input, for even and for odd columns of the output.
 
-    Output 2j + r takes input j + d through weight k where 2d = r + padding - k (the definition of
-    `torch.nn.ConvTranspose2d`), along rows and columns alike. Gives 0 and 1 as [K, K, P, T, T], and minus the least d.
+    Gives 0 and 1 as [K, R, T], and minus the least shift.
     """
     met = [(k, r, (r + padding - k) // 2) for k in range(size) for r in (0, 1) if (r + padding - k) % 2 == 0]
-    first = min(d for _, _, d in met)
-    taken_KRT = torch.zeros(size, 2, max(d for _, _, d in met) - first + 1, dtype=dtype)
+    first, last = (choose(d for _, _, d in met) for choose in (min, max))
+    num_shifts = -(-(last - first + 1) // transposed.SHIFTS) * transposed.SHIFTS
+    taken_KRT = torch.zeros(size, 2, num_shifts, dtype=dtype)
     for k, r, d in met:
         taken_KRT[k, r, d - first] = 1
-    return torch.einsum("krt,lsu->klrstu", taken_KRT, taken_KRT).flatten(2, 3), -first
+    return taken_KRT, -first
 
 
 def _call_correlate(

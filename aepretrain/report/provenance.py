@@ -21,7 +21,7 @@ TEXT = (
     "aepretrain report on the same runs, with the same options, makes this page again. Another processor or other "
     "versions change rounding, and a whole training amplifies it."
 )
-TAGS = ("commit", "dirty", "schema", "processor", "versions", "device", "threads", "stack", "host")
+TAGS = ("commit", "dirty", "schema", "processor", "loops", "versions", "device", "threads", "stack", "host")
 
 
 def provenance_panel(
@@ -70,6 +70,8 @@ def _tag_rows(tags: Sequence[Mapping[str, str]]) -> list[list[str]]:
     rows = []
     for name in TAGS:
         values = sorted({one[name] for one in tags if name in one})
+        if name == "loops" and not values:
+            continue  # all are older than the tag
         num_silent = sum(name not in one for one in tags)
         silent = [f"not recorded in {num_silent} of {len(tags)} runs"] if num_silent else []
         rows.append([name, "; ".join([*values, *silent])])

@@ -13,6 +13,9 @@ from aepretrain.errors import UsageError
 COMPUTING = ("torch", "numpy", "numba", "scikit-learn")
 """The packages whose versions may change a result's last digits."""
 
+LOOPS = "2"
+"""The version of the compiled loops (`aepretrain.convolution`): another one where a change of them changes rounding."""
+
 
 @lru_cache(maxsize=4)
 def describe_machine(device: torch.device) -> dict[str, str]:
@@ -25,6 +28,7 @@ def describe_machine(device: torch.device) -> dict[str, str]:
     return {
         "processor": processor,
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "loops": LOOPS,
         "versions": f"Python {platform.python_version()}, {packages}",
     }
 
