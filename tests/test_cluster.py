@@ -1,4 +1,4 @@
-"""Which workers of a Dask cluster are for cells; a real cluster is in tests/integration/test_server.py."""
+"""Which workers of a Dask cluster are for cells; a real cluster is in tests/integration/test_dask.py."""
 
 from types import SimpleNamespace
 from typing import Any, cast

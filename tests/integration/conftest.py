@@ -25,7 +25,7 @@ PASSWORDS = {
     "reader": "a-third-password-of-one-who-reads",
 }
 
-LONGEST = ("test_readme.py", "test_server.py", "test_own_images.py", "test_extending.py")
+LONGEST = ("test_readme.py", "test_dask.py", "test_server.py", "test_own_images.py", "test_extending.py")
 
 GRID = ("--dataset", "digits", "--network", "fc", "--epochs", "4", "--device", "cpu")
 """Trainings of seconds."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aepretrain import tracking
+from aepretrain import data, tracking
+from aepretrain.config import DataRequest
 from aepretrain.data import Dataset
 from tests.commands import Done, aepretrain
 from tests.conftest import MNIST_DIR, ROOT, needs_mnist
@@ -34,11 +35,14 @@ QUICK = ("--dataset", "digits", "--epochs", "1", "--network", "fc")
 
 
 @needs_mnist
-def test_a_residual_encoder_on_mnist(run: Run) -> None:
+def test_a_residual_encoder_on_mnist(run: Run, tmp_path: Path) -> None:
     assert len((ROOT / "examples/residual.py").read_text().splitlines()) < 60
+    mnist = data.load(DataRequest("mnist"), MNIST_DIR)
+    some = np.arange(0, len(mnist.images_NCHW), 3)
+    np.savez(tmp_path / "third.npz", images=mnist.images_NCHW[some].numpy(), labels=mnist.labels_N[some].numpy())
     done = run(
         *("grid", "--plugin", "examples.residual", "--network", "residual", "--augmentation", "none"),
-        *("--data-dir", str(MNIST_DIR), "--epochs", "1", "--jobs", "2"),
+        *("--dataset", "npz:third.npz", "--epochs", "1", "--jobs", "2"),
     )
     assert done.code == 0, done.err
     frozen, finetune, scratch = map(float, re.findall(r"(0\.\d{4}) /", done.out.partition("residual, none")[2])[:3])

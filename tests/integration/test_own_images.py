@@ -57,9 +57,16 @@ class Reader:
         return done.stdout
 
 
-@pytest.mark.parametrize("size", [(32, 32), (48, 40)], ids=str)
-def test_from_pictures_to_a_verdict_and_a_service_by_commands(tmp_path: Path, size: tuple[int, int]) -> None:
-    reader = Reader(tmp_path, size)
+def test_sides_that_no_layer_divides(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, (51, 38))
+    cell = ("--dataset", "folder:./drawn/", "--augmentation", "none", "--epochs", "1")
+    assert "folder:drawn (n = 1 seed" in reader.run("grid", *cell, "--network", "fc,conv")
+    predicted = reader.run("predict", "drawn/ring/0001.png")
+    assert any(name in predicted for name in CLASSES)
+
+
+def test_from_pictures_to_a_verdict_and_a_service_by_commands(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, (32, 32))
     cell = ("--dataset", "folder:./drawn/", "--augmentation", "none", "--epochs", "1")
     assert "folder:drawn (n = 1 seed" in reader.run("grid", *cell, "--network", "fc,conv")
     reader.run("study", "all", *cell, "--network", "conv", "--updates", "10", "--seeds", "0-1")
