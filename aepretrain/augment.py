@@ -112,7 +112,7 @@ class PixelMask(Augmentation):
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
         """The images without the hidden pixels."""
-        return images_BCHW * drawn_B.unsqueeze(1)
+        return images_BCHW * drawn_B.unsqueeze(1).view(torch.int8)  # on a CPU twice as fast as a bool mask
 
 
 class PatchMask(Augmentation):
@@ -128,9 +128,11 @@ class PatchMask(Augmentation):
 
     def apply(self, images_BCHW: Tensor, drawn_B: Tensor) -> Tensor:
         """The images without the hidden patches."""
-        side = self.settings.patch_size
-        kept_BHW = drawn_B.repeat_interleave(side, 1).repeat_interleave(side, 2)
-        return images_BCHW * kept_BHW[:, None, : images_BCHW.shape[2], : images_BCHW.shape[3]]
+        row_H, column_W = (
+            torch.arange(length, device=drawn_B.device) // self.settings.patch_size for length in images_BCHW.shape[2:]
+        )
+        kept_BHW = drawn_B.view(torch.int8).index_select(1, row_H).index_select(2, column_W)
+        return images_BCHW * kept_BHW.unsqueeze(1)
 
 
 class GaussianNoise(Augmentation):
@@ -147,8 +149,10 @@ class GaussianNoise(Augmentation):
 
 def _kept(settings: Settings, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Which of what may be hidden stays, bool of this shape."""
+    from aepretrain import masks  # needs Numba, which takes half a second to import
+
     share = MASK_SHARES[name] if settings.mask_share is None else settings.mask_share
-    return torch.rand(shape, generator=generator) >= share
+    return masks.kept(shape, share, generator)
 
 
 def _covered(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loops on NumPy arrays, compiled by Numba at the first call and cached on disk where that is possible.
+"""The loops on NumPy arrays.
 
 Shapes: C input channels, O output channels, H rows, W columns, N images, K rows and columns of a kernel; X = W·N, a row
 of maps as one axis; F = 2 rows of maps where they are pooled, else 1.
@@ -14,28 +14,17 @@ Pooled maps have `which`, the place of the maximum in each square: 0 to 3, row b
 A change that changes rounding is a new version of the loops (`LOOPS` in training/device.py), which each run names.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from aepretrain.compilation import compiled
 
 Floats = NDArray[np.floating[Any]]
 Places = NDArray[np.uint8]
 TAPS = 3
 NONE = np.uint8(4)
-
-# Sums may be reordered, so that they can be vectorised. NaN and infinity keep their meaning.
-OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
-
-
-def compiled(loop: Callable[..., Any]) -> Any:
-    """The loop, compiled at its first call."""
-    try:
-        return njit(cache=True, **OPTIONS)(loop)
-    except RuntimeError:  # neither beside this file nor in the home can a cache be written: each process compiles it
-        return njit(**OPTIONS)(loop)
 
 
 @compiled

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from aepretrain.convolution.loops import Floats, compiled, read_rows
+from aepretrain.compilation import compiled
+from aepretrain.convolution.loops import Floats, read_rows
 
 SHIFTS = 2
 """Computed together: T is a multiple of it."""
