@@ -6,6 +6,7 @@ import math
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -445,6 +446,13 @@ def test_stratified_splits_keep_class_shares(digits: Dataset) -> None:
     share = torch.bincount(digits.labels_N[drawn.validation_N]) / torch.bincount(digits.labels_N)
     assert share.min() > 0.16
     assert share.max() < 0.175
+
+
+def test_a_class_with_one_image_allows_no_stratified_split(digits: Dataset) -> None:
+    labels_N = torch.where(torch.arange(len(digits.labels_N)) == 5, 9, digits.labels_N % 9)
+    lonely = replace(digits, labels_N=labels_N)
+    with pytest.raises(UsageError, match=r"^split='stratified' is not allowed for digits: The least populated class"):
+        data.split(lonely, "stratified", 0)
 
 
 def test_few_labels_are_balanced_nested_and_apart_from_validation(digits: Dataset) -> None:

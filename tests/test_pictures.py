@@ -178,6 +178,7 @@ BAD = {
         encoded("PNG").replace(b"IDAT", b"IDAU"),
         "is no picture that can be read|damaged|cannot be read",
     ),
+    "header cut": (png([(b"IHDR", bytes(5))]), r"is a damaged picture \(Truncated IHDR chunk\)"),
     "bomb": (bomb(30_000), "has far too many pixels: at most"),
     "smaller bomb": (bomb(10_000), "has 10,000 × 10,000 pixels: at most"),
 }

@@ -1,6 +1,8 @@
 """Plans: what a file may say, what it stands for, and what a run of it trains, reuses and remembers."""
 
+import errno
 import hashlib
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -104,6 +106,11 @@ REPLACED = [
     ("fc: 0-1", "fc: 5-1", "6: networks.fc: 5-1 is not allowed: it must be seeds like 0-19 or 0,3,7"),
     ("fc: 0-1", "fc: [0, 1]", "6: networks.fc: a list is not allowed: it must be seeds like"),
     ("fc: 0-1", "fc: 0,1000000", "6: networks.fc: 0,1000000 is not allowed: it must be seeds below 1000000, as"),
+    (
+        "{ae-epochs: 1, cls_epochs: 1, erase_scale: [0.1, 0.2]}",
+        "[1]",
+        "16: settings: a list is not allowed: it must be opt",
+    ),
     ("fc: 0-1", "f-c: 0-1", "6: networks.f-c: a network's name has only letters, digits and _"),
     ("fc: 0-1", "[fc]: 0-1", "6: a key must be a word"),
     ("[all, 100]", "[all, 5]", "10: labels: 5 is not allowed: it must be all or an integer from 10 on"),
@@ -168,6 +175,17 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for name, expected in {"missing.yaml": "there is no such file", ".": "this is not an ordinary file"}.items():
         with pytest.raises(UsageError, match=rf"^{re.escape(str(tmp_path / name))}: {expected}$"):
             read_plan(tmp_path / name)
+
+
+def test_a_file_that_the_disk_does_not_give(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(TEXT)
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UsageError, match=rf"^{re.escape(str(path))}: Input/output error$"):
+        read_plan(path)
 
 
 def test_the_digest_is_that_of_the_content(path: Path) -> None:

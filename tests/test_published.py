@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -355,6 +356,12 @@ def test_unpacked_emnist_of_another_form_is_refused(here: Path, header: tuple[in
         (raw / file).write_bytes(content)
     with pytest.raises(Failure, match=f"{name} is damaged or another file: expected .*, found .*{found}"):
         load_again("emnist-letters", here)
+
+
+def test_a_file_that_cannot_be_read_is_named(here: Path) -> None:
+    for path, reason in ((here, "Is a directory"), (here / "missing", "No such file or directory")):
+        with pytest.raises(Failure, match=rf"^{re.escape(str(path))} cannot be read: {reason}$"):
+            published.read_bytes(path, 10)
 
 
 def test_no_more_than_the_limit_is_read(here: Path) -> None:

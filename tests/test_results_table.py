@@ -1,5 +1,7 @@
 """The report of a table of other people's runs: values by other libraries, and wrong tables in one line."""
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -175,6 +177,15 @@ def test_what_is_wrong_with_a_table_is_one_line(table: Path, content: str | byte
         make_report(results=table)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_that_the_disk_does_not_give(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UsageError, match=rf"^{table}: Input/output error$"):
+        make_report(results=table)
 
 
 def test_what_is_wrong_with_options_is_one_line(table: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Images of one's own as datasets: class folders, NumPy archives and Parquet files, their sizes and colours."""
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +300,10 @@ TABLES = {
         pa.table({"image": [b"", b""], "label": [0, None]}),
         "int64 with 1 empty cells, expected",
     ),
+    "a negative class": (
+        pa.table({"image": [b"", b""], "label": [0, -1]}),
+        "has the class -1: classes are numbered from",
+    ),
     "empty pictures": (
         pa.table({"image": pa.array([None, None], pa.binary()), "label": [0, 1]}),
         r"2 of 2 pictures in .* cannot be used: own.parquet\[0\] is an empty cell",
@@ -316,6 +322,43 @@ def test_a_bad_table_is_refused_in_a_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(Failure, match=message) as error:
         load(f"parquet:{path}")
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_tables_for_training_is_refused(tmp_path: Path) -> None:
+    for place in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(Failure, match=rf"^there is no (file|Parquet file in) {place}$"):
+            load(f"parquet:{place}")
+    pq.write_table(hub_table(colours(4), [0, 1, 0, 1]), tmp_path / "test-0.parquet")
+    with pytest.raises(Failure, match=rf"^there are only test pictures in {tmp_path}$"):
+        load(f"parquet:{tmp_path}")
+
+
+def test_unlabelled_images_of_an_archive_and_of_tables_need_no_classes(shapes: Path, tmp_path: Path) -> None:
+    pixels = colours(3, (16, 20))
+    archive = write_archive(tmp_path / "more.npz", images=pixels)
+    (tmp_path / "more").mkdir()
+    for part in range(3):
+        table = pa.table({"image": [encoded(pixels[part])]})
+        pq.write_table(table, tmp_path / "more" / f"test-{part}.parquet")
+    for more in (archive, f"parquet:{tmp_path / 'more'}"):
+        found = load(f"folder:{shapes}", unlabelled=more)
+        assert found.unlabelled_NCHW is not None
+        assert torch.equal(found.unlabelled_NCHW, torch.from_numpy(pixels).permute(0, 3, 1, 2)), more
+    bad = write_archive(tmp_path / "bad.npz", labels=np.arange(3))
+    with pytest.raises(Failure, match=r"bad.npz has the arrays labels: it needs images$"):
+        load(f"folder:{shapes}", unlabelled=bad)
+    two = write_archive(tmp_path / "two.npz", images=pixels[..., :2])
+    with pytest.raises(Failure, match=r"two.npz have 2 channels, those of folder:shapes have 3$"):
+        load(f"folder:{shapes}", unlabelled=two)
+
+
+def test_a_folder_that_the_disk_does_not_give_is_named(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(Failure, match=rf"^{shapes} cannot be read: Input/output error$"):
+        load(f"folder:{shapes}")
 
 
 def test_unlabelled_images_are_brought_to_the_shape_of_the_labelled_ones(shapes: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from aepretrain.data import Dataset, split
 from aepretrain.engine import Rate, Task, train
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build
-from aepretrain.records import filters_from_bytes, filters_to_bytes
+from aepretrain.records import Predictions, curve_of, filters_from_bytes, filters_to_bytes
 from aepretrain.training import Outcome, recipe, robustness, run, similarity, tasks
 from aepretrain.training import batches as images_module
 from aepretrain.variants import CLASSIFIERS, GRID_VARIANTS
@@ -215,6 +215,34 @@ def test_final_figures_equal_scikit_learns(images: Dataset) -> None:
     best = found.evidence.history[int(found.metrics["best_epoch"]) - 1]
     assert found.metrics["best_val_accuracy"] == pytest.approx(best.val_accuracy, abs=1e-12)
     assert found.metrics["test_loss"] == pytest.approx(predictions.nll_label_N.astype(float).mean(), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels_N": slice(1, None)}, "they are not one class and one probability for each image"),
+        ({"nll_label_N": np.float32(-0.5)}, "there are probabilities above 1 or unknown ones"),
+        ({"nll_predicted_N": np.float32(np.nan)}, "there are probabilities above 1 or unknown ones"),
+    ],
+    ids=str,
+)
+def test_damaged_predictions_are_refused(changed: dict[str, Any], message: str) -> None:
+    arrays: dict[str, Any] = {"labels_N": np.arange(4, dtype=np.uint8), "predicted_N": np.zeros(4, np.uint8)}
+    arrays |= {name: np.ones(4, np.float16) for name in ("nll_label_N", "nll_predicted_N")}
+    assert Predictions.from_bytes(Predictions(**arrays).to_bytes())
+    for name, value in changed.items():
+        if isinstance(value, slice):
+            arrays[name] = arrays[name][value]
+        else:
+            arrays[name][2] = value
+    with pytest.raises(Failure, match=f"^predictions are damaged: {message}$"):
+        Predictions.from_bytes(Predictions(**arrays).to_bytes())
+
+
+def test_a_curve_without_one_of_its_epochs_is_refused() -> None:
+    assert curve_of("r", [(2, 0.5), (1, 0.75)]) == [0.75, 0.5]
+    with pytest.raises(Failure, match=r"^run r is damaged: an epoch is missing$"):
+        curve_of("r", [(1, 0.75), (3, 0.5)])
 
 
 def test_evidence_survives_its_file_and_is_compact(images: Dataset) -> None:

@@ -191,5 +191,8 @@ def test_names_in_figures_are_no_formulas() -> None:
 def test_names_with_markup_are_refused_where_they_come_in() -> None:
     with pytest.raises(UsageError, match="is not allowed"):
         networks.register("<script>", networks.FullyConnected)
+    record = next(iter(archive(1).records().values()))
     with pytest.raises(ValueError, match="is no name of a network"):
-        hostile(next(iter(archive(1).records().values()))).checked()
+        hostile(record).checked()
+    with pytest.raises(ValueError, match="is no name of a variant"):
+        replace(record, identity={**record.identity, "variant": MARKUP}).checked()
