@@ -213,6 +213,8 @@ def test_a_report_is_made_of_results_a_store_and_a_bundle(
     export(tmp_path / "bundle", tracking_uri=finished)
     of_bundle = make_report(bundle=tmp_path / "bundle")
     assert of_bundle.files["answer.md"] == results.report().files["answer.md"]
+    with pytest.raises(UsageError, match=r"^bundle and tracking_uri are both given: .* from one"):
+        make_report(bundle=tmp_path / "bundle", tracking_uri=finished)
     imported = import_(tmp_path / "bundle", tracking_uri=uri)
     assert imported == (4, 4)
     assert import_(tmp_path / "bundle", tracking_uri=uri) == (0, 4)

@@ -194,7 +194,7 @@ def bundle(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without_store(tmp_path: Path, *arguments: object) -> Result:
     """A command with the address of a store that is not there, and is not made."""
     store = tmp_path / "none.db"
-    done = CliRunner().invoke(cli, [*map(str, arguments), "--tracking-uri", f"sqlite:///{store}"])
+    done = CliRunner().invoke(cli, [*map(str, arguments)], env={"MLFLOW_TRACKING_URI": f"sqlite:///{store}"})
     assert not store.exists()
     return done
 
@@ -226,6 +226,7 @@ def test_a_network_of_a_bundle_does_what_it_does_in_the_store(
         (("--dataset", "kmnist"), UsageError, "no finished classifier was trained on it; there is digits"),
         (("--bundle", "{folder}"), Failure, "there is no readable bundle in"),
         (("--bundle", "nowhere"), UsageError, "--bundle='nowhere' is not a folder"),
+        (("--tracking-uri", "sqlite:///other.db"), UsageError, "trainings are read from one of them"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aepretrain import runner, serving, tracking
-from aepretrain.api.stores import log_result, open_store, read_bundle
+from aepretrain.api.stores import BUNDLE_OR_STORE, log_result, open_store, read_bundle
 from aepretrain.config import OF_DIGITS, Execution, dataset_name
 from aepretrain.errors import UsageError
 from aepretrain.files import check_file
@@ -181,6 +181,8 @@ def _open(
     if bundle is None:
         store = open_store(tracking_uri, run_id)
         return store, store
+    if tracking_uri is not None and run_id is None:
+        raise UsageError(BUNDLE_OR_STORE)
     return None if run_id is None else open_store(tracking_uri, run_id), read_bundle(bundle)
 
 

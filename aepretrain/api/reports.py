@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aepretrain import report, runner, tracking
-from aepretrain.api.stores import check_settings, log_result, open_store, other_uri, read_bundle
+from aepretrain.api.stores import BUNDLE_OR_STORE, check_settings, log_result, open_store, other_uri, read_bundle
 from aepretrain.config import SMALLEST_EFFECT, SmallestEffect, dataset_name, parse_effect
 from aepretrain.errors import UsageError
 from aepretrain.files import check_folder, write_files
@@ -77,6 +77,8 @@ def make_report(
     if len({report.file_name(plan) for plan in read}) < len(read):
         raise UsageError(f"plans={', '.join(map(str, plans))}: several have the same name")
     if bundle is not None:
+        if tracking_uri is not None:
+            raise UsageError(BUNDLE_OR_STORE)
         kept = read_bundle(bundle)
         return _written(_report(kept.records(), kept, wanted, effect, read), out)
     store = open_store(tracking_uri, run_id)

@@ -63,6 +63,9 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: checked[name] for name in settings}
 
 
+BUNDLE_OR_STORE = "bundle and tracking_uri are both given: trainings are read from one of them"
+
+
 def read_bundle(folder: str | Path, argument: str = "bundle") -> tracking.Bundle:
     """The bundle in a folder, an `argument` of the call.
 
