@@ -560,7 +560,7 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
 
     def run(uri: str, *arguments: str) -> str:
-        done = CliRunner().invoke(cli, [*arguments, "--tracking-uri", uri], catch_exceptions=False)
+        done = CliRunner().invoke(cli, [*arguments], catch_exceptions=False, env={"MLFLOW_TRACKING_URI": uri})
         assert done.exit_code == 0, done.output
         return done.stdout
 
