@@ -111,6 +111,16 @@ REPLACED = [
         "[1]",
         "16: settings: a list is not allowed: it must be opt",
     ),
+    (
+        "networks:\n  fc: 0-1\n  conv: 3,5",
+        "networks: {}",
+        "5: networks: an empty mapping is not allowed: it must be names",
+    ),
+    (
+        "networks:\n  fc: 0-1\n  conv: 3,5",
+        "networks: fc",
+        "5: networks: fc is not allowed: it must be names of networks",
+    ),
     ("fc: 0-1", "f-c: 0-1", "6: networks.f-c: a network's name has only letters, digits and _"),
     ("fc: 0-1", "[fc]: 0-1", "6: a key must be a word"),
     ("[all, 100]", "[all, 5]", "10: labels: 5 is not allowed: it must be all or an integer from 10 on"),

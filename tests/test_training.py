@@ -1,7 +1,9 @@
 """The variants' promises: what stays frozen, what is shared within a seed, what is never augmented or read twice."""
 
+import platform
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,6 +217,22 @@ def test_final_figures_equal_scikit_learns(images: Dataset) -> None:
     best = found.evidence.history[int(found.metrics["best_epoch"]) - 1]
     assert found.metrics["best_val_accuracy"] == pytest.approx(best.val_accuracy, abs=1e-12)
     assert found.metrics["test_loss"] == pytest.approx(predictions.nll_label_N.astype(float).mean(), rel=2e-3)
+
+
+def test_a_processor_is_named_where_linux_does_not_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+
+    def without_proc(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.is_relative_to("/proc"):
+            raise FileNotFoundError
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", without_proc)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "sparc")
+    training.describe_machine.cache_clear()
+    assert training.describe_machine(CPU)["processor"] == "sparc"
+    training.describe_machine.cache_clear()
 
 
 @pytest.mark.parametrize(
