@@ -1,5 +1,6 @@
 """A store written into a bundle and filled again from it: the same records, histories and evidence."""
 
+import errno
 import itertools
 import json
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -587,3 +588,45 @@ def test_commands(
     ]
     assert pictures[0] == pictures[1]
     assert len(pictures[0]) == 5  # the grid, the curves, what the shown run (two) and its pretraining brought with them
+
+
+def test_trainings_with_the_same_run_id_are_refused(filled: tracking.Store, tmp_path: Path) -> None:
+    export(filled, tmp_path)
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["run_id"] = "0" * 32
+
+    rewrite(tmp_path / "0001", "trainings.parquet", change)
+    with pytest.raises(Failure, match="several trainings have the same run id"):
+        tracking.read_bundle(tmp_path)
+
+
+def test_a_small_file_of_huge_texts_is_refused_before_they_are_made(tmp_path: Path) -> None:
+    text = np.random.default_rng(0).bytes(10_000)
+    rows = [{"key": "k", "path": "p", "content": text}] * 1_000
+    path = tmp_path / "files.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(tables.FILE_COLUMNS.items()))), path)
+    with pytest.raises(ValueError, match=r"the texts of files\.parquet are more than 200 times as large as the file"):
+        tables.read_rows(path, tables.FILE_COLUMNS)
+
+
+def test_wrong_columns_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "files.parquet"
+    pq.write_table(pa.table({"key": ["k"], "path": [1], "content": [b"c"], "other": ["o"]}), path)
+    with pytest.raises(ValueError, match=r"^files\.parquet has wrong columns: other, path$"):
+        tables.read_rows(path, tables.FILE_COLUMNS)
+
+
+def test_a_bundle_that_cannot_be_written_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match=f"the bundle cannot be written to {tmp_path}/file: File exists"):
+        transfer.write_part(tmp_path / "file", [])
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(Failure, match="No space left"):
+        transfer.write_part(tmp_path / "new", [])
+    assert list((tmp_path / "new").iterdir()) == []

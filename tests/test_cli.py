@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from mlflow.artifacts import load_text
 
 from aepretrain import api, data, runner, tracking
-from aepretrain.cli import main
+from aepretrain.cli import main, program
 from aepretrain.cli.command import Command
 from aepretrain.cli.commands import cli
 from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, STUDIES, Execution, Settings, parse_seeds
@@ -664,3 +664,28 @@ def test_what_git_checks_before_a_commit_is_what_every_change_is_checked_for() -
     checks, _, _ = (ROOT / "run_tests.sh").read_text().partition("if [[")
     programs = [line for line in checks.splitlines() if line.startswith(".venv/bin/")]
     assert [hook["entry"] for hook in hooks] == [line.removesuffix(" .") for line in programs]
+
+
+def test_without_a_command_help_is_an_error_of_usage(here: Callable[..., Printed]) -> None:
+    printed = here()
+    assert (printed.code, printed.out) == (2, "")
+    assert printed.err.startswith("Usage: aepretrain")
+
+
+def test_an_output_that_nobody_reads_ends_the_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "aepretrain", "--help"], stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_an_error_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        program._run()

@@ -1,7 +1,7 @@
 """Which workers of a Dask cluster are for cells; a real cluster is in tests/integration/test_dask.py."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from unittest import mock
 
 import pytest
@@ -11,6 +11,7 @@ from aepretrain import tracking
 from aepretrain.config import Execution
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure
+from aepretrain.runner import dask
 from aepretrain.runner.dask import Cluster, check_hosts
 
 
@@ -80,3 +81,43 @@ def test_what_could_not_be_prepared_is_not_taken_for_prepared(digits: Dataset) -
         pass
     with cluster.pool(Execution(), digits):
         assert len(scheduler.worker_plugins) == 1
+
+
+def unreachable() -> NoReturn:
+    raise OSError("Timed out")
+
+
+def test_a_lost_scheduler_is_told_in_a_line() -> None:
+    for client in (
+        SimpleNamespace(status="closed"),
+        SimpleNamespace(status="running", scheduler_info=unreachable),
+    ):
+        with pytest.raises(Failure, match="the cluster's scheduler is lost; what is finished is kept"):
+            Cluster(cast(Client, client), {}).num_workers()
+
+
+def test_a_scheduler_that_is_lost_while_workers_are_prepared_is_told_so(digits: Dataset) -> None:
+    cluster = prepared("Client-1", SimpleNamespace(worker_plugins={}, clients={}))
+    client = cast(Any, cluster._client)
+
+    def lose(_: object) -> NoReturn:
+        client.status = "closed"
+        raise OSError("closed")
+
+    client.register_plugin.side_effect = lose
+    with pytest.raises(Failure, match="scheduler is lost"), cluster.pool(Execution(), digits):
+        pass
+
+
+def test_a_cluster_without_a_worker_is_told_with_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "FIRST_WORKER_S", -1)
+    with pytest.raises(Failure, match=r"^the cluster has no worker with GPU=0\.5$"):
+        cluster({"GPU": 0.5}, worker(1)).wait_for_worker()
+
+
+def test_the_first_worker_is_waited_for() -> None:
+    answers = iter([{}, {"tcp://10.0.0.1:1": worker(1)}])
+    client = SimpleNamespace(status="running", scheduler_info=lambda: {"workers": next(answers)})
+    cluster = Cluster(cast(Client, client), {})
+    cluster.wait_for_worker()
+    assert cluster.num_workers() == 1

@@ -1,5 +1,7 @@
 """Without a home, a short TMPDIR or shared memory: each is made up for. All at once: tests/integration."""
 
+import errno
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -8,14 +10,14 @@ from collections.abc import Iterator
 from multiprocessing import process, util
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numba
 import pytest
 
-from aepretrain import fork_server
+from aepretrain import compilation, fork_server
 from aepretrain.cli import program
-from aepretrain.convolution import loops
+from aepretrain.config import Execution
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure
 from aepretrain.runner import pool
@@ -55,8 +57,8 @@ def test_loops_are_compiled_where_no_cache_can_be_written(monkeypatch: pytest.Mo
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(**options)
 
-    monkeypatch.setattr(loops, "njit", njit)
-    assert loops._compiled(lambda number: number + 1)(1) == 2
+    monkeypatch.setattr(compilation, "njit", njit)
+    assert compilation.compiled(lambda number: number + 1)(1) == 2
 
 
 @pytest.fixture
@@ -107,3 +109,28 @@ def test_workers_get_a_copy_of_the_dataset_where_shared_memory_is_small(
     free["bytes"] += pool.SPARE_BYTES + 1
     assert pool._to_send(own) is own
     assert own.images_NCHW.is_shared()
+
+
+@pytest.mark.parametrize("before", [None, "error"])
+def test_warnings_are_asked_for_as_before_when_the_fork_server_has_started(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONWARNINGS", before)
+    with fork_server._quiet_resource_tracker():
+        assert os.environ["PYTHONWARNINGS"].endswith("ignore:resource_tracker:UserWarning")
+    assert os.environ.get("PYTHONWARNINGS") == before
+
+
+def test_no_room_for_semaphores_is_told_with_the_way_out(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fork_server, "START_METHOD", "spawn")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Queue=full))
+    with (
+        pytest.raises(Failure, match=r"need a little room in /dev/shm, and there is none \(No space left on device\)"),
+        pool.local_pool(Execution(jobs=1), digits),
+    ):
+        pass

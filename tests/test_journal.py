@@ -295,3 +295,29 @@ def test_a_snapshot_that_was_not_finished_goes_with_the_others(tmp_path: Path) -
     file.path.with_suffix(".partial").write_bytes(b"half")
     file.remove()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_uploaded_as_the_store_is_away_is_kept(
+    store: Store, kept: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise Unavailable("away")
+
+    kept.append(END)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "send", fail)
+        with pytest.raises(Unavailable, match=r"^away$"):
+            tracking.recover(store)
+    assert tracking.recover(store) == 1
+    assert not kept.folder.exists()
+
+
+def test_an_incomplete_last_line_is_no_operation(store: Store, kept: Journal) -> None:
+    kept.append(Operation("tags", {"a": "b"}))
+    with (kept.folder / "operations.jsonl").open("ab") as file:
+        file.write(b'["end", ["FINISHED", 1]]')
+    assert kept.final_state() is None
+    kept.send(store.bare_client)
+    run = stored(store, kept.run_id)
+    assert (run.data.tags["a"], run.info.status) == ("b", "RUNNING")
+    assert kept.folder.exists()

@@ -6,7 +6,8 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, NoReturn, cast
 
 import click
 import mlflow
@@ -22,13 +23,14 @@ from PIL import Image
 from aepretrain import api, runner, serving, tracking
 from aepretrain.cli.commands import cli
 from aepretrain.cli.models import _percent
-from aepretrain.config import MNIST_SHAPE, Execution, Settings, TrainingSpec
+from aepretrain.config import MNIST_SHAPE, Execution, Settings, Shape, TrainingSpec
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
 from aepretrain.networks import build, load_part
 from aepretrain.records import Record
-from aepretrain.serving import exchange
+from aepretrain.serving import exchange, prediction
 from aepretrain.training import parse_weights
+from tests.runs import finish, stored
 
 
 class Served(NamedTuple):
@@ -454,3 +456,45 @@ def test_every_command_that_uses_a_model_takes_the_same_options() -> None:
     for name in ("predict", "encode", "onnx", "promote"):
         options = {flag for one in cli.commands[name].params if isinstance(one, click.Option) for flag in one.opts}
         assert shared <= options, name
+
+
+@pytest.mark.parametrize("content", [b"[1", b"3", b'["a", "b"]'])
+def test_damaged_names_of_classes_are_told(content: bytes, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking.Store, "has_artifact", lambda *_: True)
+    monkeypatch.setattr(tracking.Store, "artifact", lambda *_: content)
+    record = served.records["scratch"]
+    with pytest.raises(Failure, match=f"run {record.run_id} is damaged: .* does not name its 10 classes"):
+        prediction.class_names(served.store, record)
+
+
+def test_a_picture_with_other_channels_than_the_network_takes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "colours.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    record = SimpleNamespace(shape=Shape((2, 8, 8), 10), is_like_mnist=False)
+    with pytest.raises(Failure, match=f"^{path}: has 3 channels, and the network takes 2$"):
+        prediction.read_pictures([path], cast(Record, record))
+
+
+def test_a_network_that_onnx_has_no_words_for_is_a_line() -> None:
+    class Unknown(torch.nn.Module):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("nothing\nlike it")
+
+    with pytest.raises(Failure, match=r"^the network cannot be exported to ONNX: .+$") as error:
+        exchange._exported(Unknown(), MNIST_SHAPE, ["a"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_could_not_be_saved_is_marked_as_failed(
+    store: tracking.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError("no room")
+
+    run_id = finish(store)
+    monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", fail)
+    with pytest.raises(OSError, match="no room"):
+        tracking.log_model(store, run_id, torch.nn.Flatten(), np.zeros((2, 1, 28, 28), np.float32), ["a"])
+    (model,) = store.client.search_logged_models([store.experiment_id])
+    assert model.status == LoggedModelStatus.FAILED
+    assert "aepretrain.model" not in stored(store, run_id).data.tags

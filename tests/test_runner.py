@@ -21,7 +21,7 @@ from aepretrain.config import DataRequest, Settings, TrainingSpec, grid_specs
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure, UsageError
 from aepretrain.records import Predictions, Record
-from aepretrain.runner import Event, GridResult, Pool, pool
+from aepretrain.runner import Event, GridResult, Pool, jobs, pool
 from aepretrain.runner.jobs import perform
 from aepretrain.runner.work import Job, make_job
 from aepretrain.studies import STUDIES
@@ -592,3 +592,36 @@ def test_weights_that_a_study_needs_are_trained_again_where_a_bundle_left_them_o
         ("frozen", 0),
     ]
     assert {record.attempt for record in again.records if record.cell[2] == "pretrain"} == {1, 2}
+
+
+def test_a_single_training_that_diverges_is_an_error(store: Store) -> None:
+    settings = Settings(dataset="digits", lr=1e18, ae_epochs=3, cls_epochs=3)
+    with pytest.raises(Failure, match="not finite in epoch"):
+        single(TrainingSpec(variant="scratch", network="fc", seed=0, settings=settings), store)
+    assert store.records() == {}
+
+
+def test_a_run_that_is_missing_after_its_end_is_named(
+    specs: tuple[TrainingSpec, ...], store: Store, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_train", lambda *_: {})
+    job = make_job(specs[0], digits.digests, store, EXECUTION)
+    with pytest.raises(Failure, match=f"the run of {specs[0].name} is not in the store although it ended"):
+        perform([job], lambda _: None)
+
+
+def test_a_classifier_whose_pretraining_is_missing_opens_no_run(small: Settings, store: Store, digits: Dataset) -> None:
+    spec = TrainingSpec(variant="finetune", network="fc", seed=0, settings=small)
+    job = make_job(spec, digits.digests, store, EXECUTION)
+    with pytest.raises(Failure, match=f"{spec.name} needs the weights of fc-none-pretrain-s0, which is not finished"):
+        perform([job], lambda _: None)
+    assert not list(store.search({}))
+
+
+def test_ctrl_c_while_a_plugin_is_imported_stops_and_is_not_blamed_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "interrupted_plugin.py").write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        runner.load_plugins(replace(EXECUTION, plugins=("interrupted_plugin",)))

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -295,3 +296,17 @@ def test_ctrl_c_stops_a_grid_that_a_script_trains(uri: str, store: Store, tmp_pa
     done = command.finish()
     assert (done.code, done.out, done.err) == (0, "interrupted, True", "")
     assert [run.info.status for run in store.search({})] == ["KILLED"] * 3
+
+
+def test_a_thread_leaves_signals_as_they_are() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def look() -> object:
+        with stopping.ignored():
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(look).result() is before
+    with stopping.ignored():
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before

@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -14,13 +16,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 
 from aepretrain import tracking
 from aepretrain.config import SCHEMA
-from aepretrain.errors import UsageError
+from aepretrain.errors import Failure, UsageError
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Predictions
-from aepretrain.tracking import DatasetReference, Run, Store, StoreError, ending, open_grid
+from aepretrain.tracking import DatasetReference, Run, Store, StoreError, Unavailable, ending, open_grid, provenance
 from aepretrain.tracking.metric_names import NAMES, our_name, stored_name
+from aepretrain.tracking.store import own_folder
 from tests.commands import start
 from tests.runs import FIGURES, KEY, SPEC, begin, finish, stored
 
@@ -434,3 +440,68 @@ def test_artifacts_lie_at_any_depth(store: Store) -> None:
     own = Path(urlsplit(store.client.get_run(run.run_id).info.artifact_uri).path)
     assert (own / "results/report.md").read_bytes() == b"text"
     assert (own / "results/report/grid.png").read_bytes() == b"picture"
+
+
+def test_damaged_predictions_name_their_run(store: Store) -> None:
+    run = begin(store)
+    run.log_metrics(FIGURES)
+    run.log_bytes(PREDICTIONS, b"damaged")
+    run.finish()
+    with pytest.raises(Failure, match=f"^run {run.run_id}: "):
+        store.outcomes(store.record(run.run_id))
+
+
+def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert provenance.user() == "unknown"
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state.__wrapped__() == ("unknown", "unknown")
+
+
+def test_an_error_of_the_server_is_not_taken_for_a_wrong_id(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise MlflowException("out of order", error_code=INTERNAL_ERROR)
+
+    monkeypatch.setattr(MlflowClient, "get_run", fail)
+    with pytest.raises(StoreError, match=r"cannot be opened: .*out of order"):
+        tracking.open_store(store.uri, run_id="0" * 32)
+
+
+def test_an_address_with_a_malformed_port_is_told_without_its_password() -> None:
+    with pytest.raises(StoreError, match="cannot be opened") as error:
+        tracking.open_store("postgresql://me:g3heim/x@db:5432/mlflow")
+    assert "g3heim" not in str(error.value)
+
+
+def test_only_what_is_forbidden_or_gone_is_skipped() -> None:
+    with tracking.where_possible():
+        raise MlflowException("gone", error_code=RESOURCE_DOES_NOT_EXIST)
+    with pytest.raises(MlflowException, match="out of order"), tracking.where_possible():
+        raise MlflowException("out of order", error_code=INTERNAL_ERROR)
+
+
+def test_a_full_database_is_told_as_a_full_disk() -> None:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("PRAGMA max_page_count = 2")
+        database.execute("CREATE TABLE one (content)")
+        with pytest.raises(Unavailable, match=r"nothing can be written .*full"), tracking.full_disk_in_a_line():
+            database.execute("INSERT INTO one VALUES (?)", (b"." * 100_000,))
+
+
+def test_a_state_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StoreError, match=r"nothing can be written to .* \(it is not yours\).*set XDG_STATE_HOME"):
+        own_folder("http://server")
+
+
+def test_a_description_that_a_person_wrote_stays(store: Store) -> None:
+    run = begin(store)
+    store.client.set_experiment_tag(store.experiment_id, "mlflow.note.content", "mine")
+    run.describe_experiment("ours")
+    assert store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"] == "mine"

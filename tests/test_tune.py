@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aepretrain import api, figures, report, runner, tracking
+from aepretrain.api.choices import arms_of
 from aepretrain.config import Execution, Settings, TrainingSpec
 from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import frame
@@ -382,3 +383,9 @@ def test_without_choices_nothing_is_made(arguments: Sequence[str], tmp_path: Pat
     done = aepretrain(*arguments, "--tuned", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
     assert "is not tuned, or not like the other arms: run aepretrain tune" in done.refusal()
     assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+def test_what_is_no_classifier_cannot_be_tuned() -> None:
+    spec = TrainingSpec(variant="pca", network="fc", seed=0)
+    with pytest.raises(UsageError, match="variant='pca' cannot be tuned: it must be one of frozen"):
+        arms_of([spec])

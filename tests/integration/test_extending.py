@@ -37,7 +37,7 @@ QUICK = ("--dataset", "digits", "--epochs", "1", "--network", "fc")
 @needs_mnist
 def test_a_residual_encoder_on_mnist(run: Run, tmp_path: Path) -> None:
     assert len((ROOT / "examples/residual.py").read_text().splitlines()) < 60
-    mnist = data.load(DataRequest("mnist"), MNIST_DIR)
+    mnist = data.load(DataRequest("mnist"), str(MNIST_DIR))
     some = np.arange(0, len(mnist.images_NCHW), 3)
     np.savez(tmp_path / "third.npz", images=mnist.images_NCHW[some].numpy(), labels=mnist.labels_N[some].numpy())
     done = run(
