@@ -81,12 +81,18 @@ def _deferring_ctrl_c() -> Iterator[None]:
 
 
 def start(
-    numbers: Sequence[int], idle: Callable[[int], object], end: Callable[[int], object], grace_s: float
+    numbers: Sequence[int],
+    idle: Callable[[int], object],
+    end: Callable[[int], object],
+    grace_s: float,
+    *,
+    at_second: bool = True,
 ) -> Callable[[], None]:
     """Let these signals stop this process's work; gives a function that undoes this.
 
-    Outside of `deferred`, the main thread calls `idle`. A thread calls `end`, which must end the process, at a second
-    signal and `grace_s` after the first: the main thread may be in a library call that takes longer.
+    Outside of `deferred`, the main thread calls `idle`. A thread calls `end`, which must end the process, `grace_s`
+    after the first signal, since the main thread may be in a library call that takes longer. If `at_second`, it also
+    does so at a second signal.
     """
     global _number, _depth, _is_started
     _number, _depth, _is_started = None, 0, True  # also in a process that was forked from one that handles signals
@@ -100,11 +106,13 @@ def start(
             idle(number)
 
     def watch() -> None:
-        number = os.read(reading, 1)[0]  # 0 from `undo`
-        if number:
-            ready, _, _ = select.select([reading], [], [], grace_s)
-            if not ready or os.read(reading, 1)[0]:
-                end(number)
+        first = again = os.read(reading, 1)[0]  # 0 from `undo`
+        until_s = time.monotonic() + grace_s
+        while again:
+            ready, _, _ = select.select([reading], [], [], max(0, until_s - time.monotonic()))
+            again = os.read(reading, 1)[0] if ready else 0
+            if not ready or (again and at_second):
+                end(first)
         os.close(reading)
 
     def undo() -> None:

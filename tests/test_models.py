@@ -71,7 +71,8 @@ def pictures(tmp_path: Path, digits: Dataset) -> list[Path]:
 
 
 def command(served: Served, *arguments: object) -> Result:
-    given = [*map(str, arguments), "--tracking-uri", served.store.uri]
+    address = [] if "--bundle" in arguments else ["--tracking-uri", served.store.uri]
+    given = [*map(str, arguments), *address]
     return CliRunner().invoke(cli, given, catch_exceptions=True)
 
 

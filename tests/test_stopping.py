@@ -219,15 +219,39 @@ def test_a_worker_ends_whether_its_training_looks_at_the_flag_or_not(looks: bool
     def work() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pool, "perform", perform)
-            stopping.start([signal.SIGTERM], idle=pool._end, end=pool._end, grace_s=3600 if looks else 0.2)
+            pool._handle_signals(3600 if looks else 0.2)
             pool.train_in_worker([])
 
     assert signals(start(work, tmp_path), signal.SIGTERM) == pool.TERMINATED
 
 
+def test_a_worker_ends_its_runs_also_if_it_is_told_twice(tmp_path: Path) -> None:
+    """A pool's executor terminates all workers when the first has ended, whether they were told before or not."""
+
+    def perform(*_: object) -> None:
+        os.write(1, b"ready")
+        try:
+            while True:
+                time.sleep(0.01)
+                stopping.check()
+        finally:
+            time.sleep(0.5)  # as a run that is ended on a busy disk
+            os.write(1, b", ended its runs")
+
+    def work() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "perform", perform)
+            pool._handle_signals(3600)
+            pool.train_in_worker([])
+
+    command = start(work, tmp_path)
+    assert signals(command, signal.SIGTERM, signal.SIGTERM, signal.SIGTERM) == pool.TERMINATED
+    assert command.finish().out == "ready, ended its runs"
+
+
 def test_a_worker_without_work_ends_at_once(tmp_path: Path) -> None:
     def work() -> None:
-        stopping.start([signal.SIGTERM], idle=pool._end, end=pool._end, grace_s=3600)
+        pool._handle_signals(3600)
         os.write(1, b"ready")
         while True:
             time.sleep(1)

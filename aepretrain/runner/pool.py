@@ -172,15 +172,24 @@ def _drain(events: "Queue[Event]") -> Iterator[Event]:
 def _begin_worker(events: "Queue[Event]", execution: Execution, sent: Dataset | bytes) -> None:
     global _events
     _events = events
-    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to workers too; the parent answers them
-        signal.signal(number, signal.SIG_IGN)
-    stopping.start([signal.SIGTERM], idle=_end, end=_end, grace_s=GRACE_S)
+    _handle_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     dataset = pickle.loads(sent) if isinstance(sent, bytes) else sent  # noqa: S301  # from the process that made this one
     adopt(dataset, execution.data_dir)
     events.cancel_join_thread()  # a worker that ends does not wait until its news are read
     training.prepare_process(execution.threads)
     load_plugins(execution)
+
+
+def _handle_signals(grace_s: float = GRACE_S) -> None:
+    """Stop at SIGTERM, and leave to the parent what a terminal sends to all processes.
+
+    A second SIGTERM changes nothing: the executor sends it as soon as another worker has ended, and a service manager
+    sends one beside the parent's. It must not cut off a worker that is ending its runs.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    stopping.start([signal.SIGTERM], idle=_end, end=_end, grace_s=grace_s, at_second=False)
 
 
 def _end_with_parent() -> None:

@@ -167,8 +167,8 @@ def test_told_to_stop_workers_stop_within_5_s(
         command = commands.start("grid", *options, "--epochs", "5000")
         wait_for(lambda: len(list(store.search({"kind": "training"}, RUNNING))) == 2)
         time.sleep(draw.uniform(0, 1))
-        if number != signal.SIGTERM and number_of_try % 2 == 0:
-            os.killpg(command.pid, number)  # as a terminal's Ctrl-C and hang-up come to all of them
+        if number_of_try % 2 == 0:
+            os.killpg(command.pid, number)  # as a terminal and a service manager send them to all
         else:
             os.kill(command.pid, number)
         times_s.append(wait_for_workers_to_end(command.pid))
@@ -198,6 +198,46 @@ def test_a_second_signal_ends_the_command_and_its_workers_at_once(
     wait_until_gone(command.pid)
     assert {run.info.status for run in store.search({})} == {"RUNNING"}
     assert commands.run("sync").code == 0
+    assert {run.info.status for run in store.search({})} == {"KILLED"}
+
+
+SLOW_TO_END = """
+import os, pathlib, time
+from aepretrain.tracking.run_writer import Run
+
+end = Run.end
+
+
+def end_late(run, status, *time_ms):
+    begun, ended = (pathlib.Path(name, f"{run.run_id}-{os.getpid()}") for name in ("begun", "ended"))
+    is_first = not any(begun.parent.iterdir())
+    begun.touch()
+    time.sleep(0 if is_first else 1)
+    end(run, status, *time_ms)
+    ended.touch()
+
+
+Run.end = end_late
+"""
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+def test_a_worker_that_ends_later_than_the_other_ends_its_runs(
+    to_all: bool, commands: Commands, options: tuple[str, ...], uri: str, tmp_path: Path
+) -> None:
+    """When one worker has ended, its executor terminates the others once more."""
+    (tmp_path / "slow_to_end.py").write_text(SLOW_TO_END)
+    begun_ones, ended_ones = tmp_path / "begun", tmp_path / "ended"
+    begun_ones.mkdir()
+    ended_ones.mkdir()
+    store = tracking.open_store(uri)
+    command = commands.start("grid", *options, "--epochs", "5000", "--plugin", "slow_to_end")
+    wait_for(lambda: command.poll() or begun(store, 2))
+    (os.killpg if to_all else os.kill)(command.pid, signal.SIGTERM)
+    assert command.finish().code == 143
+    wait_until_gone(command.pid)
+    assert len(list(begun_ones.iterdir())) == 3, "the grid and two trainings, each ended once, by its own process"
+    assert {path.name for path in begun_ones.iterdir()} == {path.name for path in ended_ones.iterdir()}
     assert {run.info.status for run in store.search({})} == {"KILLED"}
 
 
