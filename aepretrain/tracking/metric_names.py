@@ -4,6 +4,7 @@ Elsewhere in the package metrics have the names of `EpochResult` and `Record`.
 """
 
 import re
+from functools import lru_cache
 
 NAMES = {
     "val_accuracy": "accuracy/validation",
@@ -49,6 +50,7 @@ def stored_name(name: str) -> str:
     return NAMES.get(name, prefix + name)
 
 
+@lru_cache(maxsize=1000)
 def our_name(stored: str) -> str:
     """Our name of a metric in MLflow. Runs of version 1 have our names in MLflow too."""
     for prefix in PREFIXES:

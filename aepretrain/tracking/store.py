@@ -1,12 +1,13 @@
 """An MLflow store: locks, finished trainings as records, their artifacts and learning curves."""
 
+import gc
 import hashlib
 import json
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -321,23 +322,39 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
     """All results of one of the client's searches, page by page."""
     token = None
     while True:
-        page = search(page_token=token, **arguments)
+        with _garbage_kept():
+            page = search(page_token=token, **arguments)
         yield from page
         token = page.token
         if not token:
             return
 
 
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """In this block Python looks for no cyclic garbage.
+
+    A page of runs is some 100,000 objects, of which few are garbage. Looking through them took 60 % of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _record(run: Run, uri: str) -> Record:
     """The record of a run in this store that is marked as done. Raises `StoreError` where something is missing."""
-    tags = {name.removeprefix(TAG): value for name, value in run.data.tags.items() if name.startswith(TAG)}
+    tags = _interned((name.removeprefix(TAG), value) for name, value in run.data.tags.items() if name.startswith(TAG))
     try:
         return Record(
             run_id=run.info.run_id,
             parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
             key=tags["key"],
             attempt=int(tags["attempt"]),
-            identity=json.loads(tags["spec"]),
+            identity=json.loads(tags["spec"], object_pairs_hook=_interned),
             metrics={our_name(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             artifact_uri=run.info.artifact_uri,
@@ -347,3 +364,8 @@ def _record(run: Run, uri: str) -> Record:
             f"run {run.info.run_id} is marked as done, but is not a finished training ({type(error).__name__}: "
             f"{one_line(error)}); to remove it: {mlflow_command(uri, f'runs delete --run-id {run.info.run_id}')}"
         ) from None
+
+
+def _interned(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary whose strings are kept once in this process: most of them are the same in many runs."""
+    return {sys.intern(name): sys.intern(value) if type(value) is str else value for name, value in pairs}
