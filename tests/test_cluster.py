@@ -1,13 +1,16 @@
 """Which workers of a Dask cluster are for cells; a real cluster is in tests/integration/test_dask.py."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 from unittest import mock
 
 import pytest
+from click.testing import CliRunner
 from distributed import Client
 
-from aepretrain import tracking
+from aepretrain import runner, tracking
+from aepretrain.cli.commands import cli
 from aepretrain.config import Execution
 from aepretrain.data import Dataset
 from aepretrain.errors import Failure
@@ -113,6 +116,16 @@ def test_a_cluster_without_a_worker_is_told_with_what_was_asked_for(monkeypatch:
     monkeypatch.setattr(dask, "FIRST_WORKER_S", -1)
     with pytest.raises(Failure, match=r"^the cluster has no worker with GPU=0\.5$"):
         cluster({"GPU": 0.5}, worker(1)).wait_for_worker()
+
+
+def test_without_dask_a_cluster_is_refused_with_the_way_to_install_it(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(runner, "dask")
+    monkeypatch.setitem(sys.modules, "aepretrain.runner.dask", None)
+    result = CliRunner().invoke(cli, ["grid", "--cluster", "tcp://127.0.0.1:1", "--tracking-uri", uri])
+    assert isinstance(result.exception, Failure)
+    assert str(result.exception).startswith('a cluster needs Dask, the extra "dask" of this package')
 
 
 def test_the_first_worker_is_waited_for() -> None:

@@ -186,6 +186,26 @@ def test_what_is_refused_for_good_fails_its_run(store: Store, refusals: Refusals
     assert stored(store, run.run_id).info.status in ("FAILED", "KILLED"), "as far as the store let itself be told"
 
 
+def test_a_refusal_of_the_last_word_is_an_error_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training has written all by then, and learns of it when it waits for its uploads."""
+    statuses: list[str] = []
+    end = MlflowClient.set_terminated
+
+    def refuse_first(client: MlflowClient, run_id: str, status: str, *given: Any) -> None:
+        statuses.append(status)
+        if len(statuses) == 1:
+            raise MlflowException("no", error_code=INVALID_PARAMETER_VALUE)
+        end(client, run_id, status, *given)
+
+    run = begin(store)
+    monkeypatch.setattr(MlflowClient, "set_terminated", refuse_first)
+    with pytest.raises(StoreError, match="refuses a run"):
+        write(store, run)
+    assert statuses == ["FINISHED", "FAILED"]
+    assert stored(store, run.run_id).info.status == "FAILED"
+    assert not list(journals_folder(store).iterdir())
+
+
 def test_last_words_are_few(store: Store, refusals: Refusals, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(_: Run) -> NoReturn:
         raise KeyboardInterrupt

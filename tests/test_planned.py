@@ -630,4 +630,9 @@ def test_what_the_data_cannot_decide_is_said_with_what_could(tmp_path: Path) -> 
     (row,) = table_rows(dict(undecidable_tables(results, archive))["Where the data cannot decide, and what could"])
     assert (row["in test images"], row["seeds that would find it"]) == ("0.01 of 1,000", f"{needed:,}")
     assert doubts(results) in "\n".join(answer_paragraphs(results))
+    archive.files[archive.found[one.keys[0]].run_id, "evidence/predictions.npz"] = b"damaged"
+    (left,) = table_rows(dict(undecidable_tables(results, archive))["Where the data cannot decide, and what could"])
+    images = "test images with which these seeds find it"
+    assert (row[images], left[images]) == ("no number is enough", "at least 100,000")
+    assert left | {images: row[images]} == row, "all else does not need the outcomes"
     assert doubts(judged(plan_of(tmp_path, OWN), archive.found, mine=1_000)) == ""

@@ -134,6 +134,26 @@ def test_what_was_at_work_in_a_dead_pool_is_tried_once_more_alone() -> None:
     assert len(third) == 4
 
 
+def test_what_was_finished_when_the_pool_died_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(Answering):
+        def submit(self, function: Any, stack: list[Job]) -> Any:  # type: ignore[override]
+            if self.taken:
+                return super().submit(function, stack)
+            self.taken.append([job.spec.name for job in stack])
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    monkeypatch.setattr(schedules, "wait", lambda running, **_: (list(running), []))  # the dead one is seen first
+    schedule = Schedule(jobs(0, 1), lambda _: None)
+    first = work_through(schedule, Dying(), num_workers=2)
+    assert first == [["fc-none-pretrain-s0"], ["fc-none-pretrain-s1"]]
+    assert [record.spec.name for record in schedule.finished.values()] == ["fc-none-pretrain-s1"]
+    second = work_through(schedule, Answering(), num_workers=2)
+    assert ["fc-none-pretrain-s1"] not in second
+    assert len(schedule.finished) == len(jobs(0, 1))
+
+
 def test_where_no_worker_comes_to_life_there_is_no_third_pool() -> None:
     schedule = Schedule(jobs(0), lambda _: None)
     assert work_through(schedule, Answering(deadly=("fc-none-pretrain-s0",))) == [["fc-none-pretrain-s0"]]

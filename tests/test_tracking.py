@@ -381,6 +381,17 @@ def test_an_experiment_is_chosen_by_its_id(store: Store) -> None:
         tracking.open_store(store.uri, experiment_id=store.experiment_id)
 
 
+def test_a_server_that_fails_is_not_taken_for_a_missing_experiment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise MlflowException("out of order", error_code=INTERNAL_ERROR)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment", fail)
+    with pytest.raises(StoreError, match="out of order"):
+        tracking.open_store(store.uri, experiment_id="0")
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [

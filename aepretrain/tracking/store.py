@@ -21,6 +21,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Metric, Run, ViewType
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain import stopping
@@ -43,6 +44,9 @@ from aepretrain.tracking.retry import StoreError, one_line, patient, where_possi
 
 TAG = "aepretrain."
 """Prefix of our tags. Queries use tags, since MLflow itself may have written the parameters."""
+
+RUNS_IN_PAGE = 5000
+"""Runs in one page of a search in SQLite, which filters and sorts all runs for each page. They take some 500 MB."""
 
 RUNS_AT_ONCE = 1000
 """Runs in one query for metrics. SQLite reads the metrics of all runs for each query."""
@@ -183,6 +187,7 @@ class Store:
             filter_string=" and ".join(clauses),
             run_view_type=ViewType.ACTIVE_ONLY,
             order_by=["attributes.start_time ASC"],
+            max_results=RUNS_IN_PAGE if self.is_of_one_host else SEARCH_MAX_RESULTS_DEFAULT,
         )
 
     def artifact(self, record: Record, path: str) -> bytes:
