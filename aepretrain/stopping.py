@@ -86,13 +86,14 @@ def start(
     end: Callable[[int], object],
     grace_s: float,
     *,
-    at_second: bool = True,
+    second_ends: bool = True,
 ) -> Callable[[], None]:
     """Let these signals stop this process's work; gives a function that undoes this.
 
     Outside of `deferred`, the main thread calls `idle`. A thread calls `end`, which must end the process, `grace_s`
-    after the first signal, since the main thread may be in a library call that takes longer. If `at_second`, it also
-    does so at a second signal.
+    after the first signal, since the main thread may be in a library call that takes longer. With `second_ends`, the
+    same signal once more has this effect at once. Another signal has not: at one Ctrl-C, ``mlflow run`` sends SIGTERM
+    after the terminal's SIGINT.
     """
     global _number, _depth, _is_started
     _number, _depth, _is_started = None, 0, True  # also in a process that was forked from one that handles signals
@@ -106,13 +107,18 @@ def start(
             idle(number)
 
     def watch() -> None:
-        first = again = os.read(reading, 1)[0]  # 0 from `undo`
-        until_s = time.monotonic() + grace_s
-        while again:
-            ready, _, _ = select.select([reading], [], [], max(0, until_s - time.monotonic()))
-            again = os.read(reading, 1)[0] if ready else 0
-            if not ready or (again and at_second):
+        first, left_s = 0, None
+        while True:
+            ready, _, _ = select.select([reading], [], [], left_s)
+            number = os.read(reading, 1)[0] if ready else first
+            if number == 0:  # from `undo`
+                break
+            if not ready or (number == first and second_ends):
                 end(first)
+                break
+            if not first and number in numbers:  # others have handlers, too
+                first, until_s = number, time.monotonic() + grace_s
+            left_s = max(0, until_s - time.monotonic()) if first else None
         os.close(reading)
 
     def undo() -> None:

@@ -1,14 +1,13 @@
-"""What a training costs those who serve many: the driver, Dask's scheduler, and the store that it is written to.
+"""What a training costs those who serve many: the driver, and the store that it is written to.
 
     python -m benchmarks.load --out benchmarks/results
     python -m benchmarks.load --tracking-uri http://127.0.0.1:5000 --out benchmarks/results
 
-Nothing is trained. The driver works through a schedule with an executor that answers at once; Dask's scheduler through
-the same with two workers that answer at once; reading records back and displaying are not in the driver's figures. And
-writers, processes of their own, write trainings as a training is written: its run, 40 epochs, and a checkpoint,
-predictions and figures of noise, of sizes near those that trainings have, through a journal; with the address of a
-server (docs/deploy.md) to that as well as into an SQLite file. The first table is that of the committed bundle's shown
-trainings, without exported models.
+Nothing is trained. The driver works through a schedule with an executor that answers at once; reading records back and
+displaying are not in its figures. Dask's scheduler is in benchmarks.million. And writers, processes of their own, write
+trainings as a training is written: its run, 40 epochs, and a checkpoint, predictions and figures of noise, of sizes
+near those that trainings have, through a journal; with the address of a server (docs/deploy.md) to that as well as into
+an SQLite file. The first table is that of the committed bundle's shown trainings, without exported models.
 """
 
 import argparse
@@ -36,9 +35,6 @@ DIGEST = "0" * 64
 DATASET = tracking.DatasetReference("mnist", DIGEST, "nowhere")
 SIZES = {"weights.pt": 600_000, "evidence/predictions.npz": 40_000, "figures/loss_curve.png": 30_000}
 SIZES |= {"figures/confusion_matrix.png": 40_000}
-IN_FLIGHT = 64
-"""Trainings that Dask has at once."""
-
 PATIENCE_S = 600
 """A writer that has failed is not waited for any longer."""
 
@@ -83,20 +79,6 @@ def drive(num_seeds: int) -> tuple[int, float, float]:
     memory = measure.own_mib() - before
     schedule.work_through(Pool(Answering(), lambda: 2, train=answer))
     return num, 1000 * (time.perf_counter() - started) / num, 1024 * memory / num
-
-
-def dask(num_seeds: int) -> float:
-    """Milliseconds of a training that takes no time, on a Dask cluster of two workers, of many that it has at once."""
-    from distributed import Client, LocalCluster
-
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(**options) as cluster, Client(cluster) as client:
-        pool = Pool(client.get_executor(pure=False), lambda: IN_FLIGHT, train=answer)
-        Schedule(plan(1), lambda _: None).work_through(pool)
-        jobs = plan(num_seeds)
-        num, started = len(jobs), time.perf_counter()
-        Schedule(jobs, lambda _: None).work_through(pool)
-        return 1000 * (time.perf_counter() - started) / num
 
 
 def write(store: tracking.Store, parent_run_id: str, writer: int, num: int, epochs: int, ready: Any) -> None:
@@ -175,7 +157,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("evidence"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1000, 6250])
-    parser.add_argument("--dask-seeds", type=int, default=100)
     parser.add_argument("--writers", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--trainings", type=int, default=20, help="of each writer")
     parser.add_argument("--epochs", type=int, default=40)
@@ -187,7 +168,6 @@ def main() -> None:
     tables: list[tuple[str, list[str], list[list[object]]]] = [
         ("Of a shown training, on average:", list(size), [[f"{value:,.0f}" for value in size.values()]]),
         ("The driver, without workers:", ["trainings", "ms each", "KiB each"], driven),
-        ("Dask's scheduler with two workers:", ["ms each"], [[f"{dask(options.dask_seeds):.1f}"]]),
     ]
     written = []
     with tempfile.TemporaryDirectory() as folder:

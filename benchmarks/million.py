@@ -1,4 +1,4 @@
-"""A million trainings, simulated: what a driver plans against a store that has them all, and a schedule on Dask.
+"""A million trainings, simulated: what a driver plans against a store that has them all. And 100,000 on Dask.
 
     python -m benchmarks.million --out benchmarks/results
 
@@ -175,9 +175,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for num in options.trainings:
             folder = (options.keep or Path(temporary)).resolve() / str(num)
-            if not (folder / "mlflow.db").exists():
+            if not (folder / "made").exists():
                 folder.mkdir(parents=True)
                 make_store(folder, num)
+                (folder / "made").touch()  # last, so that half a store is not taken for one
             print(f"the store of {num} is there", flush=True)
             arguments = ("--plan", f"sqlite:///{folder}/mlflow.db", "--trainings", num)
             done = measure.run_program("benchmarks.million", *arguments)

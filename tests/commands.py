@@ -6,7 +6,9 @@ do, in an interpreter of its own; at full length, what is killed is started so t
 """
 
 import faulthandler
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import tempfile
@@ -25,12 +27,13 @@ import torch
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
 
-from aepretrain import api, cli, data, fork_server, tracking
-from aepretrain.cli import commands
+import aepretrain as package
+from aepretrain import cli, data, fork_server, tracking
 from aepretrain.data import mnist
 
-IMPORTED = (api, commands)
-"""What commands import late."""
+for module in pkgutil.walk_packages(package.__path__, "aepretrain."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)  # so that no command has to, which is forked
 
 LONGEST_S = 300
 """A command that takes longer is killed, and its test fails."""

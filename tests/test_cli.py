@@ -76,11 +76,14 @@ def test_commands_that_compute_nothing_import_no_pytorch(uri: str, tmp_path: Pat
         import sys
         from aepretrain.cli.commands import cli
         for command in ("compare", "report", "results --csv table.csv", "runs", "export exported", "import exported"):
-            cli.main(command.split(), standalone_mode=False)
+            assert not cli.main(command.split(), standalone_mode=False), command
             assert "torch" not in sys.modules, command
         """
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "table.csv").exists()
 
 

@@ -178,13 +178,17 @@ def test_an_error_after_a_signal_ends_the_run_as_killed(store: Store) -> None:
 
 def signals(command: Command, *numbers: int) -> int:
     """Send signals to a process that says that it is ready; gives its exit code."""
-    while not command.has_printed():
-        assert command.poll() is None, command.poll()
-        time.sleep(0.01)
+    wait_until_ready(command)
     for number in numbers:
         os.kill(command.pid, number)
         time.sleep(0.05)
     return command.finish().code
+
+
+def wait_until_ready(command: Command) -> None:
+    while not command.has_printed():
+        assert command.poll() is None, command.poll()
+        time.sleep(0.01)
 
 
 def never_check(grace_s: float) -> None:
@@ -197,8 +201,32 @@ def never_check(grace_s: float) -> None:
         time.sleep(1)
 
 
-def test_a_second_signal_ends_a_process_at_once(tmp_path: Path) -> None:
-    assert signals(start(partial(never_check, 3600), tmp_path), signal.SIGHUP, signal.SIGTERM) == signal.SIGHUP
+def test_the_same_signal_once_more_ends_a_process_at_once(tmp_path: Path) -> None:
+    assert signals(start(partial(never_check, 3600), tmp_path), signal.SIGHUP, signal.SIGHUP) == signal.SIGHUP
+
+
+def test_another_signal_after_the_first_changes_nothing(tmp_path: Path) -> None:
+    """As when ``mlflow run`` sends SIGTERM after the terminal's Ctrl-C."""
+    command = start(partial(never_check, 3600), tmp_path)
+    wait_until_ready(command)
+    os.kill(command.pid, signal.SIGHUP)
+    time.sleep(0.05)
+    os.kill(command.pid, signal.SIGTERM)
+    assert command.wait(0.5) is None
+    os.kill(command.pid, signal.SIGHUP)
+    assert command.finish().code == signal.SIGHUP
+
+
+def test_signals_that_others_handle_do_not_stop_the_work(tmp_path: Path) -> None:
+    def with_alarm() -> None:
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        never_check(0.2)
+
+    command = start(with_alarm, tmp_path)
+    wait_until_ready(command)
+    os.kill(command.pid, signal.SIGALRM)
+    assert command.wait(0.7) is None
+    assert signals(command, signal.SIGTERM, signal.SIGALRM) == signal.SIGTERM
 
 
 def test_a_process_that_does_not_stop_in_time_is_ended(tmp_path: Path) -> None:

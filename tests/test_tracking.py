@@ -1,6 +1,7 @@
 """What is written to MLflow and read back: identity, order, attempts, failures, and stores that cannot be opened."""
 
 import errno
+import gc
 import json
 import os
 import sqlite3
@@ -26,6 +27,7 @@ from aepretrain.errors import Failure, UsageError
 from aepretrain.records import EPOCH_METRICS, OUTCOMES, PREDICTIONS, Predictions
 from aepretrain.tracking import DatasetReference, Run, Store, StoreError, Unavailable, ending, open_grid, provenance
 from aepretrain.tracking.metric_names import NAMES, our_name, stored_name
+from aepretrain.tracking.pages import pages
 from aepretrain.tracking.store import own_folder
 from tests.commands import start
 from tests.runs import FIGURES, KEY, SPEC, begin, finish, stored
@@ -366,6 +368,27 @@ def test_a_deleted_experiment_is_refused_with_the_way_out(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(StoreError, match=f"mlflow experiments restore --experiment-id {store.experiment_id}"):
         tracking.open_store(store.uri, "own")
+
+
+def test_all_pages_of_runs_are_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aepretrain.tracking.store.RUNS_IN_PAGE", 2)
+    run_ids = [begin(store).run_id for _ in range(5)]
+    assert [run.info.run_id for run in store.search({"kind": "training"})] == run_ids
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_garbage_is_collected_as_before_when_runs_have_been_read(is_on: bool) -> None:
+    def search(page_token: str | None) -> NoReturn:
+        assert not gc.isenabled()
+        raise MlflowException(f"no page {page_token}")
+
+    try:
+        (gc.enable if is_on else gc.disable)()
+        with pytest.raises(MlflowException, match="no page None"):
+            list(pages(search))
+        assert gc.isenabled() == is_on
+    finally:
+        gc.enable()
 
 
 def test_an_experiment_is_chosen_by_its_id(store: Store) -> None:

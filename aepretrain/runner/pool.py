@@ -184,12 +184,12 @@ def _begin_worker(events: "Queue[Event]", execution: Execution, sent: Dataset | 
 def _handle_signals(grace_s: float = GRACE_S) -> None:
     """Stop at SIGTERM, and leave to the parent what a terminal sends to all processes.
 
-    A second SIGTERM changes nothing: the executor sends it as soon as another worker has ended, and a service manager
-    sends one beside the parent's. It must not cut off a worker that is ending its runs.
+    A second SIGTERM changes nothing, as it must not cut off a worker that is ending its runs. The executor sends one as
+    soon as another worker has ended, and a service manager sends one beside the parent's.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    stopping.start([signal.SIGTERM], idle=_end, end=_end, grace_s=grace_s, at_second=False)
+    stopping.start([signal.SIGTERM], idle=_end, end=_end, grace_s=grace_s, second_ends=False)
 
 
 def _end_with_parent() -> None:

@@ -1,13 +1,12 @@
 """An MLflow store: locks, finished trainings as records, their artifacts and learning curves."""
 
-import gc
 import hashlib
 import json
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,6 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Metric, Run, ViewType
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aepretrain import stopping
@@ -40,13 +38,11 @@ from aepretrain.records import (
 )
 from aepretrain.tracking.address import SQLITE, mlflow_command, shown_uri, sqlite_file, without_credentials
 from aepretrain.tracking.metric_names import our_name, stored_name
+from aepretrain.tracking.pages import RUNS_IN_PAGE, RUNS_OF_SERVER, pages, shared
 from aepretrain.tracking.retry import StoreError, one_line, patient, where_possible
 
 TAG = "aepretrain."
 """Prefix of our tags. Queries use tags, since MLflow itself may have written the parameters."""
-
-RUNS_IN_PAGE = 5000
-"""Runs in one page of a search in SQLite, which filters and sorts all runs for each page. They take some 500 MB."""
 
 RUNS_AT_ONCE = 1000
 """Runs in one query for metrics. SQLite reads the metrics of all runs for each query."""
@@ -180,14 +176,14 @@ class Store:
     def search(self, tags: Mapping[str, str], *conditions: str) -> Iterator[Run]:
         """All runs, of all experiments, whose tags have these values."""
         clauses = [f"tags.`{TAG}{name}` = '{value}'" for name, value in tags.items()] + list(conditions)
-        experiments = [one.experiment_id for one in _pages(self.client.search_experiments)]
-        return _pages(
+        experiments = [one.experiment_id for one in pages(self.client.search_experiments)]
+        return pages(
             self.client.search_runs,
             experiment_ids=experiments,
             filter_string=" and ".join(clauses),
             run_view_type=ViewType.ACTIVE_ONLY,
             order_by=["attributes.start_time ASC"],
-            max_results=RUNS_IN_PAGE if self.is_of_one_host else SEARCH_MAX_RESULTS_DEFAULT,
+            max_results=RUNS_IN_PAGE if self.is_of_one_host else RUNS_OF_SERVER,
         )
 
     def artifact(self, record: Record, path: str) -> bytes:
@@ -323,43 +319,16 @@ def own_folder(uri: str) -> Path:
     return folder
 
 
-def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
-    """All results of one of the client's searches, page by page."""
-    token = None
-    while True:
-        with _garbage_kept():
-            page = search(page_token=token, **arguments)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """In this block Python looks for no cyclic garbage.
-
-    A page of runs is some 100,000 objects, of which few are garbage. Looking through them took 60 % of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _record(run: Run, uri: str) -> Record:
     """The record of a run in this store that is marked as done. Raises `StoreError` where something is missing."""
-    tags = _interned((name.removeprefix(TAG), value) for name, value in run.data.tags.items() if name.startswith(TAG))
+    tags = shared((name.removeprefix(TAG), value) for name, value in run.data.tags.items() if name.startswith(TAG))
     try:
         return Record(
             run_id=run.info.run_id,
             parent_run_id=run.data.tags.get(MLFLOW_PARENT_RUN_ID),
             key=tags["key"],
             attempt=int(tags["attempt"]),
-            identity=json.loads(tags["spec"], object_pairs_hook=_interned),
+            identity=json.loads(tags["spec"], object_pairs_hook=shared),
             metrics={our_name(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             artifact_uri=run.info.artifact_uri,
@@ -369,8 +338,3 @@ def _record(run: Run, uri: str) -> Record:
             f"run {run.info.run_id} is marked as done, but is not a finished training ({type(error).__name__}: "
             f"{one_line(error)}); to remove it: {mlflow_command(uri, f'runs delete --run-id {run.info.run_id}')}"
         ) from None
-
-
-def _interned(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A dictionary whose strings are kept once in this process: most of them are the same in many runs."""
-    return {sys.intern(name): sys.intern(value) if type(value) is str else value for name, value in pairs}
