@@ -139,9 +139,14 @@ def aepretrain(*arguments: str, folder: Path, **environment: str) -> Done:
 
 def mlflow_run(*arguments: str, folder: Path, **environment: str) -> Done:
     """Run an entry point of the project in this folder with ``mlflow run``, in this environment of Python's."""
+    return start_mlflow_run(*arguments, folder=folder, **environment).finish()
+
+
+def start_mlflow_run(*arguments: str, folder: Path, **environment: str) -> Command:
+    """Begin what `mlflow_run` does."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     given = ("run", ".", "--env-manager", "local", *arguments)
-    return start_mlflow(*given, folder=folder, PATH=path, MLFLOW_DISABLE_TELEMETRY="true", **environment).finish()
+    return start_mlflow(*given, folder=folder, PATH=path, MLFLOW_DISABLE_TELEMETRY="true", **environment)
 
 
 def start_mlflow(*arguments: str, folder: Path, **environment: str) -> Command:

@@ -21,8 +21,8 @@ from tests.chaos.conftest import (
     wait_until_gone,
     workers,
 )
-from tests.commands import Command, Done
-from tests.conftest import AT_FULL_LENGTH
+from tests.commands import Command, Done, start_mlflow_run
+from tests.conftest import AT_FULL_LENGTH, ROOT
 
 pytestmark = pytest.mark.chaos
 
@@ -241,6 +241,32 @@ def test_a_worker_that_ends_later_than_the_other_ends_its_runs(
     assert len(list(begun_ones.iterdir())) == 3, "the grid and two trainings, each ended once, by its own process"
     assert {path.name for path in begun_ones.iterdir()} == {path.name for path in ended_ones.iterdir()}
     assert {run.info.status for run in store.search({})} == {"KILLED"}
+
+
+@pytest.mark.project
+def test_one_ctrl_c_under_mlflow_run_lets_the_command_end_its_runs(uri: str, tmp_path: Path) -> None:
+    """After the terminal's SIGINT, which all processes get, ``mlflow run`` sends SIGTERM to its command."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "mlflow.db*", "mlartifacts", "mlruns", "docs"))
+    begun_ones, ended_ones = folder / "begun", folder / "ended"
+    begun_ones.mkdir()
+    ended_ones.mkdir()
+    (folder / "slow_to_end.py").write_text(SLOW_TO_END)
+    values = "network=fc", "dataset=digits", "epochs=5000", "patience=0", "jobs=2", "plugin=slow_to_end"
+    given = [text for value in values for text in ("-P", value)]
+    store = tracking.open_store(uri)
+    command = start_mlflow_run(*given, folder=folder, MLFLOW_TRACKING_URI=uri)
+    try:
+        wait_for(lambda: command.poll() or begun(store, 2))
+        os.killpg(command.pid, signal.SIGINT)
+        done = command.finish()
+        wait_until_gone(command.pid)
+    finally:
+        command.kill()
+    assert "the same command goes on from there" in done.err, done
+    assert len(list(begun_ones.iterdir())) == 3, "the grid and two trainings, each ended once, by its own process"
+    assert {path.name for path in begun_ones.iterdir()} == {path.name for path in ended_ones.iterdir()}
+    assert not list(store.search({}, RUNNING))
 
 
 MORTAL = """
