@@ -126,7 +126,13 @@ def schedule_on_dask(num: int, num_workers: int) -> tuple[float, float]:
     dataset, execution = data.load(SETTINGS.data, None), Execution(device="cpu", threads=1)
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalCluster(n_workers=num_workers, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=num_workers,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            memory_limit=None,  # they share the memory of this process
+        ) as cluster,
         mock.patch.object(dask, "perform", answer),
     ):
         store = tracking.open_store(f"sqlite:///{folder}/mlflow.db")

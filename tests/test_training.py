@@ -347,8 +347,8 @@ def test_the_model_takes_plain_pixels(images: Dataset) -> None:
 def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, network: str, augmentation: str) -> None:
     """16 steps; what parts them is the order in which a product sums.
 
-    By that a pool's maximum may become another pixel, on some processors. So it does where the initial weights of seed
-    8 differ by 1e-7 of their values: weights then differ by 5e-4, where the steps change them by up to 1.6e-2.
+    Rounding can change which pixel is a pool's maximum. On some processors it does for conv's seed 8: weights then
+    differ by up to 7e-4 of their norm. The last four steps change them by 1.5e-2 or more.
     """
     specs = [spec(variant, network, augmentation, seed, ae_epochs=4, cls_epochs=4) for seed in (3, 8)]
     pretrained = [outcome(one.sources["pretrain"], images).weights for one in specs if one.sources]
@@ -358,7 +358,10 @@ def test_each_seed_of_a_stack_is_as_if_alone(images: Dataset, variant: str, netw
         assert isinstance(found, Outcome)
         single = outcome(one, images, pretrained[place] if pretrained else None)
         for name, weight in single.weights.items():
-            torch.testing.assert_close(found.weights[name], weight, rtol=1e-3, atol=1e-3, msg=name)
+            if network == "conv":
+                assert (found.weights[name] - weight).norm() <= 2e-3 * weight.norm(), name
+            else:
+                torch.testing.assert_close(found.weights[name], weight, rtol=1e-4, atol=1e-4, msg=name)
         for name in ("best_val_loss", "test_loss"):
             assert found.metrics[name] == pytest.approx(single.metrics[name], rel=1e-3)
 
