@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run every check: lint, format, types, tests. A quarter of an hour on two cores.
+# Run every check: lint, format, types, tests. Some ten minutes on two cores.
 # Arguments go to pytest: ./run_tests.sh -k resume. --chaos runs the chaos tests at full length.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
