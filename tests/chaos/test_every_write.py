@@ -284,6 +284,8 @@ def check_end(done: Done, place: Place, how: str) -> None:
         assert done.code in (0, 1), done
         if done.code == 1:
             assert re.search(f"{ERRORS[how]}|{OF_SQLITE}", done.complaint()), done
+    elif how == "stop" and done.code == -signal.SIGTERM:  # which nothing handles before the work and after it
+        assert done.err == "", done
     elif how == "stop" and done.code != 0:
         assert done.code == 128 + signal.SIGTERM, done
         assert "the same command goes on from there" in done.complaint()
