@@ -8,8 +8,8 @@ from typing import Any
 
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT
 
-RUNS_IN_PAGE = 5000
-"""Runs in one page from SQLite, some 500 MB. All runs are filtered and sorted for each page, so few pages are best."""
+RUNS_IN_PAGE = 2000
+"""Runs in one page from SQLite, some 200 MB. All runs are filtered and sorted for each page, so few pages are best."""
 
 RUNS_OF_SERVER = SEARCH_MAX_RESULTS_DEFAULT
 """Runs in one page from a server, which sends the page as one text."""
