@@ -14,8 +14,8 @@ RUNS_IN_PAGE = 2000
 RUNS_OF_SERVER = SEARCH_MAX_RESULTS_DEFAULT
 """Runs in one page from a server, which sends the page as one text."""
 
-LONGEST_SHARED = 31
-"""Longer strings are ids, digests and lists that only one run has."""
+LONGEST_SHARED = 200
+"""Longer texts are descriptions and lists that only one run has."""
 
 
 def pages(search: Any, **arguments: Any) -> Iterator[Any]:
@@ -47,7 +47,7 @@ def _garbage_kept() -> Iterator[None]:
 
 
 def shared(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A dictionary whose names and short texts are in memory once, as most of them are the same in many runs."""
+    """A dictionary whose names and short texts are in memory once, since most of them are the same in many runs."""
     return {sys.intern(name): _shared(value) for name, value in pairs}
 
 
