@@ -226,6 +226,16 @@ def test_the_limits_are_those_of_what_was_run(ten: Archive) -> None:
     )
 
 
+def test_three_networks_are_listed_as_in_a_sentence(ten: Archive) -> None:
+    third = {
+        f"{name} of residual": replace(one, identity={**one.identity, "network": "residual"})
+        for name, one in ten.found.items()
+        if one.cell[0] == "conv"
+    }
+    text = report.sentences(answer_of(Archive(ten.found | third, ten.files)))
+    assert "the networks fc, conv and residual, the learning rate" in text
+
+
 def test_the_comparisons_of_a_csv_file_are_the_same(ten: Archive) -> None:
     """Without run ids and artifacts: there are no figures of single images then, and no calibration."""
     ours = answer_of(ten)

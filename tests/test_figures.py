@@ -1,10 +1,12 @@
 """What figures of many trainings show, read from the drawing itself."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import ArrayLike
 
 from aepretrain import figures
@@ -57,3 +59,15 @@ def test_the_grid_has_a_dot_for_each_seed_and_the_sources_numbers_as_hollow_mark
     assert [y for _, y in marks(frozen, "o")] == [0.9]
     assert sorted(y for _, y in marks(whole, "o")) == [0.95, 0.96, 0.97, 0.97, 0.98]
     assert ([y for _, y in marks(frozen, "D")], [y for _, y in marks(whole, "D")]) == ([0.91], [0.955])
+
+
+def test_names_of_many_experiments_do_not_meet() -> None:
+    names = [
+        f"{network}\n{augmentation}" for network in ("fc", "conv", "residual") for augmentation in ("none", "erasing")
+    ]
+    cell: dict[str, list[float]] = {variant: [0.5] for variant in ("frozen", "finetune", "scratch")}
+    figure = figures.grid_accuracy("six", dict.fromkeys(names, cell), {name: {} for name in names})
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

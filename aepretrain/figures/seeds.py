@@ -31,7 +31,8 @@ def grid_accuracy(
     panel of its own, because its accuracies are far below the others. Plugins' variants are in the other panel.
     """
     further = [name for name in dict.fromkeys(one for of in accuracies.values() for one in of) if name not in COLOURS]
-    figure = Figure(figsize=(8.2, 4.6), layout="constrained")
+    width = 8.2 * max(1, len(accuracies) / 4)  # so that the names of experiments do not meet
+    figure = Figure(figsize=(width, 4.6), layout="constrained")
     figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, 2, width_ratios=(1, 2))
     for axes, variants in zip(panels, (("frozen",), ("finetune", "scratch", *further)), strict=True):

@@ -144,7 +144,7 @@ def what_was_run(answer: Answer) -> str:
     parts = [
         autoencoder if objective == "reconstruct" else f"pretraining with the objective {objective}",
         *(f"pretraining with the objective {name}" for name in others),
-        f"the {kind} {' and '.join(networks)}",
+        f"the {kind} {' and '.join(filter(None, [', '.join(networks[:-1]), networks[-1]]))}",
         f"the learning rate {settings['lr']:g}" if "lr" in settings else "",
     ]
     return f"{', '.join(filter(None, parts))} and {answer.grid.dataset_title}"
