@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import ArrayLike
 
 from aepretrain import figures
@@ -67,7 +66,7 @@ def test_names_of_many_experiments_do_not_meet() -> None:
     ]
     cell: dict[str, list[float]] = {variant: [0.5] for variant in ("frozen", "finetune", "scratch")}
     figure = figures.grid_accuracy("six", dict.fromkeys(names, cell), {name: {} for name in names})
-    FigureCanvasAgg(figure).draw()
+    figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
         assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
