@@ -415,13 +415,13 @@ def test_equivalence_is_statsmodels_two_one_sided_tests() -> None:
     ("estimate", "least"), [(coverage.two_way, 0.90), (coverage.bootstrap, 0.93)], ids=["two-way", "bootstrap"]
 )
 def test_intervals_for_new_images_too_hold_the_truth(estimate: coverage.Estimator, least: float) -> None:
-    assert coverage.crossed_coverage(estimate, 8, 500, 200).value >= least
+    assert coverage.crossed_coverage(estimate, 8, 500, 300).value >= least
 
     def half_as_wide(differences_SN: NDArray[np.int8], draw: np.random.Generator) -> stats.Estimate:
         whole = estimate(differences_SN, draw)
         return stats.Estimate(whole.value, (whole.low + whole.value) / 2, (whole.high + whole.value) / 2)
 
-    assert coverage.crossed_coverage(half_as_wide, 8, 500, 200).value < least, "it is not wide beyond use"
+    assert coverage.crossed_coverage(half_as_wide, 8, 500, 300).value < least, "it is not wide beyond use"
 
 
 def test_further_simulations_hold() -> None:

@@ -286,6 +286,7 @@ def check_end(done: Done, place: Place, how: str) -> None:
             assert re.search(f"{ERRORS[how]}|{OF_SQLITE}", done.complaint()), done
     elif how == "stop" and done.code == -signal.SIGTERM:  # which nothing handles before the work and after it
         assert done.err == "", done
+        assert done.out.count("Runs are kept") in (0, 2), "it is printed at the start and at the end"
     elif how == "stop" and done.code != 0:
         assert done.code == 128 + signal.SIGTERM, done
         assert "the same command goes on from there" in done.complaint()
