@@ -14,9 +14,15 @@ from aepretrain.errors import Failure
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Not fork, as the parent has threads."""
 
-MODULE = "aepretrain.runner.pool"
+MODULE = "aepretrain.runner.preload"
 """What every worker imports."""
 
+COLLECT_AFTER = 100_000
+"""New objects after which Python looks for cyclic garbage, in a command and in its workers.
+
+Importing PyTorch and MLflow makes 600,000 objects that stay. With Python's 700, looking at them again and again takes a
+quarter of the time of these imports (`benchmarks/NOTES.md`).
+"""
 
 LONGEST_TMPDIR = 107 - len("/pymp-12345678/listener-12345678")
 """The longest name of a temporary folder, in bytes, in which multiprocessing's sockets can lie."""

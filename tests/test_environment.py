@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import process, util
@@ -109,6 +111,16 @@ def test_workers_get_a_copy_of_the_dataset_where_shared_memory_is_small(
     free["bytes"] += pool.SPARE_BYTES + 1
     assert pool._to_send(own) is own
     assert own.images_NCHW.is_shared()
+
+
+def test_workers_come_from_a_process_that_has_imported_all_they_need_and_looks_for_no_garbage_among_it() -> None:
+    code = (
+        "import gc, sys, aepretrain.runner.preload as preload\n"
+        "print(gc.get_threshold()[0], gc.get_freeze_count() > 300_000, gc.isenabled(),"
+        " {'torch', 'mlflow', 'sklearn.linear_model'} <= sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{fork_server.COLLECT_AFTER} True True True\n"
 
 
 @pytest.mark.parametrize("before", [None, "error"])
