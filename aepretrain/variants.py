@@ -103,7 +103,7 @@ BUILT_IN = (
     Variant(name="pretrain", title="Train an autoencoder.", learns=("encoder", "decoder"), in_table=False),
     Variant(
         name="frozen",
-        title="Train a linear head on a pretrained encoder whose weights stay as they are.",
+        title="Train a linear head on a frozen pretrained encoder.",
         encoder="pretrained",
         learns=("head",),
     ),

@@ -253,7 +253,9 @@ def test_one_training(finished: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_study_is_trained_and_read(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
-    study = partial(run_study, networks=["fc"], augmentations=["none"], settings=SETTINGS, tracking_uri=finished)
+    study = partial(
+        run_study, networks=["fc"], augmentations=["none"], seeds=[0], settings=SETTINGS, tracking_uri=finished
+    )
     results = study("controls", show=False)
     assert capsys.readouterr() == ("", "")
     variants = [record.cell[2] for record in results.records]

@@ -20,12 +20,13 @@ from typing import NamedTuple, NoReturn
 import click
 import pytest
 import yaml
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from mlflow.artifacts import load_text
 
 from aepretrain import api, data, runner, tracking
 from aepretrain.cli import main, program
-from aepretrain.cli.command import Command
+from aepretrain.cli.command import LAST, SECTIONS, Command
 from aepretrain.cli.commands import cli
 from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, STUDIES, Execution, Settings, parse_seeds
 from aepretrain.data import mnist
@@ -44,6 +45,7 @@ COMMANDS = [
     "export",
     "import",
     "sync",
+    "ui",
     "predict",
     "encode",
     "onnx",
@@ -307,7 +309,11 @@ def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, m
     assert done.code == 0, done.err
     assert "[8/8]" in done.out
     assert "NOT MNIST" in done.out
-    assert f"mlflow ui --backend-store-uri {uri}" in done.out
+    assert f"Runs are kept in {uri}; look at them with: aepretrain ui" in done.out
+    *_, report, seeds = done.out.splitlines()
+    assert report == "The report with its statistics: aepretrain report"
+    assert seeds.startswith("A difference is found with 6 seeds or more, and this grid has 2: ")
+    assert "--seeds 0-5 " in seeds
     table = json.loads((tmp_path / "results" / "grid.json").read_text())
     assert [cell["num_seeds"] for cell in table["cells"]] == [2] * 3
     store = tracking.open_store(uri)
@@ -517,6 +523,7 @@ CALLS: dict[str, Callable[..., object]] = {
     "export": api.export,
     "import": api.import_,
     "sync": api.sync,
+    "ui": api.open_ui,
     "predict": api.predict,
     "encode": api.encode,
     "onnx": api.export_onnx,
@@ -666,6 +673,80 @@ def test_what_git_checks_before_a_commit_is_what_every_change_is_checked_for() -
     checks, _, _ = (ROOT / "run_tests.sh").read_text().partition("if [[")
     programs = [line for line in checks.splitlines() if line.startswith(".venv/bin/")]
     assert [hook["entry"] for hook in hooks] == [line.removesuffix(" .") for line in programs]
+
+
+def test_help_has_every_command_in_one_section() -> None:
+    listed = [name for names in cli.sections.values() for name in names]
+    assert sorted(listed) == sorted(cli.commands)
+    shown = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
+    assert all(f"{title}:" in shown for title in cli.sections)
+    assert shown.count("...") == 1, "beside ARGS; each command's sentence fits into a line"
+
+
+def test_help_has_the_options_of_a_grid_in_sections() -> None:
+    shown = CliRunner().invoke(cli, ["grid", "--help"]).output
+    titles = re.findall(r"^(\w.*):$", shown, re.MULTILINE)
+    assert titles == [*SECTIONS, LAST]
+    first = re.findall(r":\n  (--[\w-]+)", shown)
+    assert first == ["--network", "--dataset", "--erase-scale", "--epochs", "--mask-share", "--jobs", "--plugin"]
+    known = {name for names in SECTIONS.values() for name in names}
+    left = {one.name for one in cli.commands["grid"].params} - known
+    assert left == {"plugins", "tracking_uri", "out", "fallback_dataset", "dry_run"}
+    assert known <= {one.name for command in cli.commands.values() for one in command.params}, "none is of no command"
+    assert "\nOptions:\n" in CliRunner().invoke(cli, ["sync", "--help"]).output, "few need no sections"
+
+
+TYPED = {
+    "gr": ["grid"],
+    "grid --netw": ["--network"],
+    "grid --network fc,": ["fc,conv", "fc,resnet8"],
+    "grid --augmentation erasing,n": ["erasing,none"],
+    "grid --objective p": ["pixel-mask", "patch-mask"],
+    "frozen --dataset fa": ["fashion-mnist"],
+    "scratch --split s": ["stratified"],
+    "grid --device c": ["cpu", "cuda"],
+    "study r": ["robustness"],
+    "grid --seeds 0": [],
+}
+"""What may be typed in a shell before the tabulator key, and what the shell then offers."""
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_what_a_shell_completes(typed: str) -> None:
+    *words, last = typed.split()
+    done = ShellComplete(cli, {}, "aepretrain", "_AEPRETRAIN_COMPLETE").get_completions(words, last)
+    assert [one.value for one in done] == TYPED[typed]
+
+
+SHELLS = {
+    "bash": """
+        eval "$(_AEPRETRAIN_COMPLETE=bash_source aepretrain)"
+        COMP_WORDS=(aepretrain grid --network fc,); COMP_CWORD=3
+        _aepretrain_completion aepretrain; printf '%s\\n' "${COMPREPLY[@]}"
+    """,
+    "zsh": """
+        autoload -U compinit; compinit -u -D; eval "$(_AEPRETRAIN_COMPLETE=zsh_source aepretrain)"
+        compadd() { print -l ${(P)${@[-1]}} }
+        words=(aepretrain grid --network fc,); CURRENT=4; _aepretrain_completion
+    """,
+    "fish": """
+        _AEPRETRAIN_COMPLETE=fish_source aepretrain | source; complete -C "aepretrain study r"
+    """,
+}
+"""Scripts that ask each shell for its completions, as the documentation sets it up.
+
+click's script for fish cuts a completion at its first comma.
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
+    assert shutil.which(shell), f"{shell} is missing: .ci/run installs it"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run([shell, "-c", SHELLS[shell]], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == (["robustness"] if shell == "fish" else ["fc,conv", "fc,resnet8"]), done
 
 
 def test_without_a_command_help_is_an_error_of_usage(here: Callable[..., Printed]) -> None:

@@ -441,8 +441,6 @@ def test_where_runs_are_kept(tmp_path: Path) -> None:
     assert tracking.default_uri(inner) == f"sqlite:///{inner}/mlflow.db"
     (tmp_path / "project" / "MLproject").touch()
     assert tracking.default_uri(inner) == f"sqlite:///{tmp_path}/project/mlflow.db"
-    assert tracking.ui_hint("http://host:5000") == "http://host:5000"
-    assert tracking.ui_hint("sqlite:///x") == "mlflow ui --backend-store-uri sqlite:///x"
 
 
 def test_a_new_store_keeps_its_artifacts_beside_it(tmp_path: Path) -> None:

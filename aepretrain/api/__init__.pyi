@@ -8,6 +8,7 @@ from .runs import Leftovers, RunDetails, Runs, clean, delete_runs, list_runs, sh
 from .stores import sync, where
 from .training import run_grid, run_study, train
 from .tuning import Tunings, tune, tune_plan
+from .ui import open_ui
 
 __all__ = [
     "Codes",
@@ -32,6 +33,7 @@ __all__ = [
     "list_runs",
     "load_results",
     "make_report",
+    "open_ui",
     "predict",
     "preview_grid",
     "preview_plan",

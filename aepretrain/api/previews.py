@@ -122,7 +122,7 @@ def preview_study(
     networks: Sequence[str] = GRID_NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
     objectives: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (0, 1),
     settings: Settings | None = None,
     tuned: bool = False,
     execution: Execution | None = None,

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from aepretrain import frame, report, tracking
 from aepretrain.api.reports import Report, check_match, make_report
-from aepretrain.api.stores import check_settings, log_result, open_store
+from aepretrain.api.stores import check_settings, log_result, open_store, store_option
 from aepretrain.errors import Failure, UsageError
 from aepretrain.files import check_file, check_folder, write_files
 from aepretrain.records import EPOCH_METRICS, Record, of_newest_images
 from aepretrain.report import Grid
+from aepretrain.stats import fewest_seeds
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +49,20 @@ class Results:
     def tables(self) -> list[tuple[str, list[list[str]]]]:
         """`table` as text: a title and rows, of which the first is the heading; likewise the source's figures."""
         return report.tables(self.table)
+
+    @property
+    def next_steps(self) -> str:
+        """What to do after a grid: the command that writes the report, and the number of seeds that a verdict needs."""
+        lines = [f"The report with its statistics: aepretrain report{store_option(self.store_uri)}"]
+        experiments = {record.cell[:2] for record in self.records}
+        num_seeds = len({record.seed for record in self.records})
+        needed = fewest_seeds(max(1, len(experiments)))
+        if num_seeds < needed:
+            lines.append(
+                f"A difference is found with {needed} seeds or more, and this grid has {num_seeds}: choose the number "
+                f"before you look at results. The same command with --seeds 0-{needed - 1} trains what is missing."
+            )
+        return "\n".join(lines)
 
     def figure(self) -> Figure:
         """Each seed's test accuracy by experiment and variant; a notebook shows it after ``%matplotlib inline``."""

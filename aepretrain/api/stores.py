@@ -1,6 +1,7 @@
 """The store that a call uses, and the run that ``mlflow run`` has opened for a call."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -43,7 +44,13 @@ def other_uri(uri: str) -> str | None:
 def where(tracking_uri: str | None = None) -> str:
     """A sentence that says where runs are kept and how to look at them, without passwords."""
     uri = store_uri(tracking_uri)
-    return f"Runs are kept in {tracking.shown_uri(uri)}; look at them with: {tracking.ui_hint(uri)}"
+    return f"Runs are kept in {tracking.shown_uri(uri)}; look at them with: aepretrain ui{store_option(uri)}"
+
+
+def store_option(uri: str) -> str:
+    """How a command names a store, without passwords, after a space; nothing for the project's own store."""
+    other = other_uri(uri)
+    return f" --tracking-uri {shlex.quote(other)}" if other else ""
 
 
 def sync(*, tracking_uri: str | None = None) -> int:

@@ -80,7 +80,7 @@ def run_study(
     networks: Sequence[str] = GRID_NETWORKS,
     augmentations: Sequence[str] = AUGMENTATIONS,
     objectives: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (0, 1),
     settings: Settings | None = None,
     tuned: bool = False,
     execution: Execution | None = None,
@@ -92,7 +92,8 @@ def run_study(
 ) -> Results:
     """Train what is missing of a study (controls, labels, robustness, similarity, or all), and give its trainings.
 
-    What it needs of the grid is trained too. Arguments are those of `run_grid`; only the study labels can be `tuned`.
+    What it needs of the grid is trained too. There are two seeds by default, since similarity compares each seed with
+    the next. Other arguments are those of `run_grid`; only the study labels can be `tuned`.
     """
     studies = studies_of(name, tuned=tuned)
     session = Session(with_data_dir(execution), cluster, resources or {}, Console(quiet=not show))

@@ -3,6 +3,6 @@
 `aepretrain.api` takes seconds to import: commands import it, so that ``--help`` answers at once.
 """
 
-from aepretrain.cli.program import main
+from aepretrain.cli.program import main, run_program
 
-__all__ = ["main"]
+__all__ = ["main", "run_program"]

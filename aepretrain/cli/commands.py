@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from aepretrain import __version__, fork_server
 from aepretrain.cli import models, results
-from aepretrain.cli.command import Command
+from aepretrain.cli.command import Command, Group
 from aepretrain.cli.options import (
     cell_options,
     cluster_options,
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from aepretrain.api import Results, Tunings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def cli() -> None:
     """Does pretraining an autoencoder help classification? Train, track and compare."""
 
 
-@cli.command(cls=Command)
-@grid_options
+@click.command(cls=Command)
+@grid_options("0")
 @variants_option
 @tuned_option
 @execution_options(with_jobs=True)
@@ -60,7 +60,7 @@ def cli() -> None:
 )
 @dry_run_option
 def grid(out: str, fallback_dataset: str | None, dry_run: bool, **options: Any) -> None:
-    """Train the missing parts of the whole grid and print the 4×3 table."""
+    """Train what is missing of the grid, and print its 4×3 table."""
     request = grid_from(options)
     if dry_run:
         _preview("preview_grid", request)
@@ -72,18 +72,21 @@ def grid(out: str, fallback_dataset: str | None, dry_run: bool, **options: Any) 
     if trained.written:
         print_tables(trained, out)
     _print_end(trained)
+    echo(trained.next_steps)
 
 
-@cli.command(cls=Command)
+@click.command(cls=Command)
 @click.argument("name", type=click.Choice((*STUDIES, "all")))
-@grid_options
+@grid_options("0-1")
 @tuned_option
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
 @dry_run_option
 def study(name: str, dry_run: bool, **options: Any) -> None:
-    """Train what a further question about the grid needs; `report` shows the result.
+    """Train what a further question about the grid needs.
+
+    `report` shows the result.
 
     \b
     controls    heads on encoders that learned nothing, scratch with as much
@@ -106,7 +109,7 @@ def study(name: str, dry_run: bool, **options: Any) -> None:
     _print_end(api.run_study(name, **request, run_id=adopted_run_id()))
 
 
-@cli.command(cls=Command)
+@click.command(cls=Command)
 @click.argument("plan", type=click.Path(path_type=Path))
 @part_options
 @tuned_option
@@ -115,7 +118,7 @@ def study(name: str, dry_run: bool, **options: Any) -> None:
 @store_option
 @dry_run_option
 def run(plan: Path, dry_run: bool, **options: Any) -> None:
-    """Train what is missing of the plan in the YAML file PLAN.
+    """Train what is missing of a plan, a YAML file.
 
     A plan fixes a question, the trainings that answer it and the comparisons to be judged, before the first training.
     Three options choose the part that is trained now. Each training that is started has the plan's digest as a tag.
@@ -130,18 +133,19 @@ def run(plan: Path, dry_run: bool, **options: Any) -> None:
     _print_end(api.run_plan(plan, **request, run_id=adopted_run_id()))
 
 
-@cli.command(cls=Command)
+@click.command(cls=Command)
 @click.argument("plan", type=click.Path(path_type=Path), required=False)
 @tuning_options
 @execution_options(with_jobs=True)
 @cluster_options
 @store_option
 def tune(plan: Path | None, **options: Any) -> None:
-    """Choose learning rate and weight decay of frozen, finetune and scratch, by validation loss on tuning seeds.
+    """Choose the learning rate and weight decay of classifiers.
 
-    Each is an arm, and every arm has the same number of trials. The first trial has the settings as they are. With the
-    YAML file PLAN, the arms of the plan are tuned as its key `tuned` says; --dataset and --network choose a part of
-    them. `grid --tuned`, `study labels --tuned` and `run PLAN --tuned` use the choices, and `report` shows them.
+    They are chosen by validation loss on tuning seeds. Frozen, finetune and scratch are each an arm, and every arm has
+    the same number of trials. The first trial has the settings as they are. With the YAML file PLAN, the arms of the
+    plan are tuned as its key `tuned` says; --dataset and --network choose a part of them. `grid --tuned`,
+    `study labels --tuned` and `run PLAN --tuned` use the choices, and `report` shows them.
     """
     context = click.get_current_context()
     on_line = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
@@ -211,10 +215,8 @@ def _variant_command(variant: str) -> click.Command:
     return click.command(variant, cls=Command, help=VARIANTS.look_up(variant).title)(command)
 
 
-for _command in (
-    *map(_variant_command, GRID_VARIANTS),
-    *(results.compare, results.results, results.report, results.export, results.import_, results.sync),
-    runs,
-    *(models.predict, models.encode, models.onnx, models.promote),
-):
-    cli.add_command(_command)
+cli.add_section("Train many", [grid, run, study, tune])
+cli.add_section("Train one", [_variant_command(variant) for variant in GRID_VARIANTS])
+cli.add_section("Read results", [results.report, results.compare, results.results, runs, results.ui])
+cli.add_section("Use a network", [models.predict, models.encode, models.onnx, models.promote])
+cli.add_section("Move results", [results.export, results.import_, results.sync])

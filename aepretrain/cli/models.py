@@ -85,7 +85,10 @@ def _percent(prob: float) -> str:
     help="Parquet file to write: file names and their codes.",
 )
 def encode(folder: Path, out: Path, **options: Any) -> None:
-    """Write the codes of the pictures in FOLDER as Parquet: file name and code vector."""
+    """Write the codes of the pictures in FOLDER as Parquet.
+
+    Its columns are the file name and the code.
+    """
     from aepretrain import api
 
     codes = api.encode(folder, out=out, run_id=adopted_run_id(), **options)
@@ -101,7 +104,10 @@ def encode(folder: Path, out: Path, **options: Any) -> None:
     "--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help="ONNX file to write."
 )
 def onnx(out: Path, **options: Any) -> None:
-    """Write the classifier as ONNX and check it with ONNX Runtime (needs the extra `onnx`)."""
+    """Write a classifier as ONNX, and check it.
+
+    It is checked with ONNX Runtime, which needs the extra `onnx`.
+    """
     from aepretrain import api
 
     exported = api.export_onnx(out, run_id=adopted_run_id(), **options)
@@ -113,9 +119,10 @@ def onnx(out: Path, **options: Any) -> None:
 @_model_options
 @click.option("--name", help="Name in the model registry.  [default: aepretrain- and the dataset]")
 def promote(**options: Any) -> None:
-    """Register the classifier in MLflow's model registry as the champion, which MLflow can serve.
+    """Register a classifier in MLflow's model registry.
 
-    Without --run it is the classifier with the lowest validation loss. Test images are never used to choose.
+    It becomes the champion, which MLflow can serve. Without --run it is the classifier with the lowest validation loss.
+    Test images are never used to choose.
     """
     from aepretrain import api
 

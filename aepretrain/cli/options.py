@@ -8,11 +8,23 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from aepretrain.config import AUGMENTATIONS, GRID_NETWORKS, NETWORKS, OBJECTIVES, Execution, Settings, parse_seeds
+from aepretrain.config import (
+    AUGMENTATIONS,
+    DATASETS,
+    GRID_NETWORKS,
+    NETWORKS,
+    OBJECTIVES,
+    Execution,
+    Settings,
+    parse_seeds,
+)
 from aepretrain.errors import UsageError
 from aepretrain.variants import CLASSIFICATION, FINETUNING, PRETRAINING, find
 
 Command = Callable[..., Any]
+
+NAMES = {"dataset": DATASETS, "objective": OBJECTIVES}
+"""The known names of settings that may have others, too."""
 
 ALL_PARTS = frozenset({PRETRAINING, CLASSIFICATION, FINETUNING})
 
@@ -30,6 +42,16 @@ class _Pair(click.ParamType[tuple[float, float]]):
         except ValueError:
             self.fail(f"{value!r} is not two numbers like 0.1,0.15", param, ctx)
         return first, second
+
+
+def _completing(known: Collection[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """For completion in the shell: names that continue what is typed, of several the one after the last comma."""
+
+    def complete(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+        before, comma, begun = typed.rpartition(",")
+        return [f"{before}{comma}{name}" for name in known if name.startswith(begun) and name not in before.split(",")]
+
+    return complete
 
 
 def switch(flag: str, help: str, *, default: bool | None = False) -> Callable[[Command], Command]:
@@ -78,6 +100,7 @@ def _setting(one: Field[Any], as_filter: bool) -> Callable[[Command], Command]:
         type=click.Choice(check) if isinstance(check, tuple) else _type_of(one.metadata["kind"]),
         default=None if as_filter or follows_epochs else one.default,
         show_default=not as_filter and ("as --epochs" if follows_epochs else one.metadata["shown_default"] or True),
+        shell_complete=_completing(NAMES[one.name]) if one.name in NAMES else None,
         help=one.metadata["help"],
     )
 
@@ -107,21 +130,27 @@ def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def cell_options(command: Command) -> Command:
     """Network, augmentation and seed of a single training."""
-    network = click.option("--network", required=True, help=f"{', '.join(NETWORKS)} or a registered name.  [required]")
+    network = click.option(
+        "--network",
+        required=True,
+        shell_complete=_completing(NETWORKS),
+        help=f"{', '.join(NETWORKS)} or a registered name.  [required]",
+    )
     augmentation = click.option(
         "--augmentation",
         default="none",
         show_default=True,
+        shell_complete=_completing(AUGMENTATIONS),
         help=f"Augmentation of the training images: {', '.join(AUGMENTATIONS)} or a registered name.",
     )
     seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
     return network(augmentation(seed(command)))
 
 
-def grid_options(command: Command) -> Command:
-    """Networks, augmentations, objectives, seeds and settings of a grid."""
-    seeds = click.option("--seeds", default="0", show_default=True, help="Seeds, like 0-19 or 0,3,7.")
-    return _cells(seeds(setting_options(None, without=("objective",))(command)))
+def grid_options(seeds: str) -> Callable[[Command], Command]:
+    """Networks, augmentations, objectives, settings and seeds of a grid, with these seeds by default."""
+    option = click.option("--seeds", default=seeds, show_default=True, help="Seeds, like 0-19 or 0,3,7.")
+    return lambda command: _cells(option(setting_options(None, without=("objective",))(command)))
 
 
 def tuning_options(command: Command) -> Command:
@@ -142,6 +171,7 @@ def _cells(command: Command) -> Command:
         "networks",
         default=",".join(GRID_NETWORKS),
         show_default=True,
+        shell_complete=_completing(NETWORKS),
         help=f"Networks, separated by commas: {', '.join(NETWORKS)} or registered names.",
     )
     augmentation = click.option(
@@ -149,6 +179,7 @@ def _cells(command: Command) -> Command:
         "augmentations",
         default=",".join(AUGMENTATIONS),
         show_default=True,
+        shell_complete=_completing(AUGMENTATIONS),
         help="Augmentations, separated by commas.",
     )
     objective = click.option(
@@ -156,6 +187,7 @@ def _cells(command: Command) -> Command:
         "objectives",
         default=Settings.objective,
         show_default=True,
+        shell_complete=_completing(OBJECTIVES),
         help=f"Objectives of pretraining, separated by commas: {', '.join(OBJECTIVES)} or registered names.",
     )
     return network(augmentation(objective(command)))
@@ -221,6 +253,7 @@ _EXECUTION = (
         "--device",
         default=Execution.device,
         show_default=True,
+        shell_complete=_completing(("auto", "cpu", "cuda", "mps")),
         help="auto (a GPU that passes a self-check, or else the CPU), cpu, cuda or mps.",
     ),
     click.option("--threads", type=int, default=Execution.threads, show_default=True, help="Threads of each training."),

@@ -1,11 +1,14 @@
 """The command line as a program: signals and exit codes."""
 
+import atexit
+import gc
 import io
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +16,7 @@ from typing import NoReturn
 
 import click
 
-from aepretrain import stopping
+from aepretrain import fork_server, stopping
 from aepretrain.cli import characters
 from aepretrain.errors import Failure, UsageError
 from aepretrain.redaction import in_a_line
@@ -29,11 +32,30 @@ CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR")
 SHOW_CURSOR = b"\x1b[?25h"
 
 
+def run_program() -> NoReturn:
+    """`main` in a process of its own.
+
+    The process ends as multiprocessing ends its own: without Python's last look through all objects, which takes a
+    second or two after PyTorch and MLflow.
+    """
+    try:
+        main()
+    except SystemExit as stop:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+        atexit._run_exitfuncs()
+        with suppress(OSError, ValueError):  # else Python tells what is wrong with the output
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(stop.code if isinstance(stop.code, int) else 0)
+        raise
+
+
 def main() -> NoReturn:
     """Run the command line.
 
     Exit code 0, 1 (failure), 2 (usage), or 128 and the number of the signal that stopped it.
     """
+    gc.set_threshold(fork_server.COLLECT_AFTER)
     undo = stopping.start(_signals(), idle=_interrupt, end=_end, grace_s=GRACE_S)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""The commands that read finished trainings: ``compare``, ``report``, ``export`` and ``import``; and ``sync``."""
+"""The commands that read finished trainings: ``compare``, ``report``, ``ui`` and so on; and ``sync``."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from aepretrain.config import SMALLEST_EFFECT
 @store_option
 @out_option
 def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
-    """Print the 4×3 table of the finished trainings in the store.
+    """Print the 4×3 table of finished trainings.
 
     A table never mixes runs of different settings. If the store has several settings, these options choose one.
     """
@@ -37,10 +37,10 @@ def compare(tracking_uri: str | None, out: str, **options: Any) -> None:
 def results(
     csv: Path | None, parquet: Path | None, json: Path | None, per_epoch: bool, tracking_uri: str | None, **options: Any
 ) -> None:
-    """Write the finished trainings of the store as a table: settings and figures are its columns.
+    """Write finished trainings as CSV, Parquet or JSON.
 
-    All trainings are in it. Those of studies and of tuning have a value in the column study. Options choose trainings
-    with certain settings.
+    Settings and figures are the columns. Those of studies and of tuning have a value in the column study. Options
+    choose trainings with certain settings.
     """
     from aepretrain import api
 
@@ -65,11 +65,12 @@ bundle_argument = click.argument("folder", type=click.Path(path_type=Path, file_
 @setting_options(None, as_filter=True)
 @store_option
 def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
-    """Add the finished trainings of the store to the bundle in FOLDER; `import` and --bundle read it.
+    """Add finished trainings to the bundle in FOLDER.
 
-    The trainings that the bundle does not have yet are written as a new part, a folder of Parquet files. A part has
-    the settings, figures and epochs of each training, and for a classifier which test images it got right. For one
-    seed of each cell, which the report shows, it also has the pictures and the classifier's weights.
+    `import` and --bundle read it. The trainings that the bundle does not have yet are written as a new part, a folder
+    of Parquet files. A part has the settings, figures and epochs of each training, and for a classifier which test
+    images it got right. For one seed of each cell, which the report shows, it also has the pictures and the
+    classifier's weights.
     """
     from aepretrain import api
 
@@ -85,7 +86,10 @@ def export(folder: Path, tracking_uri: str | None, **options: Any) -> None:
 @bundle_argument
 @store_option
 def import_(folder: Path, tracking_uri: str | None) -> None:
-    """Write the trainings of the bundle in FOLDER into the store; trainings already in the store stay unchanged."""
+    """Write the trainings of a bundle into the store.
+
+    Trainings already in the store stay unchanged.
+    """
     from aepretrain import api
 
     imported = api.import_(folder, tracking_uri=tracking_uri)
@@ -129,7 +133,7 @@ def report(
     out: str,
     **options: Any,
 ) -> None:
-    """Write the report: verdicts, statistics, figures, and how they were made.
+    """Write the report: verdicts, statistics, figures.
 
     Each PLAN is a YAML file (see `run`). Its comparisons are judged by the rule that it fixed, and the report says how
     many trainings were started under it. The table of the grid is that of the first plan that is the source's grid.
@@ -162,7 +166,7 @@ def report(
 @click.command(cls=Command)
 @store_option
 def sync(tracking_uri: str | None) -> None:
-    """Upload results that were kept on this machine because the tracking server was unreachable.
+    """Upload what was kept here while the server was away.
 
     Runs whose process has died are ended as KILLED. Every training command also does both at its start.
     """
@@ -171,3 +175,17 @@ def sync(tracking_uri: str | None) -> None:
     num_uploaded = api.sync(tracking_uri=tracking_uri)
     echo(f"{num_uploaded} training(s) uploaded" if num_uploaded else "nothing to upload")
     echo(api.where(tracking_uri))
+
+
+@click.command(cls=Command)
+@click.option("--port", type=int, help="Port of the UI's server.  [default: 5000, or the next free one]")
+@switch("--browser", "Open a browser, where there is a screen.", default=True)
+@store_option
+def ui(port: int | None, browser: bool, tracking_uri: str | None) -> None:
+    """Show the trainings in MLflow's UI until Ctrl-C.
+
+    The UI's server answers on this machine only. Where the store is a server, its page is opened.
+    """
+    from aepretrain import api
+
+    api.open_ui(port=port, browser=browser, tracking_uri=tracking_uri)

@@ -13,7 +13,10 @@ from aepretrain.cli.printing import echo, print_table
 @store_option
 @click.pass_context
 def runs(context: click.Context, state: str | None, tracking_uri: str | None) -> None:
-    """List all trainings of the store, finished or not: what failed, why, and how long each took."""
+    """List all trainings, finished or not.
+
+    The list says what failed and why, and how long each took.
+    """
     if context.invoked_subcommand is not None:
         if state is not None:
             raise click.UsageError(f"--state is not for runs {context.invoked_subcommand}")

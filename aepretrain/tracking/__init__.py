@@ -21,7 +21,7 @@ for name in [name for name, value in os.environ.items() if name.startswith("MLFL
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
-from aepretrain.tracking.address import absolute_uri, default_uri, shown_uri, ui_hint
+from aepretrain.tracking.address import absolute_uri, default_uri, shown_uri
 from aepretrain.tracking.bundle import Bundle, read_bundle
 from aepretrain.tracking.connect import find_store, open_store
 from aepretrain.tracking.journal import Sender, journals_folder
@@ -34,6 +34,7 @@ from aepretrain.tracking.run_lifecycle import ending, open_grid, open_training, 
 from aepretrain.tracking.run_writer import DatasetReference, Run, listing, run_link
 from aepretrain.tracking.store import Store
 from aepretrain.tracking.transfer import export, restore
+from aepretrain.tracking.ui import page_of_trainings, serve, server_of
 
 __all__ = [
     "CHAMPION",
@@ -64,6 +65,7 @@ __all__ = [
     "open_grid",
     "open_store",
     "open_training",
+    "page_of_trainings",
     "plan_seen",
     "point_to",
     "promote",
@@ -72,9 +74,10 @@ __all__ = [
     "recovering",
     "restore",
     "run_link",
+    "serve",
+    "server_of",
     "shown_uri",
     "training_runs",
-    "ui_hint",
     "upload_kept",
     "where_possible",
 ]

@@ -94,12 +94,6 @@ def shown_uri(uri: str) -> str:
     return uri if uri.startswith(SQLITE) else redact(uri)
 
 
-def ui_hint(uri: str) -> str:
-    """The command that shows the runs of a store, or its address, without passwords."""
-    shown = shown_uri(uri)
-    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-
-
 def mlflow_command(uri: str, command: str) -> str:
     """A command of MLflow's on a store, without passwords."""
     return f"MLFLOW_TRACKING_URI={shlex.quote(shown_uri(uri))} mlflow {command}"

@@ -27,7 +27,9 @@ ADDED = {
     "./run_all.sh": "--epochs 1",
     "./run_tests.sh": FEW_TESTS,
     "source .venv/bin/activate": "",
-    "mlflow ui": "--port {port}",
+    "aepretrain ui": "--port {port}",
+    "mlflow run . --env-manager local --experiment-name aepretrain -e report": "",
+    "mlflow run": "-P epochs=1 -P network=fc -P augmentation=none",
     "aepretrain grid": "--epochs 1",
     "aepretrain study": "--epochs 1 --updates 10 --network fc --augmentation none",
     "aepretrain compare": "",
@@ -94,7 +96,7 @@ def test_what_the_readme_shows_happens(has_mnist: bool, reader: Reader, tmp_path
             continue  # what needs no MNIST is tried once, without it
         if step.language == "python":
             run_script(reader, step.text, tmp_path)
-        elif step.text.startswith("mlflow ui"):
+        elif step.text.startswith("aepretrain ui"):
             look_at_the_ui(reader, step.text)
         else:
             run_command(reader, step, has_mnist)
@@ -119,7 +121,8 @@ def look_at_the_ui(reader: Reader, command: str) -> None:
 
 def run_command(reader: Reader, step: Step, has_mnist: bool) -> None:
     """It ends well and prints what the README shows. What needs MNIST and has none says so in a line."""
-    done = reader.run(f"{step.text} {added_to(step.text)}".strip())
+    without_mnist = " -P dataset=digits" if "-P seeds" in step.text and not has_mnist else ""
+    done = reader.run(f"{step.text} {added_to(step.text)}{without_mnist}".strip())
     if "aepretrain grid" in step.text and "--dataset" not in step.text and not has_mnist:
         assert done.returncode == 1, done
         assert re.search(r"^aepretrain: .*MNIST.*\n\Z", done.stderr, re.MULTILINE), done.stderr
