@@ -1,6 +1,8 @@
 """What ``import aepretrain`` offers: quick and complete; every call with small trainings, in this process."""
 
+import math
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -121,6 +123,35 @@ def test_a_grid_is_trained_once_and_read_back(uri: str, tmp_path: Path, capsys: 
     assert "| 1 | fc, none | 0." in str(read)
     assert set(read.written) == {path.name for path in (tmp_path / "out").iterdir()}
     assert len(results.figure().axes) == 2
+
+
+def test_a_grid_can_be_compared_with_others_in_mlflow(finished: str) -> None:
+    results = compare(tracking_uri=finished)
+    store = open_store(finished)
+    (parent,) = store.search({"kind": "grid"})
+    accuracies = {record.cell[2]: record.metrics.get("test_accuracy", math.nan) for record in results.records}
+    expected = {f"mean_accuracy/fc-none-{name}": accuracies[name] for name in ("frozen", "finetune", "scratch")}
+    for name in ("frozen", "finetune"):
+        expected[f"difference_from_scratch/fc-none-{name}"] = accuracies[name] - accuracies["scratch"]
+    assert parent.data.metrics == pytest.approx(expected)
+
+
+def test_an_import_describes_the_experiment_as_a_list(finished: str, tmp_path: Path) -> None:
+    export(tmp_path / "bundle", tracking_uri=finished)
+    uri = f"sqlite:///{tmp_path}/imported.db"
+    assert import_(tmp_path / "bundle", tracking_uri=uri, show=False).num_new == 4
+    store = open_store(uri)
+
+    def note() -> str:
+        return store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
+
+    lines = note().splitlines()
+    assert lines[0].startswith("**Test accuracy on scikit-learn's digits")
+    assert re.fullmatch(r"- fc, none: frozen 0\.\d{4}, finetune 0\.\d{4}, scratch 0\.\d{4}", lines[2])
+    assert lines[-1] == "These are all finished trainings after an import."
+    store.client.set_experiment_tag(store.experiment_id, "mlflow.note.content", "mine")
+    import_(tmp_path / "bundle", tracking_uri=uri, show=False)
+    assert note() == "mine"
 
 
 def test_a_grid_inside_a_run_of_the_callers_leaves_it_alone(

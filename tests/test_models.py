@@ -403,8 +403,13 @@ def test_the_callers_store_and_active_run_stay_as_they_were(
     assert (model.experiment_id, model.source_run_id) == (served.store.experiment_id, record.run_id)
     assert (model.status, model.name) == (LoggedModelStatus.READY, record.spec.name)
     assert {one.key: one.value for one in model.metrics or []}["accuracy/test"] == record.metrics["test_accuracy"]
-    outputs = client.get_run(record.run_id).outputs
+    run = client.get_run(record.run_id)
+    outputs, inputs = run.outputs, run.inputs
     assert outputs is not None
+    assert inputs is not None
+    assert {(one.dataset_name, one.dataset_digest) for one in model.metrics or []} == {
+        (one.dataset.name, one.dataset.digest) for one in inputs.dataset_inputs
+    }
     assert [one.model_id for one in outputs.model_outputs] == [model.model_id]
 
 
@@ -422,6 +427,10 @@ def test_the_champion_is_registered_once_and_moves(served: Served) -> None:
     champion = client.get_model_version_by_alias("aepretrain-digits", tracking.CHAMPION)
     assert champion.run_id == best.run_id
     assert champion.tags["aepretrain.key"] == best.key
+    assert "the alias `champion`" in client.get_registered_model("aepretrain-digits").description
+    client.update_registered_model("aepretrain-digits", "mine")
+    command(served, "promote")
+    assert client.get_registered_model("aepretrain-digits").description == "mine"
     description = str(champion.description)
     assert "Chosen: lowest validation loss." in description
     assert "test" not in description

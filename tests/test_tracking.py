@@ -59,7 +59,7 @@ def test_a_run_tells_what_it_is(store: Store) -> None:
     }
     assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 36)
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 8)
 
 
 def test_epochs_are_metrics_with_their_step(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Bundles: finished trainings as Parquet files in a folder."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,11 @@ from rich.console import Console
 
 from aepretrain import report, tracking
 from aepretrain.api.reports import shown_records
+from aepretrain.api.results import compare
 from aepretrain.api.stores import check_settings, open_store, read_bundle
 from aepretrain.config import canonical_json
 from aepretrain.display import say, track
-from aepretrain.errors import Failure
+from aepretrain.errors import Failure, UsageError
 from aepretrain.frame import frame
 from aepretrain.records import Record
 
@@ -73,4 +75,16 @@ def import_(folder: str | Path, *, tracking_uri: str | None = None, show: bool =
     console = Console(quiet=not show)
     shown = partial(track, console, "imported")
     on_wait = partial(say, console, "locked by another process that imports this bundle; waiting")
-    return Imported(tracking.restore(open_store(tracking_uri), bundle, shown, on_wait), len(bundle.trainings))
+    store = open_store(tracking_uri)
+    num_new = tracking.restore(store, bundle, shown, on_wait)
+    if num_new:
+        _describe(store)
+    return Imported(num_new, len(bundle.trainings))
+
+
+def _describe(store: tracking.Store) -> None:
+    """Describe the experiment with the table of all finished trainings, where one table can hold them."""
+    results = compare(tracking_uri=store.uri)
+    with suppress(Failure, UsageError), tracking.where_possible():
+        note = f"{report.listing(results.table)}\nThese are all finished trainings after an import."
+        tracking.Run(store, results.records[-1].run_id).describe_experiment(note)

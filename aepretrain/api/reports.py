@@ -202,4 +202,4 @@ def _log_to_grid(store: tracking.Store, made: Report) -> None:
         with tracking.where_possible():
             parent.log_files(made.files)
             where = f"`results/report.html` among the artifacts of {tracking.run_link('this run', parent.run_id)}"
-            parent.describe_experiment(f"{made.files['answer.md'].decode()}\nThe whole report is {where}.")
+            parent.describe_experiment(f"{made!r}\n\nThe whole report is {where}.")

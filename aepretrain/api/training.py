@@ -298,11 +298,12 @@ def _log_table(
         trainings = frame(records)
         table = report.build_grid(report.without_choices(trainings) if tuned else trainings, asked)
         parent.log_files(report.files(table))
+        parent.log_metrics(report.summary_metrics(table))
         parent.describe(f"{'Tuned settings. ' if tuned else ''}{report.markdown(table)}")
         if tuned:
             return
         link = tracking.run_link("this grid", parent.run_id)
-        parent.describe_experiment(f"{report.markdown(table)}\nThese are the results of {link}, the last to end.")
+        parent.describe_experiment(f"{report.listing(table)}\nThese are the results of {link}, the last to end.")
 
 
 def together(results: Sequence[runner.GridResult], store: tracking.Store) -> Results:

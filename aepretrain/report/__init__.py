@@ -26,7 +26,7 @@ from aepretrain.report.query import Query, count_test_images, place_of
 from aepretrain.report.results import TableResults, judge_runs
 from aepretrain.report.results_page import results_files, results_paragraphs
 from aepretrain.report.results_table import read_runs
-from aepretrain.report.table import figure, files, markdown, tables
+from aepretrain.report.table import figure, files, listing, markdown, summary_metrics, tables
 from aepretrain.report.tuning_panel import choices_markdown, choices_table, tuning_files
 from aepretrain.report.wording import sentences
 
@@ -64,6 +64,7 @@ __all__ = [
     "is_source_grid",
     "judge_plan",
     "judge_runs",
+    "listing",
     "markdown",
     "narrow",
     "page_files",
@@ -72,6 +73,7 @@ __all__ = [
     "results_files",
     "results_paragraphs",
     "sentences",
+    "summary_metrics",
     "tables",
     "terms_of",
     "tuning_files",

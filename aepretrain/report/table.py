@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from aepretrain import figures
 from aepretrain.report.grid import Cell, Grid, setting_text, title
 from aepretrain.report.numbers import signed
-from aepretrain.report.pairs import values_of
+from aepretrain.report.pairs import paired, values_of
 
 MISSING = "missing"
 
@@ -95,6 +95,33 @@ def _markdown_row(texts: Iterable[str]) -> str:
 def markdown_text(text: str) -> str:
     """Text on one line and without HTML tags."""
     return " ".join(text.split()).replace("<", "&lt;")
+
+
+def listing(grid: Grid) -> str:
+    """The mean test accuracies as a Markdown list: MLflow's page of an experiment shows tables as one line."""
+    lines = []
+    for experiment in grid.experiments:
+        cells = [grid.cells[*experiment, variant] for variant in grid.variants]
+        means = (f"{cell.variant} {cell.scores[0].mean:.4f}" for cell in cells if cell.scores[0] is not None)
+        lines.append(f"- {markdown_text(', '.join(experiment))}: {markdown_text(', '.join(means)) or 'nothing yet'}")
+    return "\n".join([f"**{markdown_text(grid.title.replace(' / macro-F1', ''))}**", "", *lines]) + "\n"
+
+
+def summary_metrics(grid: Grid) -> dict[str, float]:
+    """The grid's figures as metrics of a run, by which MLflow compares grids.
+
+    ``mean_accuracy/EXPERIMENT-VARIANT``, and for each other variant ``difference_from_scratch/EXPERIMENT-VARIANT``, the
+    mean over the seeds that both have.
+    """
+    found = {}
+    for cell in grid.cells.values():
+        name, scratch = "-".join((*cell.experiment, cell.variant)), grid.cells[*cell.experiment, "scratch"]
+        if cell.scores[0] is not None:
+            found[f"mean_accuracy/{name}"] = cell.scores[0].mean
+        first_S, second_S = paired(cell.trainings, scratch.trainings)
+        if cell is not scratch and len(first_S):
+            found[f"difference_from_scratch/{name}"] = float((first_S - second_S).mean())
+    return found
 
 
 def rows(grid: Grid) -> list[dict[str, Any]]:

@@ -229,7 +229,13 @@ def _open_run(
         tags["evaluated"] = tracking.listing([record.run_id for record in sources.values()])
     elif "pretrain" in sources:
         tags |= {"pretraining_key": sources["pretrain"].key, "pretraining_run": sources["pretrain"].run_id}
-    reference = tracking.DatasetReference(dataset.name, dataset.digest, dataset.source)
+    profile = {
+        "training and validation images": len(dataset.images_NCHW),
+        "test images": len(dataset.test_images_NCHW),
+        "image (channels, rows, columns)": list(dataset.shape.image),
+        "classes": dataset.shape.num_classes,
+    }
+    reference = tracking.DatasetReference(dataset.name, dataset.digest, dataset.source, profile)
     return tracking.open_training(
         job.store, job.spec, job.key, reference, parent_run_id=job.parent_run_id, run_id=job.run_id, **tags
     )

@@ -16,6 +16,11 @@ from aepretrain.tracking.address import mlflow_command
 from aepretrain.tracking.store import TAG, Store
 
 CHAMPION = "champion"
+ABOUT = (
+    "Classifiers trained by aepretrain. The version with the alias `champion` is the one to use; each says from which "
+    "run it is and how it was chosen. Input: images [N, C, H, W] in [0, 1]. Output: class probabilities [N, K]."
+)
+"""The description of a registered model."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ def promote(store: Store, record: Record, name: str, description: str, tags: Map
         with contextlib.redirect_stderr(io.StringIO()), _default_store(store):  # MLflow prints what the command prints
             registered_now = mlflow.register_model(model_uri, name)
         version = str(registered_now.version)
+    if not registered.get(name, client.get_registered_model(name)).description:  # a person's stays
+        client.update_registered_model(name, ABOUT)
     client.update_model_version(name, version, description)
     for key, one in tags.items():
         client.set_model_version_tag(name, version, TAG + key, one)

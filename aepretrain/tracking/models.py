@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
-from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities import LoggedModelOutput, Metric, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
@@ -78,7 +78,7 @@ def log_model(store: Store, run_id: str, module: "nn.Module", example_NCHW: Floa
             )
             client.log_model_artifacts(model.model_id, str(files))
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        client.log_batch(run_id, metrics=_final_metrics(store, run_id, run.data.metrics, model.model_id))
+        client.log_batch(run_id, metrics=_final_metrics(store, run, model.model_id))
     except BaseException:
         with suppress(Exception):
             client.finalize_logged_model(model.model_id, "FAILED")
@@ -101,11 +101,13 @@ def _signature(image_shape: Sequence[int], num_classes: int) -> ModelSignature:
     )
 
 
-def _final_metrics(store: Store, run_id: str, names: Iterable[str], model_id: str) -> list[Metric]:
-    """The run's metrics of no epoch, as those of its model."""
-    histories = (store.client.get_metric_history(run_id, name) for name in names)
+def _final_metrics(store: Store, run: Run, model_id: str) -> list[Metric]:
+    """The run's metrics of no epoch, as those of its model on its dataset."""
+    datasets = [one.dataset for one in run.inputs.dataset_inputs] if run.inputs else []
+    on = {"dataset_name": datasets[0].name, "dataset_digest": datasets[0].digest} if datasets else {}
+    histories = (store.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
     return [
-        Metric(one.key, one.value, one.timestamp, 0, model_id=model_id, run_id=run_id)
+        Metric(one.key, one.value, one.timestamp, 0, model_id=model_id, run_id=run.info.run_id, **on)
         for history in histories
         for one in history
         if one.step == 0 and one.model_id is None

@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # predicting needs no Matplotlib
 MAX_TAG_LENGTH = 5000
 """The limit of all MLflow stores. Some cut longer values, others refuse them."""
 
+DATASET_DIGITS = 8
+"""Digits of a dataset's digest in its entry in MLflow; all are in a tag."""
+
 DESCRIBED = f"{TAG}described"
 """Tag of an experiment: the SHA-256 of the last description that we wrote."""
 
@@ -41,6 +44,8 @@ class DatasetReference:
     name: str
     digest: str
     source: str
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """What MLflow's page of a dataset shows: numbers of images, shape and classes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,8 @@ class Run:
 
     def log_dataset(self, dataset: DatasetReference) -> None:
         """Log the dataset as an input of the run."""
-        entity = Dataset(dataset.name, dataset.digest[:36], "local", canonical_json({"uri": dataset.source}))
+        source, profile = canonical_json({"uri": dataset.source}), canonical_json(dict(dataset.profile))
+        entity = Dataset(dataset.name, dataset.digest[:DATASET_DIGITS], "local", source, profile=profile)
         inputs = [DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
         try:
             self.store.client.log_inputs(self.run_id, inputs)
