@@ -41,7 +41,7 @@ def test_a_checkout_of_any_name_has_its_store_in_it(
     monkeypatch.chdir(tmp_path)  # the store is not this folder's own, so it is named
     printed = api.where(store.uri)
     assert printed.isprintable() or "\u200d" in printed
-    *_, pasted = shlex.split(printed)
+    *_, pasted = shlex.split(printed.rpartition("look at them with: ")[2])
     assert name in CODED or pasted == f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=pasted)
     assert client.get_run(run.run_id).info.artifact_uri == weights.parent.as_uri()

@@ -235,9 +235,10 @@ def test_the_study_of_labels_can_be_tuned(store: Store, uri: str, monkeypatch: p
     settings = replace(SETTINGS, updates=5)
     options = {"networks": ["fc"], "augmentations": ["none"], "tracking_uri": uri, "show": False}
     with pytest.raises(UsageError, match=rf"run aepretrain tune .* --labels 100 --updates 5 --tracking-uri {uri}$"):
-        api.run_study("labels", settings=settings, tuned=True, **options)  # type: ignore[arg-type]
+        api.run_study("labels", seeds=[0], settings=settings, tuned=True, **options)  # type: ignore[arg-type]
     api.tune(settings=replace(settings, labels=100), trials=2, execution=EXECUTION, **options)  # type: ignore[arg-type]
-    api.run_study("labels", settings=settings, tuned=True, execution=EXECUTION, **options)  # type: ignore[arg-type]
+    tuned = {"seeds": [0], "settings": settings, "tuned": True, "execution": EXECUTION}
+    api.run_study("labels", **tuned, **options)  # type: ignore[arg-type]
     made = [one for one in store.records().values() if one.study == "tuned" and one.cell[2] in CLASSIFIERS]
     assert sorted(one.cell[2] for one in made) == sorted(CLASSIFIERS)
     assert {one.setting("labels") for one in made} == {100}
