@@ -146,7 +146,7 @@ def test_an_import_describes_the_experiment_as_a_list(finished: str, tmp_path: P
         return store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
 
     lines = note().splitlines()
-    assert lines[0].startswith("**Test accuracy on scikit-learn's digits")
+    assert lines[0].startswith("**Test accuracy on scikit-learn's 1,797 digits")
     assert re.fullmatch(r"- fc, none: frozen 0\.\d{4}, finetune 0\.\d{4}, scratch 0\.\d{4}", lines[2])
     assert lines[-1] == "These are all finished trainings after an import."
     store.client.set_experiment_tag(store.experiment_id, "mlflow.note.content", "mine")
