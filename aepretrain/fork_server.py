@@ -20,8 +20,8 @@ MODULE = "aepretrain.runner.preload"
 COLLECT_AFTER = 100_000
 """New objects after which Python looks for cyclic garbage, in a command and in its workers.
 
-Importing PyTorch and MLflow makes 600,000 objects that stay. With Python's 700, looking at them again and again takes a
-quarter of the time of these imports (`benchmarks/NOTES.md`).
+Importing PyTorch and MLflow makes 600,000 objects that stay. With Python's 700, it looks at them again and again
+(`benchmarks/NOTES.md`).
 """
 
 LONGEST_TMPDIR = 107 - len("/pymp-12345678/listener-12345678")

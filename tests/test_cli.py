@@ -312,7 +312,7 @@ def test_the_whole_way(here: Callable[..., Printed], uri: str, tmp_path: Path, m
     assert f"Runs are kept in {uri}; look at them with: aepretrain ui" in done.out
     *_, report, seeds = done.out.splitlines()
     assert report == "The report with its statistics: aepretrain report"
-    assert seeds.startswith("A difference is found with 6 seeds or more, and this grid has 2: ")
+    assert seeds.startswith("A difference can be found with 6 seeds or more, and this grid has 2: ")
     assert "--seeds 0-5 " in seeds
     table = json.loads((tmp_path / "results" / "grid.json").read_text())
     assert [cell["num_seeds"] for cell in table["cells"]] == [2] * 3

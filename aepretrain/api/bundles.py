@@ -84,7 +84,7 @@ def import_(folder: str | Path, *, tracking_uri: str | None = None, show: bool =
 
 def _describe(store: tracking.Store) -> None:
     """Describe the experiment with the table of all finished trainings, where one table can hold them."""
-    results = compare(tracking_uri=store.uri)
     with suppress(Failure, UsageError), tracking.where_possible():
+        results = compare(tracking_uri=store.uri)
         note = f"{report.listing(results.table)}\nThese are all finished trainings after an import."
         tracking.Run(store, results.records[-1].run_id).describe_experiment(note)

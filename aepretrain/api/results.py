@@ -59,8 +59,8 @@ class Results:
         needed = fewest_seeds(max(1, len(experiments)))
         if num_seeds < needed:
             lines.append(
-                f"A difference is found with {needed} seeds or more, and this grid has {num_seeds}: choose the number "
-                f"before you look at results. The same command with --seeds 0-{needed - 1} trains what is missing."
+                f"A difference can be found with {needed} seeds or more, and this grid has {num_seeds}: choose the "
+                f"number before you look at results. The same command with --seeds 0-{needed - 1} trains what is missing."
             )
         return "\n".join(lines)
 

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from aepretrain import stopping
 from aepretrain.errors import UsageError
@@ -120,11 +120,13 @@ def _wait_for(server: Server, log: Path) -> None:
 
 
 def _answers(address: str) -> bool:
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=5)  # never through a proxy
     try:
-        urlopen(f"{address}/health", timeout=5).close()  # noqa: S310  # http, as above
-    except (URLError, OSError):
+        with closing(connection):
+            connection.request("GET", "/health")
+            return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
         return False
-    return True
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
