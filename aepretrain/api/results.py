@@ -60,7 +60,8 @@ class Results:
         if num_seeds < needed:
             lines.append(
                 f"A difference can be found with {needed} seeds or more, and this grid has {num_seeds}: choose the "
-                f"number before you look at results. The same command with --seeds 0-{needed - 1} trains what is missing."
+                "number before you look at results. "
+                f"The same command with --seeds 0-{needed - 1} trains what is missing."
             )
         return "\n".join(lines)
 
