@@ -70,6 +70,8 @@ report.build_grid = lambda *_: None
 report.tables = lambda *_: []
 report.markdown = lambda *_: "a table"
 report.files = lambda *_: {"grid.md": b"a table"}
+report.listing = lambda *_: "a list"
+report.summary_metrics = lambda *_: {"mean_accuracy/fc-none-finetune": 0.5}
 """
 """A plugin with which a grid is two trainings, and takes a second."""
 

@@ -3,8 +3,11 @@
 The options are those that the commands declare, so that a new one is tried too.
 """
 
+import os
 import shutil
+import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -158,7 +161,13 @@ def test_any_command_line_ends_in_order(copied: Callable[[Path], str], tmp_path:
     def try_one(arguments: list[str]) -> None:
         before = states(tmp_path)
         how = anew if "--threads" in arguments else forked  # OpenMP's threads do not outlive a fork
-        done = start(partial(how, *arguments), tmp_path, MLFLOW_TRACKING_URI=uri, https_proxy=NOWHERE).finish()
+        command = start(partial(how, *arguments), tmp_path, MLFLOW_TRACKING_URI=uri, https_proxy=NOWHERE)
+        if arguments[0] == "ui":  # it lasts until Ctrl-C
+            while command.poll() is None and not command.has_printed():
+                time.sleep(0.1)
+            if command.poll() is None:
+                os.killpg(command.pid, signal.SIGINT)
+        done = command.finish()
         assert done.code in codes, done
         assert "Traceback" not in done.out + done.err, done.err
         assert done.code == 0 or done.err.strip(), "silence"
