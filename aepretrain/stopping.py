@@ -19,6 +19,10 @@ _is_started = False
 """Whether `start` handles this process's signals."""
 
 
+groups: set[int] = set()
+"""Process groups that another program was started in: where this process ends at once, they end with it."""
+
+
 def is_requested() -> bool:
     """Whether a signal has asked the work to stop."""
     return _number is not None

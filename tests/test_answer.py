@@ -18,7 +18,6 @@ from aepretrain.report import Terms
 from aepretrain.report.answer_tables import answer_tables
 from aepretrain.report.grid_panels import _speed_text
 from aepretrain.report.numbers import in_points, interval_text
-from aepretrain.report.panel import Panel
 from aepretrain.report.wording import reproduction_sentence
 from aepretrain.stats import Estimate
 from tests.answers import NUM_IMAGES, Archive, archive
@@ -122,7 +121,7 @@ def test_fewer_seeds_than_planned_are_an_interim_look(ten: Archive) -> None:
     for planned in ({}, {"fc": 10, "conv": 10}, {"fc": 10, "conv": 20}):
         answer = report.build_answer(grid, ten.outcomes_of, Terms(0.001, planned, is_exploratory=False))
         words, rows = report.sentences(answer), dict(answer_tables(answer)[:1])[answer_tables(answer)[0][0]]
-        texts[len(planned) and planned["conv"]] = words, {row[0]: (row[1], row[-2]) for row in rows[1:]}
+        texts[len(planned) and planned["conv"]] = words, {row[0]: (row[2], row[1]) for row in rows[1:]}
     assert "5 %, provided that the experiments and the number of seeds were fixed before looking." in texts[0][0]
     assert texts[10][0].endswith("is at most 5 %.")
     exploratory = Terms(0.001, {"fc": 10, "conv": 10}, "source-grid", "0 of 80 were started under it.")
@@ -156,7 +155,7 @@ def test_an_experiment_without_seeds_is_fewer_than_planned(ten: Archive) -> None
     plan = Terms(0.001, {"fc": 10, "conv": 20})
     answer = report.build_answer(grid_of(alone, report.EXPERIMENTS), alone.outcomes_of, plan)
     assert "interim look" in report.sentences(answer)
-    assert [row[-2].partition(" ")[0] for row in answer_tables(answer)[0][1][1:]] == ["interim:", "interim:", "not"]
+    assert [row[1].partition(" ")[0] for row in answer_tables(answer)[0][1][1:]] == ["interim:", "interim:", "not"]
 
 
 def test_too_few_seeds_have_no_verdict_anywhere() -> None:
@@ -198,8 +197,8 @@ def test_the_pooled_difference_stands_below_the_four(ten: Archive) -> None:
     expected = stats.pooled_effect(np.array([one.difference.value for one in four]), np.array(errors), 0.95)
     (*_, last) = answer_tables(answer)[0][1]
     assert last[0] == "pooled over the four experiments"
-    assert last[2] == interval_text(expected)
-    assert last[-2] == "not judged"
+    assert last[3] == interval_text(expected)
+    assert last[1] == "not judged"
     assert f"Pooled over the four experiments, it is {100 * expected.value:+.2f} points (95 %" in report.sentences(
         answer
     )
@@ -343,7 +342,7 @@ def test_the_sources_numbers_are_compared_with_single_runs(ten: Archive) -> None
     assert f"fc without erasing, scratch (accuracy {side}" in words
 
 
-class Page(HTMLParser):
+class Tags(HTMLParser):
     """Counts tags and collects addresses."""
 
     def __init__(self, text: str) -> None:
@@ -360,15 +359,16 @@ class Page(HTMLParser):
 def test_the_page_needs_nothing_else_and_says_the_same_as_its_markdown(ten: Archive) -> None:
     answer = answer_of(ten)
     ten.files["run-fc-none-pretrain-s0", "figures/reconstructions.png"] = b"\x89PNG picture"
-    panels = report.build_page(
+    built = report.build_page(
         answer, ten.found, ten, [ten.found["fc-none-pretrain-s0"], ten.found["fc-none-scratch-s1"]]
     )
-    files = report.page_files(answer, panels)
+    files = report.page_files(answer, built)
     html, text = files["report.html"].decode(), files["report.md"].decode()
-    page = Page(html)
+    page = Tags(html)
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert len(page.sources) == 4  # the grid, the pairs, the curves, the one picture that a run brought with it
-    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert len(page.sources) == 5  # the pairs, the pipeline, the grid, the curves, the picture that a run brought along
+    assert not {"link", "iframe"} & set(page.tags)
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//(?!127\.0\.0\.1)""", html)
     pictures = {name for name in files if name.endswith(".png")}
     assert {f"report/{name}" for name in re.findall(r"\]\(report/(.+?)\)", text)} == pictures
     assert files["report/fc-none-pretrain-s0-reconstructions.png"] == b"\x89PNG picture"
@@ -394,13 +394,13 @@ def test_text_from_runs_is_escaped() -> None:
         )
     answer = answer_of(source)
     html = report.page_files(answer, report.build_page(answer, source.found, source, []))["report.html"].decode()
-    assert "<script>" not in html
+    assert "<script>alert" not in html
     assert "&lt;script&gt;" in html
 
 
-def table_of(panels: Sequence[Panel], heading: str, title: str) -> dict[str, list[str]]:
+def table_of(page: report.Page, topic: str, title: str) -> dict[str, list[str]]:
     """A table's rows by their first column."""
-    (rows,) = (rows for panel in panels if panel.heading == heading for name, rows in panel.tables if title in name)
+    (rows,) = (rows for panel in page.panels if panel.topic == topic for name, rows in panel.tables if title in name)
     return {row[0]: row[1:] for row in rows}
 
 

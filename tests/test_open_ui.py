@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,7 +128,12 @@ def test_no_browser_takes_the_terminal(opened: list[str], monkeypatch: pytest.Mo
 
 
 @pytest.mark.integration
-def test_the_ui_answers_until_ctrl_c(uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [([signal.SIGINT], 0), ([signal.SIGTERM], 0), ([signal.SIGTERM, signal.SIGTERM], 128 + signal.SIGTERM)],
+    ids=["Ctrl-C", "a stop", "a stop from two sides, as coreutils' timeout sends it"],
+)
+def test_the_ui_answers_until_it_is_stopped(signals: list[signal.Signals], code: int, uri: str, tmp_path: Path) -> None:
     tracking.open_store(uri)
     before = sorted(os.listdir(tmp_path))
     port = ui._free_port(None)
@@ -138,7 +144,9 @@ def test_the_ui_answers_until_ctrl_c(uri: str, tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == f"MLflow's UI: {page} (Ctrl-C ends it)\n"
         assert ui._answers(f"http://127.0.0.1:{port}")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.1)
+        assert process.wait(10) == code
     assert not ui._answers(f"http://127.0.0.1:{port}"), "its server has ended, too"
     assert sorted(os.listdir(tmp_path)) == before, "it writes nothing here"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
@@ -24,8 +25,9 @@ from aepretrain.plans import Plan, read_plan
 from aepretrain.records import FILTERS, Record, filters_to_bytes
 from aepretrain.report import PlanResults
 from aepretrain.report.diagnostics import _filters, _kinds, diagnostics_panel
+from aepretrain.report.explore import map_specs
 from aepretrain.report.judged import pool
-from aepretrain.report.planned_panels import _maps, _verdicts_panel
+from aepretrain.report.planned_panels import _rows, _verdicts_panel
 from aepretrain.report.planned_tables import (
     checkpoint_tables,
     family_tables,
@@ -359,7 +361,7 @@ def test_differences_by_checkpoint_and_figures_that_old_trainings_lack(plan: Pla
     archive = archive_of(plan, under(plan))
     archive.found = old
     text = made_of(archive, plan).files["report.md"].decode()
-    assert "No training of this plan has figures of its encoder yet." in text
+    assert "No training of this plan has figures of its encoder yet\n" in text
 
 
 def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
@@ -367,10 +369,12 @@ def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
     made = made_of(archive, plan)
     assert made.answer is None
     names = {name for name in made.files if name.endswith(".png")}
-    kinds = ("map-when-1", "map-when-2", "checkpoints-when-1", "checkpoints-when-2", "encoders-when")
+    kinds = ("pipeline", "map-when-1", "map-when-2", "checkpoints-when-1", "checkpoints-when-2", "encoders-when")
     assert names == {f"report/{name}.png" for name in kinds}
     text, short = made.files["report.md"].decode(), made.files["answer.md"].decode()
-    assert "## Plan when: When does it help?" in text
+    assert text.startswith("# When does it help?\n\nA pretrained network reads more images correctly than one that ")
+    assert "## Plan when: finetune − scratch: better in 4 of 8 tests" in text
+    assert "\n- Dead units: " in text
     assert "luck alone moves a single run by about" in text
     assert f"| digest (SHA-256 of the content, first 12 digits) | {plan.digest[:12]} |" in text
     assert "| first seen, as its trainings say | 2026-11-28 12:00 UTC |" in text
@@ -379,6 +383,16 @@ def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
     assert "**finetune − scratch: test accuracy, 8 tests corrected together**" in short
     assert "frozen" not in short
     assert repr(made).startswith("When does it help?")
+
+
+def test_each_place_of_the_map_can_be_explored(plan: Plan) -> None:
+    results = judged(plan, archive_of(plan, under(plan)).found)
+    specs = map_specs(results, "finetune - scratch")
+    assert [spec["title"] for spec in specs] == ["MNIST, fc", "Fashion-MNIST, fc"]
+    for spec in specs:
+        drawn = vl_convert.vegalite_to_svg({**spec, "width": 400})
+        assert drawn.count('aria-roledescription="point"') == 4, "two objectives at two numbers of labels"
+        assert "verdict: better" in drawn
 
 
 TUNED = """\
@@ -417,7 +431,7 @@ def test_comparisons_with_each_arm_tuned_are_judged_when_all_arms_are_tuned(tmp_
     text, short = made.files["report.md"].decode(), made.files["answer.md"].decode()
     assert "With each arm tuned: finetune − scratch worse in 8 of 8 tests" in short
     assert "**finetune − scratch, tuned: test accuracy, 8 tests corrected together**" in short
-    assert "## Plan when, each arm tuned: When does it help?" in text
+    assert "## Plan when, each arm tuned: finetune − scratch: worse in 8 of 8 tests" in text
     assert "are judged when all arms are tuned" not in text
     assert {"report/map-when-1.png", "report/map-when-tuned-1.png", "report/tuning-1.png"} <= made.files.keys()
 
@@ -425,7 +439,8 @@ def test_comparisons_with_each_arm_tuned_are_judged_when_all_arms_are_tuned(tmp_
         del archive.found[key]
     results = judged(plan, archive.found)
     assert results.tuned is None, "an arm is not tuned"
-    said = _verdicts_panel(results, archive, {"plugin": ["mine"], "tracking_uri": "http://there:5000"}).text
+    place = {"plugin": ["mine"], "tracking_uri": "http://there:5000"}
+    said = _verdicts_panel(results, archive, place, is_folded=False).method
     given = f"{tmp_path}/when.yaml{{}} --plugin mine --tracking-uri http://there:5000"
     assert "The plan also compares arms at their best settings, for fc." in said
     assert f"aepretrain tune {given.format('')}, then aepretrain run {given.format(' --tuned')}" in said
@@ -453,7 +468,7 @@ def test_a_page_of_which_everything_is_missing(name: str) -> None:
     text = made.files["report.md"].decode()
     assert f"No pair of trainings of the plan {name} is finished." in text
     assert "So far there is no verdict" in text
-    assert not [one for one in made.files if one.endswith(".png")]
+    assert [one for one in made.files if one.endswith(".png")] == ["report/pipeline.png"]
     assert made.answer is None
 
 
@@ -466,8 +481,8 @@ def test_a_page_with_a_half_finished_campaign(plan: Plan) -> None:
     made = made_of(archive, plan)
     text = made.files["report.md"].decode()
     assert "report/map-when-1.png" in text
-    assert "| Fashion-MNIST | fc | pixel-mask | all | 0 of 10 planned | missing |" in text
-    assert "no verdict: 0 seeds, at least 9 needed" in text
+    nothing = "no verdict: 0 seeds, at least 9 needed"
+    assert f"| Fashion-MNIST | fc | pixel-mask | all | {nothing} | 0 of 10 planned | missing |" in text
 
 
 GRID = """\
@@ -545,7 +560,8 @@ def test_a_store_with_few_labels_and_other_objectives_has_a_table_and_a_report(t
 def test_filters_of_plain_masked_and_scratch_encoders_stand_side_by_side(plan: Plan) -> None:
     archive = archive_of(plan, under(plan))
     results = judged(plan, archive.found)
-    drawn = [one.name for one in diagnostics_panel(results, archive).pictures]
+    panel = diagnostics_panel(results, archive)
+    drawn = [one.name for one in (*panel.pictures, *panel.more)]
     assert not [name for name in drawn if name.startswith("filters")], "none is kept"
     spec = plan.specs("mnist")[0]
     for variant, objective in (("pretrain", "reconstruct"), ("pretrain", "pixel-mask"), ("scratch", "reconstruct")):
@@ -559,7 +575,8 @@ def test_filters_of_plain_masked_and_scratch_encoders_stand_side_by_side(plan: P
     rows = _filters(results, archive, kinds)
     assert list(rows) == ["pretrained, reconstruct", "pretrained, pixel-mask", "scratch"]
     assert all((row == spec.seed).all() for row in rows.values()), "of the lowest seed"
-    drawn = [one.name for one in diagnostics_panel(results, archive).pictures]
+    panel = diagnostics_panel(results, archive)
+    drawn = [one.name for one in (*panel.pictures, *panel.more)]
     assert len([name for name in drawn if name.startswith("filters")]) == 1
 
 
@@ -585,8 +602,8 @@ def test_a_network_and_a_dataset_of_ones_own_are_judged_with_an_effect_in_images
     assert effects == {"mine": 10 / 2_000, "digits": 10 / 360}
     assert {one.num_tests for one in results.results} == {2}
     assert {one.verdict.words for one in results.results} <= {"equivalent", "different, but negligibly"}
-    panel = _verdicts_panel(results, Archive(), {})
-    assert "±10 images (0.5 points on mine, 2.78 points on scikit-learn's 1,797 digits, NOT MNIST), says" in panel.text
+    method = _verdicts_panel(results, Archive(), {}, is_folded=False).method
+    assert "±10 images (0.5 points on mine, 2.78 points on scikit-learn's 1,797 digits, NOT MNIST), says" in method
     first, second = (axes.patches[0].get_extents().transformed(axes.transData.inverted()) for axes in _bands(results))
     assert first.intervalx == pytest.approx([-0.5, 0.5])
     assert second.intervalx == pytest.approx([-1000 / 360, 1000 / 360])
@@ -597,8 +614,7 @@ def test_a_network_and_a_dataset_of_ones_own_are_judged_with_an_effect_in_images
 
 
 def _bands(results: PlanResults) -> list[Axes]:
-    ((figure, _),) = _maps(results)
-    return figure.axes
+    return list(_rows(results, "finetune - scratch").axes)
 
 
 def test_an_effect_in_images_is_read_and_is_part_of_the_digest(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def test_the_page_of_a_plan_through_the_command_line(table: Path, tmp_path: Path
     text = (out / "report.md").read_text()
     assert "**scratch − pretrained, ours: test accuracy, 1 test corrected together**" in text
     assert "±10 images (2 points on small, 0.5 points on large)" in text
-    assert "| small | ours | 8 of 8 planned (0-7) | −4.650 (" in text
-    assert "| large | theirs | 5 of 8 planned (1-5) | −0.020 (" in text
+    assert "| small | ours | worse | 8 of 8 planned (0-7) | −4.650 (" in text
+    assert "| large | theirs | interim: equivalent | 5 of 8 planned (1-5) | −0.020 (" in text
     assert "| scratch − pretrained | large | theirs | 6-7 | 0 |" in text
     names = {path.name for path in (out / "report").iterdir()}
     assert names == {"forest-1.png", "seeds-1-1.png", "seeds-1-2.png"}

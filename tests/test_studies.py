@@ -153,7 +153,7 @@ def test_each_number_of_labels_has_its_verdict() -> None:
     )
     best = rows(panel, "fc, none: test accuracy by the number of labels, best")["10"]
     assert (best["scratch"], best["finetune"]) == ("0.5010 ± 0.0009 (n = 9)", "0.5510 ± 0.0009 (n = 9)")
-    assert "5,000 steps" in panel.text
+    assert "5,000 steps" in panel.method
     assert panel.pictures[0].content.startswith(b"\x89PNG")
 
 

@@ -151,6 +151,9 @@ def _end(number: int) -> NoReturn:
     try:
         for worker in multiprocessing.active_children():
             worker.kill()
+        for group in stopping.groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
         os.write(2, SHOW_CURSOR * os.isatty(2) + f"aepretrain: {STOPPED}\n".encode())
     finally:
         os._exit(128 + number)

@@ -11,8 +11,10 @@ from aepretrain.figures.effects import (
     encoder_diagnostics,
     forest,
     objective_encoders,
+    objective_style,
     scratch_encoders,
 )
+from aepretrain.figures.pipeline import pipeline
 from aepretrain.figures.seeds import (
     accuracies,
     curves,
@@ -22,11 +24,12 @@ from aepretrain.figures.seeds import (
     paired_differences,
     similarities,
 )
-from aepretrain.figures.style import png
+from aepretrain.figures.style import DOTS_PER_INCH, png
 from aepretrain.figures.training import confused_images, filters, loss_curve, training_figures
 from aepretrain.figures.tuning import trials
 
 __all__ = [
+    "DOTS_PER_INCH",
     "Encoders",
     "Point",
     "accuracies",
@@ -41,7 +44,9 @@ __all__ = [
     "learning_curves",
     "loss_curve",
     "objective_encoders",
+    "objective_style",
     "paired_differences",
+    "pipeline",
     "png",
     "scratch_encoders",
     "similarities",

@@ -129,6 +129,8 @@ def forest(
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(num_rows - 0.5, -0.5)
         axes.set_xlabel("percentage points")
+        if not any(rows.values()):
+            axes.set_xticks([])  # those of an empty panel stand so close that their numbers meet
     if len(series) > 1:
         handles = [
             all_axes[0].plot([], [], marker, ms=5, color=colour, label=name)[0]

@@ -110,11 +110,11 @@ def curves_and_differences(
     number to a mean difference; `names` maps variants to what they are called. The numbers' axis is logarithmic where
     they are `in_decades`.
     """
-    num_columns, num_blocks = min(2, len(curves)), (len(curves) + 1) // 2
-    figure = Figure(figsize=(4.1 * num_columns + 0.6, 5.4 * num_blocks), layout="constrained")
+    num_columns, num_blocks = min(IN_A_ROW, len(curves)), -(-len(curves) // IN_A_ROW)
+    figure = Figure(figsize=(_width_in(num_columns), 5.2 * num_blocks), layout="constrained")
     panels = figure.subplots(2 * num_blocks, num_columns, squeeze=False, height_ratios=(3, 2) * num_blocks)
     for place, (experiment, of_variants) in enumerate(curves.items()):
-        upper, lower = (panels[2 * (place // 2) + part, place % 2] for part in (0, 1))
+        upper, lower = (panels[2 * (place // IN_A_ROW) + part, place % IN_A_ROW] for part in (0, 1))
         for index, (variant, estimates) in enumerate(of_variants.items()):
             shift = index - (len(of_variants) - 1) / 2
             _draw_estimates(upper, estimates, colour_of(variant), names.get(variant, variant), shift, in_decades)
@@ -137,7 +137,7 @@ def curves_and_differences(
         upper.set_title(experiment, parse_math=False)
         upper.legend(frameon=False)
         lower.set(ylabel="finetune − scratch\n(percentage points)", xlabel=x_label)
-    for axes in panels[2 * (len(curves) // 2) :, 1:].flat if len(curves) % 2 else ():
+    for axes in panels[-2:, 1 + (len(curves) - 1) % IN_A_ROW :].flat if len(curves) > IN_A_ROW else ():
         axes.set_visible(False)
     return figure
 
@@ -155,11 +155,18 @@ def curves(of_experiments: "OfExperiments", x_label: str, y_label: str) -> Figur
     return figure
 
 
+IN_A_ROW = 4
+
+
+def _width_in(num_columns: int) -> float:
+    return 0.6 + (4.1 if num_columns < 3 else 2.9) * num_columns
+
+
 def _panels(num: int, height_in: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels of this height, two in a row."""
-    num_rows = (num + 1) // 2
-    figure = Figure(figsize=(8.2, height_in * num_rows), layout="constrained")
-    panels = list(figure.subplots(num_rows, 2, squeeze=False).flat)
+    """A figure of so many panels of this height, `IN_A_ROW` side by side."""
+    num_columns, num_rows = min(IN_A_ROW, num), -(-num // IN_A_ROW)
+    figure = Figure(figsize=(_width_in(num_columns), height_in * num_rows), layout="constrained")
+    panels = list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[num:]:
@@ -189,11 +196,11 @@ def similarities(of_experiments: Mapping[str, Mapping[str, Sequence[Sequence[flo
                 axes.plot(layers[layer], [height] * len(layers[layer]), "o", ms=4, alpha=0.6, color=colour, mec="none")
                 axes.plot([float(np.mean(layers[layer]))] * 2, [height - 0.1, height + 0.1], color=colour, lw=2)
             axes.plot([], [], "o", color=colour, label=f"layer {layer + 1}")
-        axes.set_yticks(range(len(of_pairs)), list(of_pairs) if axes in panels[::2] else [], parse_math=False)
+        axes.set_yticks(range(len(of_pairs)), list(of_pairs) if axes in panels[::IN_A_ROW] else [], parse_math=False)
         axes.set_ylim(len(of_pairs) - 0.5, -0.5)
         axes.set_xlabel("CKA")
         axes.set_title(experiment, parse_math=False)
-        axes.legend(frameon=False, loc="lower left")
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=num_layers, fontsize=8)
     return figure
 
 

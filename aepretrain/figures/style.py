@@ -17,6 +17,8 @@ COLOURS = {
     "pca": INK,
 }
 
+DOTS_PER_INCH = 150
+
 DIFFERENCE = "#555555"
 """Colour of differences between two variants."""
 
@@ -27,9 +29,9 @@ def colour_of(variant: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG, at 150 dots an inch."""
+    """The figure as a PNG, at `DOTS_PER_INCH`."""
     image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150)
+    figure.savefig(image, format="png", dpi=DOTS_PER_INCH)
     return image.getvalue()
 
 

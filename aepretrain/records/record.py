@@ -32,7 +32,8 @@ class Record:
     """One finished training.
 
     `identity` holds the fields of its specification, `metrics` the final figures (`test_accuracy`, `test_macro_f1`, …)
-    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is the folder of its files.
+    and `tags` how it was carried out (device, threads, host, commit, …). `artifact_uri` is the folder of its files, and
+    `end_ms` the time of its end in milliseconds since 1970 (UTC), where it is known.
     """
 
     run_id: str
@@ -43,6 +44,7 @@ class Record:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     artifact_uri: str = field(default="", compare=False)
+    end_ms: int | None = field(default=None, compare=False)
 
     @property
     def cell(self) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from aepretrain.report.grid import (
     narrow,
     without_choices,
 )
-from aepretrain.report.page import MakePanel, answer_text, build_page, page_files
+from aepretrain.report.page import MakePanel, Page, answer_text, build_page, page_files
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import PlanResults, judge_plan
 from aepretrain.report.planned_grid import grid_of_plan, is_source_grid, terms_of
@@ -38,6 +38,7 @@ __all__ = [
     "Experiment",
     "Grid",
     "MakePanel",
+    "Page",
     "Panel",
     "Picture",
     "PlanResults",

@@ -46,22 +46,22 @@ def _primary_rows(answer: Answer) -> Iterator[Row]:
         verdict = answer.verdicts[experiment]
         yield {
             "experiment": title(experiment),
+            "verdict": verdict_words(verdict, is_interim=answer.is_interim),
             "seeds": _seeds(answer, experiment),
             "difference in points (95 % interval)": interval_text(one.difference),
             "90 % interval": ends_text(one.narrow),
             "standard deviation over seeds": spread_text(one.std),
             "p": p_text(one.p_value),
             "p, Holm": p_text(verdict.adjusted_p),
-            "verdict": verdict_words(verdict, is_interim=answer.is_interim),
             f"seeds to find ±{100 * answer.terms.smallest_effect:.3g} points": _seeds_needed(verdict),
         }
     mean, narrow = answer.pooled(0.95), answer.pooled(0.90)
     if mean and narrow:
         yield {
             "experiment": pooled_text(answer),
+            "verdict": "not judged",
             "difference in points (95 % interval)": interval_text(mean),
             "90 % interval": ends_text(narrow),
-            "verdict": "not judged",
         }
 
 

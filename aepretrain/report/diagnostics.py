@@ -1,6 +1,6 @@
 """The panel on a plan's encoders: dead units, effective rank, and a linear probe."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from aepretrain import figures
 from aepretrain.config import TrainingSpec
 from aepretrain.figures import Encoders
 from aepretrain.records import FILTERS, Archive, filters_from_bytes
+from aepretrain.report.findings import range_text
 from aepretrain.report.grid import Score
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture
@@ -53,11 +54,11 @@ FILTERS_CAPTION = (
 
 def diagnostics_panel(of: PlanResults, archive: Archive) -> Panel:
     """Encoders pretrained with each objective, those fine-tuned from them, and those from scratch."""
-    heading = f"The encoders of the plan {of.plan.name}"
+    topic = f"Encoders, plan {of.plan.name}"
     kinds = {place: dict(_kinds(of, place)) for place in _places(of)}
     shown = {place: of_place for place, of_place in kinds.items() if any(map(_is_known, of_place.values()))}
     if not shown:
-        return Panel(heading, "No training of this plan has figures of its encoder yet.")
+        return Panel(topic, "No training of this plan has figures of its encoder yet")
     drawn = figures.encoder_diagnostics(
         {_title(of, place): [_encoders(of, *one) for one in of_place.items()] for place, of_place in shown.items()},
         FIGURES,
@@ -70,7 +71,23 @@ def diagnostics_panel(of: PlanResults, archive: Archive) -> Panel:
         if rows:
             drawn = figures.filters(f"Filters of the first layer, {_title(of, place)}", rows)
             pictures.append(Picture.of(f"filters-{file_name(of.plan)}-{number}", drawn, FILTERS_CAPTION))
-    return Panel(heading, f"{TEXT} {labels}", tables, pictures)
+    dead = _listed(of, shown.values(), "dead_units", 100, " %")
+    rank = _listed(of, shown.values(), "effective_rank_centred", 1, "")
+    finding, why = f"Dead units: {dead}", f"Dead units: {dead}. Effective rank of the codes: {rank}."
+    return Panel(topic, finding, "", tables, pictures[:1], f"{TEXT} {labels}", pictures[1:], why)
+
+
+def _listed(
+    of: PlanResults, places: Iterable[Mapping[TrainingSpec, BySeed]], figure: str, scale: int, unit: str
+) -> str:
+    """A figure of pretrained encoders and of those from scratch, as the range of its means over places."""
+    means: dict[str, list[float]] = {}
+    for kinds in places:
+        for spec, trainings in kinds.items():
+            is_plain = spec.variant == "pretrain" or _name(of, spec) == "scratch"
+            if is_plain and len(values_S := values_of(trainings, figure)):
+                means.setdefault(_name(of, spec), []).append(scale * float(values_S.mean()))
+    return "; ".join(f"{name} {range_text(values, 0)}{unit}" for name, values in means.items())
 
 
 def _filters(

@@ -1,5 +1,6 @@
 """The panels of the grid: what was compared, the answer's numbers, the source's, training and calibration."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -9,12 +10,15 @@ from aepretrain import figures
 from aepretrain.records import Archive
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.answer_tables import answer_tables, calibration_table, grid_tables, reproduction_table
+from aepretrain.report.explore import Link, paired_spec
+from aepretrain.report.findings import counted, range_text
 from aepretrain.report.grid import Experiment, Grid, Score, title
+from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import Query, num_at_limit
 from aepretrain.report.table import MISSING, Table, figure, table_of
-from aepretrain.report.wording import family_text, reproduction_sentence
+from aepretrain.report.wording import doubts_text, family_text, findings_text, reproduction_sentence, verdict_finding
 
 Curves = Mapping[tuple[str, ...], Sequence[Sequence[float]]]
 """By cell, each seed's values epoch by epoch."""
@@ -32,10 +36,12 @@ COMPARED_TEXT = (
     "weights, another order of the images. A training ends when its validation loss has not fallen for some epochs, or "
     "at a limit. The weights with the lowest validation loss are evaluated on the test images; test images are used "
     "for nothing else. Accuracy is the share of test images that are classified correctly; macro-F1 is the mean of the "
-    "classes' F1 scores. The settings are at the end of this page."
+    "classes' F1 scores. The settings are under “How this was made”."
 )
-COMPARED = Panel("What was compared", COMPARED_TEXT)
-GRID_TEXT = "Each row is an experiment, each column a way of using the encoder."
+PIPELINE_CAPTION = (
+    "Above: an autoencoder learns from images without labels; the code is what its encoder makes of an image. Below: "
+    "three ways to a classifier. A grey box keeps its weights; blue ones were pretrained."
+)
 GRID_CAPTION = "Dots: one seed each. Bars: their mean with its 95 % interval."
 SOURCE_CAPTION = " Hollow diamonds: the source's figures, one run each."
 PAIRED_TEXT = (
@@ -91,15 +97,61 @@ def grid_panels(answer: Answer) -> list[Panel]:
     """The panels of the comparisons."""
     grid, text = answer.grid, PAIRED_TEXT.format(family=family_text(answer))
     caption = GRID_CAPTION + (SOURCE_CAPTION if grid.has_source else "")
+    said = "\n\n".join([findings_text(answer), doubts_text(answer)]) if answer.primary else ""
     panels = [
-        COMPARED,
-        Panel("The grid", GRID_TEXT, grid_tables(answer), [Picture.of("grid", figure(grid), caption)]),
-        Panel("Finetune against scratch, seed by seed", text, answer_tables(answer), _paired_pictures(answer)),
+        compared_panel(),
+        Panel(
+            "The grid",
+            grid_finding(grid),
+            tables=grid_tables(answer),
+            pictures=[Picture.of("grid", figure(grid), caption, _grid_numbers(grid))],
+        ),
+        Panel("Finetune against scratch", verdict_finding(answer), said, answer_tables(answer), method=text),
     ]
     if answer.reproduced:
-        text = f"{reproduction_sentence(answer)} {REPRODUCTION_TEXT}"
-        panels.append(Panel("The source's numbers", text, [reproduction_table(answer)]))
+        inside = sum(one.inside for one in answer.reproduced)
+        panels.append(
+            Panel(
+                "The source's numbers",
+                f"{inside} of the source's {len(answer.reproduced)} numbers are such as one run of ours gives",
+                reproduction_sentence(answer),
+                [reproduction_table(answer)],
+                method=REPRODUCTION_TEXT,
+            )
+        )
     return panels
+
+
+def compared_panel() -> Panel:
+    """What an autoencoder is, and how its encoder is used."""
+    return Panel(
+        "What was compared",
+        "An encoder is used in three ways: frozen, fine-tuned, and from scratch",
+        pictures=[Picture.of("pipeline", figures.pipeline(), PIPELINE_CAPTION)],
+        method=COMPARED_TEXT,
+    )
+
+
+def grid_finding(grid: Grid) -> str:
+    """Which variant has the highest mean accuracy how often, and how far the lowest lies below it."""
+    full = [row for row in map(grid.row, grid.experiments) if all(cell.scores[0] for cell in row)]
+    if not full:
+        return "No experiment has all variants yet"
+    means = [{cell.variant: cell.scores[0].mean for cell in row if cell.scores[0]} for row in full]
+    best, num_best = Counter(max(one, key=one.__getitem__) for one in means).most_common(1)[0]
+    worst, num_worst = Counter(min(one, key=one.__getitem__) for one in means).most_common(1)[0]
+    gaps = [100 * (one[best] - one[worst]) for one in means]
+    lowest = f", and {worst} the lowest, {range_text(gaps)} points below" if num_worst == len(full) else ""
+    return f"{best.capitalize()} has the highest mean accuracy in {counted(num_best, len(full))}{lowest}"
+
+
+def _grid_numbers(grid: Grid) -> str:
+    rows = (
+        f"{title(one)}: "
+        + ", ".join(f"{cell.variant} {cell.scores[0].mean:.4f}" for cell in grid.row(one) if cell.scores[0])
+        for one in grid.experiments
+    )
+    return f"Mean test accuracies. {'; '.join(rows)}."
 
 
 def training_panels(answer: Answer, query: Query, archive: Archive) -> list[Panel]:
@@ -107,27 +159,57 @@ def training_panels(answer: Answer, query: Query, archive: Archive) -> list[Pane
     losses, accuracies = (_cell_curves(query, archive, metric) for metric in ("val_loss", "val_accuracy"))
     tables = [_speed_table(answer.grid, accuracies), *_pretraining_tables(query)]
     return [
-        Panel("Training", CURVES_TEXT, tables, [_curves(answer, losses)]),
-        Panel("Calibration", CALIBRATION_TEXT, [calibration_table(answer)]),
+        Panel("Training", _speed_finding(query), tables=tables, pictures=[_curves(answer, losses)], method=CURVES_TEXT),
+        Panel("Calibration", _calibration_finding(answer), tables=[calibration_table(answer)], method=CALIBRATION_TEXT),
     ]
 
 
-def _paired_pictures(answer: Answer) -> list[Picture]:
+def _speed_finding(query: Query) -> str:
+    medians = [
+        (np.median(values_of(finetune, "num_epochs")), np.median(values_of(scratch, "num_epochs")))
+        for finetune, scratch in (sides(query.grid, one) for one in query.experiments)
+        if len(finetune) and len(scratch)
+    ]
+    if not medians:
+        return "How long the trainings took"
+    fewer = sum(bool(finetune < scratch) for finetune, scratch in medians)
+    return f"By the median, finetune ends after fewer epochs than scratch in {counted(fewer, len(medians))}"
+
+
+def _calibration_finding(answer: Answer) -> str:
+    pairs = [
+        (answer.calibration[finetune].nll_S.mean(), answer.calibration[scratch].nll_S.mean())
+        for one in answer.grid.experiments
+        for finetune, scratch in [((*one, "finetune"), (*one, "scratch"))]
+        if finetune in answer.calibration and scratch in answer.calibration
+    ]
+    if not pairs:
+        return "How far the probabilities can be trusted"
+    better = sum(bool(finetune < scratch) for finetune, scratch in pairs)
+    which = f"lower for finetune than for scratch in {counted(better, len(pairs))}"
+    return f"The negative log-likelihood of the true class is {which}, on average over seeds"
+
+
+def paired_pictures(answer: Answer, link: Link) -> list[Picture]:
+    """Each seed's difference between finetune and scratch; none where no seed has both."""
     if not answer.primary:
         return []
+    sources = {
+        title(experiment): source
+        for experiment in answer.primary
+        if (source := _source_difference(answer, experiment)) is not None
+    }
     drawn = figures.paired_differences(
         "Finetune − scratch, test accuracy",
         {title(experiment): np.subtract(*paired(*sides(answer.grid, experiment))) for experiment in answer.primary},
         {title(experiment): one.difference for experiment, one in answer.primary.items()},
         answer.terms.smallest_effect,
-        {
-            title(experiment): source
-            for experiment in answer.primary
-            if (source := _source_difference(answer, experiment)) is not None
-        },
+        sources,
     )
     caption = PAIRED_CAPTION + (SOURCE_CAPTION if answer.grid.has_source else "")
-    return [Picture.of("paired", drawn, caption)]
+    listed = (f"{title(one)} {interval_text(comparison.difference)}" for one, comparison in answer.primary.items())
+    numbers = f"Mean differences in points (95 % interval): {'; '.join(listed)}."
+    return [Picture.of("paired", drawn, caption, numbers, [paired_spec(answer, sources, link)])]
 
 
 def _source_difference(answer: Answer, experiment: Experiment) -> float | None:

@@ -23,11 +23,11 @@ def judged_row(one: Judged) -> Row:
     """What was found in one comparison."""
     verdict, effects = one.verdict, one.comparison
     return {
+        "verdict": verdict_words(verdict, is_interim=one.is_interim),
         "seeds": _seeds_text(one),
         "difference in points (95 % interval)": interval_text(verdict.difference) if effects else MISSING,
         "90 % interval": ends_text(verdict.narrow) if effects else "",
         "p, Holm": p_text(verdict.adjusted_p) if effects else "",
-        "verdict": verdict_words(verdict, is_interim=one.is_interim),
         "probability of improvement": probability_text(effects.probability_of_improvement) if effects else "",
     }
 

@@ -1,6 +1,8 @@
 """The whole answer as one page: one HTML file without external parts, and the same as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jinja2
@@ -9,21 +11,30 @@ from aepretrain.config import Settings
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, Terms
 from aepretrain.report.answer_tables import answer_tables, grid_tables
-from aepretrain.report.grid import Experiment, Grid, title
-from aepretrain.report.grid_panels import COMPARED, grid_panels, training_panels
-from aepretrain.report.panel import Panel, Picture
+from aepretrain.report.explore import as_json, script
+from aepretrain.report.findings import range_text
+from aepretrain.report.glossary import explained, glossary_of
+from aepretrain.report.grid import Experiment, Grid
+from aepretrain.report.grid_panels import compared_panel, grid_panels, training_panels
+from aepretrain.report.opening import Opening, grid_opening, plan_opening
+from aepretrain.report.panel import Panel, Picture, slug, smaller
 from aepretrain.report.planned import PlanResults
 from aepretrain.report.planned_panels import plan_panels
 from aepretrain.report.planned_tables import main_tables, pooled_tables
-from aepretrain.report.planned_wording import answer_paragraphs
+from aepretrain.report.planned_wording import answer_paragraphs, standing
 from aepretrain.report.provenance import provenance_panel
 from aepretrain.report.query import Query
-from aepretrain.report.table import LONG_TABLE, markdown_table, markdown_text
+from aepretrain.report.table import LONGEST_SHOWN, markdown_table, markdown_text
 from aepretrain.report.tuning_panel import tuning_panel
-from aepretrain.report.wording import reproduction_sentence, sentences
+from aepretrain.report.wording import limits_text, reproduction_sentence, sentences
 from aepretrain.variants import CLASSIFIERS
 
-TITLE = "Does pretraining an autoencoder help classification?"
+LIMITS = (
+    "A comparison without a verdict is a description: its interval is not adjusted for the number of comparisons.",
+    "“Undecided” does not mean equal: there may be a difference or none.",
+    "A verdict is about means over seeds. A single run may come out the other way, as the dots of the figures show.",
+    "Nothing is said about other networks, data, amounts of labels or objectives than those on this page.",
+)
 SHOWN_TEXT = (
     "Reconstructions of the autoencoder, maps of codes before and after finetuning, and the classifiers' errors on the "
     "test images. For each classifier the seed with the lowest validation loss is shown, with its pretraining; test "
@@ -48,6 +59,14 @@ MakePanel = Callable[[Query, Terms], Panel]
 """Makes the panel of a study; where the study was not run, the panel says how to run it."""
 
 
+@dataclass(frozen=True)
+class Page:
+    """The openings of a page, one for each question, and its panels."""
+
+    openings: Sequence[Opening]
+    panels: Sequence[Panel]
+
+
 def build_page(
     answer: Answer | None,
     records: Mapping[str, Record],
@@ -56,40 +75,78 @@ def build_page(
     studies: Sequence[MakePanel] = (),
     plans: Sequence[PlanResults] = (),
     place: Mapping[str, Any] | None = None,
-) -> list[Panel]:
-    """The panels of the page, in order; without an answer only those of the plans.
+) -> Page:
+    """The page, its panels in order; without an answer only those of the plans.
 
     `records` are the archive's by key, those of studies too. `shown` are the runs whose own figures are on the page.
     `place` has options of the commands that the page suggests (`place_of`).
     """
-    of_plans = [panel for of in plans for panel in plan_panels(of, archive, place or {})]
+    own = answer.terms.plan if answer is not None else None
+    of_plans = [
+        panel for of in plans for panel in plan_panels(of, archive, place or {}, is_of_grid=of.plan.name == own)
+    ]
     everything = plans[0].trainings if plans else records
     tuning = [one for one in [tuning_panel(everything.values())] if one]
+    openings = [plan_opening(of) for of in _further(answer, plans)]
     if answer is None:
-        return [COMPARED, *of_plans, *tuning, provenance_panel(None, None, archive, plans)]
+        panels = [*why_panels(of_plans), *of_plans, *tuning, limits_panel(answer, plans)]
+        return Page(openings, [compared_panel(), *panels, provenance_panel(None, None, archive, plans)])
     query = Query(answer.grid, records, place or {})
-    return [
+    question = next((of.plan.question for of in plans if of.plan.name == answer.terms.plan), "")
+    panels = [
         *grid_panels(answer),
         *of_plans,
         *training_panels(answer, query, archive),
         *(make_panel(query, answer.terms) for make_panel in studies),
         *tuning,
-        *_shown_panels(answer.grid, shown, archive),
-        provenance_panel(answer, query, archive, plans),
     ]
+    first, *others = panels
+    return Page(
+        [*openings, grid_opening(answer, archive, records, question)],
+        [
+            first,
+            *why_panels(panels),
+            *others,
+            limits_panel(answer, plans),
+            *_shown_panels(answer.grid, shown, archive),
+            provenance_panel(answer, query, archive, plans),
+        ],
+    )
+
+
+def why_panels(panels: Sequence[Panel]) -> list[Panel]:
+    """What controls, checkpoints and diagnostics say together; none where they say nothing."""
+    points = [(one.why, one.topic) for one in panels if one.why]
+    return (
+        [Panel("Why?", "What controls, checkpoints and encoders say about the reasons", points=points)]
+        if points
+        else []
+    )
+
+
+def limits_panel(answer: Answer | None, plans: Sequence[PlanResults]) -> Panel:
+    """What the answer is limited to."""
+    said = [limits_text(answer), answer.terms.standing] if answer is not None and answer.primary else []
+    said += [standing(part) for of in _further(answer, plans) for part in of.parts]
+    points = [(one, "") for one in [*said, *LIMITS] if one]
+    return Panel("Limits", "What this does not say", points=points)
 
 
 def _shown_panels(grid: Grid, shown: Sequence[Record], archive: Archive) -> list[Panel]:
-    """A panel for each experiment, with the figures of its shown runs in the order of `OWN_PICTURES`."""
+    """The figures of the shown runs, by experiment in the order of `OWN_PICTURES`; no panel where there are none."""
     order = {variant: place for place, variant in enumerate(OWN_PICTURES)}
-    panels: list[Panel] = []
-    for experiment in grid.experiments:
-        of_experiment = [record for record in shown if _experiment_of(record, grid) == experiment]
-        of_experiment.sort(key=lambda record: (order.get(record.cell[2], len(order)), record.seed))
-        pictures = [one for record in of_experiment for one in _own_pictures(record, archive)]
-        if pictures:
-            panels.append(Panel(f"The shown runs: {title(experiment)}", "" if panels else SHOWN_TEXT, (), pictures))
-    return panels
+
+    def place_of_run(record: Record) -> tuple[int, int, int]:
+        experiment = grid.experiments.index(_experiment_of(record, grid))
+        return experiment, order.get(record.cell[2], len(order)), record.seed
+
+    known = sorted((one for one in shown if _experiment_of(one, grid) in grid.experiments), key=place_of_run)
+    pictures = [one for record in known for one in _own_pictures(record, archive)]
+    shares = [1 - record.metrics["test_accuracy"] for record in known if "test_accuracy" in record.metrics]
+    finding = "Autoencoders at work"
+    if shares:
+        finding = f"The shown classifiers get {range_text([100 * one for one in shares])} % of the test images wrong"
+    return [Panel("Single runs", finding, method=SHOWN_TEXT, more=pictures)] if pictures else []
 
 
 def _experiment_of(record: Record, grid: Grid) -> Experiment:
@@ -103,26 +160,29 @@ def _own_pictures(record: Record, archive: Archive) -> list[Picture]:
     """The figures that the archive has; a bundle has those of the runs that were shown when it was made."""
     run = f"{'-'.join(record.cell)}-s{record.seed}"
     return [
-        Picture(f"{run}-{name}", archive.artifact(record, path), f"{run}: {what}.")
+        Picture(f"{run}-{name}", smaller(archive.artifact(record, path)), f"{run}: {what}.")
         for name, what in OWN_PICTURES.get(record.cell[2], OF_CLASSIFIERS).items()
         if archive.has_artifact(record, path := f"figures/{name}.png")
     ]
 
 
-def page_files(answer: Answer | None, panels: Sequence[Panel], plans: Sequence[PlanResults] = ()) -> dict[str, bytes]:
+def page_files(answer: Answer | None, page: Page, plans: Sequence[PlanResults] = ()) -> dict[str, bytes]:
     """The page as HTML and as Markdown with its pictures, and the answer alone (`answer.md`), by file name."""
-    return files_of(TITLE, answer_text(answer, plans).split("\n\n"), panels, _short(answer, plans))
+    return files_of(page, _short(answer, plans))
 
 
-def files_of(title: str, paragraphs: Sequence[str], panels: Sequence[Panel], short: str) -> dict[str, bytes]:
+def files_of(page: Page, short: str) -> dict[str, bytes]:
     """A page as HTML and as Markdown with its pictures, and the answer alone, by file name."""
-    pictures = {f"report/{one.name}.png": one.content for panel in panels for one in panel.pictures}
-    texts = {
-        "report.html": _html(title, paragraphs, panels),
-        "report.md": _markdown(title, paragraphs, panels),
-        "answer.md": short,
-    }
+    pictures = {f"report/{one.name}.png": one.content for one in _pictures(page)}
+    texts = {"report.html": _html(page), "report.md": _markdown(page), "answer.md": short}
     return {name: text.encode() for name, text in texts.items()} | pictures
+
+
+def _pictures(page: Page) -> list[Picture]:
+    """All pictures of a page, each once: that of an opening may be a panel's too."""
+    own = [one.picture for one in page.openings if one.picture]
+    of_panels = [one for panel in page.panels for one in (*panel.pictures, *panel.more)]
+    return list({one.name: one for one in [*of_panels, *own]}.values())
 
 
 def answer_text(answer: Answer | None, plans: Sequence[PlanResults] = ()) -> str:
@@ -151,19 +211,46 @@ def _short(answer: Answer | None, plans: Sequence[PlanResults]) -> str:
     return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def _html(title: str, paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
+def _html(page: Page) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aepretrain.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    glossary = glossary_of(page)
     return environment.get_template("page.html").render(
-        title=title, sentences=paragraphs, panels=panels, long_table=LONG_TABLE
+        page=page,
+        title=page.openings[0].question,
+        script=script() if any(one.specs for one in _pictures(page)) else "",
+        as_json=as_json,
+        longest_shown=LONGEST_SHOWN,
+        slug=slug,
+        glossary=glossary,
+        explained=partial(explained, glossary=glossary),
     )
 
 
-def _markdown(title: str, paragraphs: Sequence[str], panels: Sequence[Panel]) -> str:
-    parts = [f"# {markdown_text(title)}", *map(markdown_text, paragraphs)]
-    for panel in panels:
-        parts += [f"## {markdown_text(panel.heading)}", *map(markdown_text, panel.paragraphs)]
-        parts += [f"![{markdown_text(one.caption)}](report/{one.name}.png)" for one in panel.pictures]
+def _markdown(page: Page) -> str:
+    parts: list[str] = []
+    for place, opening in enumerate(page.openings):
+        parts += [f"{'##' if place else '#'} {markdown_text(opening.question)}", markdown_text(opening.sentence)]
+        parts += [_markdown_picture(opening.picture)] if opening.picture else []
+        for card in opening.cards:
+            parts.append(f"**{markdown_text(card.title)}.** {markdown_text(card.finding)}.")
+            parts.append("\n".join(f"- {markdown_text(line)}" for line in card.lines))
+        parts.append(" · ".join(f"{name}: {markdown_text(value)}" for name, value in opening.facts))
+    for panel in page.panels:
+        parts += [f"## {markdown_text(panel.topic)}: {markdown_text(panel.finding)}"]
+        parts += map(markdown_text, panel.paragraphs)
+        parts.append("\n".join(f"- {markdown_text(_with_topic(*one))}" for one in panel.points))
+        parts += map(_markdown_picture, panel.pictures)
         parts += map(markdown_table, panel.tables)
+        parts += map(_markdown_picture, panel.more)
+        parts += map(markdown_text, panel.method_paragraphs)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_picture(picture: Picture) -> str:
+    return f"![{markdown_text(picture.caption)}](report/{picture.name}.png)"
+
+
+def _with_topic(text: str, topic: str) -> str:
+    return f"{text} ({topic})" if topic else text

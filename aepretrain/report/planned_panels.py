@@ -12,7 +12,10 @@ from aepretrain.config import command_text
 from aepretrain.figures import Point
 from aepretrain.records import Archive
 from aepretrain.report.diagnostics import diagnostics_panel
-from aepretrain.report.judged_wording import name_text
+from aepretrain.report.explore import map_specs
+from aepretrain.report.findings import counted
+from aepretrain.report.judged_wording import counts_text, name_text
+from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.planned import CHECKPOINTS, PlanResults, Result
@@ -79,28 +82,39 @@ CHECKPOINTS_TEXT = (
     "validation images: a second set of images, on which both sides chose their epoch in the same way. Trainings from "
     "before these figures were recorded have none."
 )
+UNKNOWN_CHECKPOINTS = "The figures of further checkpoints are not known yet"
 CHECKPOINTS_CAPTION = (
     "{name} by checkpoint, and on validation images: means over seeds with 95 % intervals. Grey band: differences that "
     "count as negligible. Axes differ."
 )
 
 
-def plan_panels(of: PlanResults, archive: Archive, place: Mapping[str, Any]) -> list[Panel]:
+def plan_panels(
+    of: PlanResults, archive: Archive, place: Mapping[str, Any], *, is_of_grid: bool = False
+) -> list[Panel]:
     """The panels of a plan, in order; what is not trained yet is called missing.
 
-    `place` has options of the commands that the page suggests.
+    `place` has options of the commands that the page suggests. With `is_of_grid` the page shows the same comparisons as
+    those of its grid, and here they are folded.
     """
-    panels = [[_verdicts_panel(one, archive, place), _map_panel(one), _checkpoints_panel(one)] for one in of.parts]
+    panels = [[_verdicts_panel(one, archive, place, is_folded=is_of_grid), _checkpoints_panel(one)] for one in of.parts]
     return [*chain.from_iterable(panels), diagnostics_panel(of, archive)]
 
 
-def _verdicts_panel(of: PlanResults, archive: Archive, place: Mapping[str, Any]) -> Panel:
+def _verdicts_panel(of: PlanResults, archive: Archive, place: Mapping[str, Any], *, is_folded: bool) -> Panel:
     pooled = pooled_tables(of)
     explained = [TUNED_TEXT] if of.is_tuned else [OBJECTIVES_TEXT, _rule(of, place), POOLED_TEXT if pooled else ""]
-    texts = [summary(of), doubts(of), standing(of), *explained]
+    texts = [summary(of), doubts(of), standing(of)]
     words = words_table(of)
     tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else []), *undecidable_tables(of, archive)]
-    return Panel(f"Plan {title(of)}: {of.plan.question}", "\n\n".join(texts), tables)
+    pictures = list(map_pictures(of))
+    finding = f"{name_text(of.plan.compared[0])}: {counts_text(of.of(of.plan.compared[0]))}"
+    explanation = "\n\n".join(explained)
+    topic, text = f"Plan {title(of)}", "\n\n".join(texts)
+    if is_folded:
+        return Panel(topic, finding, text, tables, method=explanation, more=pictures, num_shown=0)
+    others = pictures if of.is_tuned else pictures[1:]  # the first is in the page's opening
+    return Panel(topic, finding, text, tables, others[:1], explanation, others[1:])
 
 
 def _rule(of: PlanResults, place: Mapping[str, Any]) -> str:
@@ -113,24 +127,23 @@ def _rule(of: PlanResults, place: Mapping[str, Any]) -> str:
     return f"{rule}\n\n{NOT_TUNED_TEXT.format(networks=', '.join(of.plan.tuned.networks), tune=tune, run=run)}"
 
 
-def _map_panel(of: PlanResults) -> Panel:
+def map_pictures(of: PlanResults) -> Iterator[Picture]:
     """A figure for each comparison: curves over the number of labels, or rows where the plan has only one number."""
-    pictures = [
-        Picture.of(f"map-{picture_name(of)}-{number}", drawn, caption)
-        for number, (drawn, caption) in enumerate(_maps(of), start=1)
-    ]
-    return Panel(f"The map of the plan {title(of)}", "" if pictures else "Nothing of it is finished.", (), pictures)
-
-
-def _maps(of: PlanResults) -> Iterator[tuple[Figure, str]]:
-    for name in of.plan.compared:
+    for number, name in enumerate(of.plan.compared, start=1):
         results = [one for one in of.of(name) if one.comparison]
         if not results:
             continue
-        if len(of.plan.labels) > 1:
-            yield _curves(of, name), MAP_CAPTION.format(name=name_text(name))
-        else:
-            yield _rows(of, name), ROWS_CAPTION.format(name=name_text(name))
+        listed = (
+            f"{place_text(of.plan, one.planned)}, {condition_text(of.plan, one.planned)} "
+            f"{interval_text(one.verdict.difference)}"
+            for one in results
+        )
+        numbers = f"Mean differences in points (95 % interval): {'; '.join(listed)}."
+        is_map = len(of.plan.labels) > 1
+        drawn = _curves(of, name) if is_map else _rows(of, name)
+        caption = (MAP_CAPTION if is_map else ROWS_CAPTION).format(name=name_text(name))
+        specs = map_specs(of, name) if is_map else ()
+        yield Picture.of(f"map-{picture_name(of)}-{number}", drawn, caption, numbers, specs)
 
 
 def _curves(of: PlanResults, name: str) -> Figure:
@@ -192,8 +205,22 @@ def _checkpoints_panel(of: PlanResults) -> Panel:
         for number, name in enumerate(of.plan.compared, start=1)
         if any(one.comparison for one in of.of(name))
     ]
-    heading = f"Three checkpoints and a second set of images: plan {title(of)}"
-    return Panel(heading, CHECKPOINTS_TEXT, checkpoint_tables(of) if pictures else (), pictures)
+    finding, tables = _checkpoints_finding(of), checkpoint_tables(of) if pictures else ()
+    topic = f"Checkpoints, plan {title(of)}"
+    why = f"{finding}." if finding != UNKNOWN_CHECKPOINTS else ""
+    return Panel(topic, finding, "", tables, pictures[:1], CHECKPOINTS_TEXT, pictures[1:], why)
+
+
+def _checkpoints_finding(of: PlanResults) -> str:
+    """In how many places the sign of the plan's first comparison is the same at each checkpoint and on both images."""
+    name = of.plan.compared[0]
+    means = [[one.difference(figure) for figure in CHECKPOINTS.values()] for one in of.of(name)]
+    known = [[mean.value > 0 for mean in of_place if mean] for of_place in means if all(of_place)]
+    if not known:
+        return UNKNOWN_CHECKPOINTS
+    alike = sum(len(set(signs)) == 1 for signs in known)
+    where = counted(alike, len(known), "test")
+    return f"{name_text(name)} has the same sign at three checkpoints and on validation images in {where}"
 
 
 def _checkpoint_points(of: PlanResults, name: str) -> dict[str, dict[str, dict[str, Point]]]:

@@ -8,6 +8,7 @@ from aepretrain import stats
 from aepretrain.config import Settings, format_seeds
 from aepretrain.records import Archive, Record
 from aepretrain.report.answer import Answer, sides
+from aepretrain.report.findings import number_text
 from aepretrain.report.grid import belongs, setting_text
 from aepretrain.report.pairs import paired_keys
 from aepretrain.report.panel import Panel
@@ -34,7 +35,12 @@ def provenance_panel(
     if answer is not None and query is not None:
         of_grid, tables_of_grid = _of_grid(answer, query)
         shown, tables = of_grid | shown, [*tables_of_grid, *tables]
-    return Panel("How this was made", TEXT, [*tables, _run_ids(list(shown.values()), archive)])
+    commits = {one.tags["commit"] for one in shown.values() if "commit" in one.tags}
+    versions = (
+        f" of {number_text(len(commits))} version{'s' if len(commits) > 1 else ''} of the code" if commits else ""
+    )
+    finding = f"Made of {len(shown):,} trainings{versions}"
+    return Panel("How this was made", finding, TEXT, [*tables, _run_ids(list(shown.values()), archive)])
 
 
 def _of_grid(answer: Answer, query: Query) -> tuple[dict[str, Record], list[Table]]:

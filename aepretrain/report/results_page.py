@@ -12,7 +12,8 @@ from aepretrain.figures import Point
 from aepretrain.report.judged import poolable
 from aepretrain.report.judged_tables import difference_text, family_title, judged_row, pooled_row
 from aepretrain.report.judged_wording import counts_text, effect_text, name_text, promise
-from aepretrain.report.page import files_of
+from aepretrain.report.opening import Card, Opening
+from aepretrain.report.page import Page, files_of
 from aepretrain.report.pairs import paired
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.results import TableResult, TableResults
@@ -75,7 +76,18 @@ def results_files(of: TableResults) -> dict[str, bytes]:
     said = map(markdown_text, paragraphs)
     tables = map(markdown_table, [*_family_tables(of), *_pooled_tables(of)])
     short = "\n\n".join([f"**{markdown_text(question)}**", *said, *tables]) + "\n"
-    return files_of(question, paragraphs, _panels(of), short)
+    return files_of(Page([_opening(of, question, paragraphs)], _panels(of)), short)
+
+
+def _opening(of: TableResults, question: str, said: Sequence[str]) -> Opening:
+    """The question, what was found, the first figure, and a card for each family."""
+    cards = []
+    for name, results in of.families.items():
+        counts = counts_text(results)
+        cards.append(Card(family_title(name, results), counts[0].upper() + counts[1:], ()))
+    facts = [("Table", Path(of.runs.path).name), ("Runs", f"{len(of.runs.frame):,}")]
+    facts += [("Seeds", format_seeds(of.plan.seeds))] if of.plan.seeds else []
+    return Opening(question, " ".join(said), next(_pictures(of), None), cards, facts)
 
 
 def _panels(of: TableResults) -> list[Panel]:
@@ -84,15 +96,20 @@ def _panels(of: TableResults) -> list[Panel]:
     shares = effects if len(set(effects.values())) <= 3 else {}
     rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=effect_text(of.plan.smallest_effect, shares))
     tables = [*_family_tables(of), *pooled, *undecidable_tables(of.undecidable)]
-    panels = [Panel("Verdicts", "\n\n".join([rule, POOLED_TEXT if pooled else ""]), tables, list(_pictures(of)))]
+    pictures = list(_pictures(of))
+    method = "\n\n".join([rule, POOLED_TEXT if pooled else ""])
+    finding = f"{name_text(of.plan.comparisons[0])}: {counts_text(of.of(of.plan.comparisons[0]))}"
+    panels = [Panel("Verdicts", finding, "", tables, pictures[1:2], method, pictures[2:])]
     others = [one for name in of.plan.comparisons for one in _other_figures(of, name)]
     if others:
-        panels.append(Panel("Other figures of the same runs", "Intervals only; without verdicts.", others))
+        finding = "Other figures of the same runs have intervals, but no verdicts"
+        panels.append(Panel("Other figures", finding, tables=others))
     unpaired = [
         {"comparison": name_text(one.name), **one.cell, **_unpaired_row(one)} for one in of.results if any(one.unpaired)
     ]
     tables = [_made_table(of), *([table_of("Runs without a partner", unpaired)] if unpaired else [])]
-    return [*panels, Panel("How this was made", MADE_TEXT, tables)]
+    finding = f"Made of {len(of.runs.frame):,} runs in one table"
+    return [*panels, Panel("How this was made", finding, MADE_TEXT, tables)]
 
 
 def _family_tables(of: TableResults) -> list[Table]:

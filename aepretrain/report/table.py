@@ -21,8 +21,8 @@ Table = tuple[str, list[list[str]]]
 Row = Mapping[str, str]
 """A row's texts by the heading of their column."""
 
-LONG_TABLE = 26
-"""Tables of this many rows are folded."""
+LONGEST_SHOWN = 9
+"""A table of more rows is folded."""
 
 
 def table_of(name: str, rows: Iterable[Row]) -> Table:
@@ -82,7 +82,7 @@ def markdown_table(table: Table) -> str:
     """A table as Markdown, under its title; a long one is folded."""
     name, (heading, *rows) = table
     lines = [_markdown_row(heading), _markdown_row(["---"] * len(heading)), *map(_markdown_row, rows)]
-    if len(rows) < LONG_TABLE:
+    if len(rows) <= LONGEST_SHOWN:
         return "\n".join([f"**{markdown_text(name)}**", "", *lines])
     summary = f"<summary>{html.escape(name)} ({len(rows)} rows)</summary>"
     return "\n".join([f"<details>{summary}", "", *lines, "", "</details>"])

@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 from aepretrain import figures
 from aepretrain.config import Settings, format_seeds
 from aepretrain.records import Record
+from aepretrain.report.findings import counted
 from aepretrain.report.grid import setting_text
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.table import Table, markdown_table, table_of
 from aepretrain.tuning import VARIED, Trial, Tuning, arm_name, tunings
 
 TEXT = (
-    "Which learning rate and weight decay are best for each arm?"
-    "\n\n"
     "An arm is a classifier with its network, augmentation, objective and number of labels. Every arm had the same "
     "number of trials over the same learning rates and weight decays. The first trial has the arm's own settings. "
     "Weight decay holds for pretraining too. The choice has the lowest validation loss, as a mean over tuning seeds. "
@@ -45,7 +44,9 @@ def tuning_panel(records: Iterable[Record]) -> Panel | None:
         Picture.of(f"tuning-{place}", _figure(of_group), f"{name}. {CAPTION}")
         for place, (name, of_group) in enumerate(groups.items(), 1)
     ]
-    return Panel("Tuning", TEXT, [choices_table(found)], pictures)
+    changed = sum(one.choice.number != 1 for one in found)
+    finding = f"Other settings than its own were chosen for {counted(changed, len(found), 'arm')}"
+    return Panel("Tuning", finding, "", [choices_table(found)], pictures[:1], TEXT, pictures[1:])
 
 
 def _group(tuning: Tuning) -> str:

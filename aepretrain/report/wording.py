@@ -1,23 +1,17 @@
 """The answer in words. No sentence here says more than the rule of `stats.judge` gives."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aepretrain import stats
 from aepretrain.config import GRID_NETWORKS
 from aepretrain.report.answer import Answer, Reproduced
+from aepretrain.report.findings import number_text, of_text
 from aepretrain.report.grid import METRIC_NAMES, Experiment
 from aepretrain.report.numbers import in_points, signed
 from aepretrain.report.table import MISSING
 from aepretrain.report.undecidable import undecidable_text
 from aepretrain.stats import Kind, Verdict
-
-NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-
-
-def number_text(num: int) -> str:
-    """``four``; a number above twelve in digits."""
-    return NUMBERS[num] if num < len(NUMBERS) else str(num)
 
 
 def family_text(answer: Answer) -> str:
@@ -31,12 +25,22 @@ def sentences(answer: Answer) -> str:
     dataset = answer.grid.dataset_title
     if not answer.primary:
         return f"There is no verdict on {dataset}: no seed has both finetune and scratch."
-    doubts = undecidable_text(answer.undecidable, len(answer.family), "experiment")
-    paragraphs = (_findings(answer), _numbers(answer), doubts, _limits(answer), answer.terms.standing)
+    paragraphs = (
+        findings_text(answer),
+        _numbers(answer),
+        doubts_text(answer),
+        limits_text(answer),
+        answer.terms.standing,
+    )
     return "\n\n".join(filter(None, paragraphs))
 
 
-def _findings(answer: Answer) -> str:
+def doubts_text(answer: Answer) -> str:
+    """Where the data cannot decide, and what could; empty where they can."""
+    return undecidable_text(answer.undecidable, len(answer.family), "experiment")
+
+
+def findings_text(answer: Answer) -> str:
     """How many differences were found, whether they are large enough to count, and how large the means are."""
     kinds = [one.kind for one in answer.verdicts.values()]
     if all(kind is Kind.NONE for kind in kinds):
@@ -51,6 +55,53 @@ def _findings(answer: Answer) -> str:
         f"was found {which} training from scratch in {where}."
     )
     return " ".join(filter(None, (found, _unsettled(answer), _sizes(answer))))
+
+
+def verdict_finding(answer: Answer) -> str:
+    """How many differences were found in the primary comparison, as a headline."""
+    kinds = [one.kind for one in answer.verdicts.values()]
+    if all(kind is Kind.NONE for kind in kinds):
+        return "There is no verdict yet: more seeds are needed"
+    better, worse = kinds.count(Kind.BETTER), kinds.count(Kind.WORSE)
+    start = "So far, fine-tuning" if answer.is_interim else "Fine-tuning"
+    num = len(answer.family)
+    if num == 1:
+        which = "better than" if better else "worse than" if worse else "neither better nor worse than"
+        return f"{start} was found {which} training from scratch"
+    return (
+        f"{start} was found better than training from scratch in {of_text(better, num, 'experiment')}, "
+        f"and worse in {number_text(worse)}"
+    )
+
+
+def lay_sentence(judged: Sequence[tuple[Verdict, int]], noun: str, group: str, *, is_interim: bool) -> str:
+    """What verdicts mean, for people who know no statistics; each comes with its number of test images.
+
+    ``A pretrained network reads more digits correctly than one that starts from random weights in none of four
+    experiments, and fewer in three: about 10 to 11 fewer of 10,000.``
+    """
+    better = [one for one in judged if one[0].kind is Kind.BETTER]
+    worse = [one for one in judged if one[0].kind is Kind.WORSE]
+    start = "So far, a" if is_interim else "A"
+    start += f" pretrained network reads more {noun}s correctly than one that starts from random weights in "
+    sizes = [_sizes_in_images(found, which) for found, which in ((better, "more"), (worse, "fewer")) if found]
+    where = f": about {', about '.join(sizes)}" if sizes else ""
+    unsettled = [not one.size_settled for one, _ in (*better, *worse)]
+    doubt = ""
+    if any(unsettled):
+        which = "That may be too few" if all(unsettled) else "Some of these differences may be too small"
+        doubt = f" {which} to matter."
+    return f"{start}{of_text(len(better), len(judged), group)}, and fewer in {number_text(len(worse))}{where}.{doubt}"
+
+
+def _sizes_in_images(found: Sequence[tuple[Verdict, int]], which: str) -> str:
+    """``10 to 11 fewer of 10,000``, for each number of test images."""
+    texts = []
+    for num_images in sorted({num for _, num in found}):
+        counts = [_whole(abs(one.difference.value) * num_images) for one, num in found if num == num_images]
+        ends = " to ".join(dict.fromkeys(f"{one:,}" for one in (min(counts), max(counts))))
+        texts.append(f"{ends} {which} of {num_images:,}")
+    return ", ".join(texts)
 
 
 def _unsettled(answer: Answer) -> str:
@@ -106,7 +157,7 @@ def _finding(answer: Answer, experiment: Experiment) -> str:
     return f"{in_points(comparison.difference.value)} ({verdict_words(verdict, is_interim=answer.is_interim)}{seeds})"
 
 
-def _limits(answer: Answer) -> str:
+def limits_text(answer: Answer) -> str:
     """What was run, what the verdicts are about, and how often the rule errs."""
     images = f"these {answer.num_images:,} test images" if answer.num_images else "the test images that were used"
     about = (

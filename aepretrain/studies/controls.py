@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aepretrain import figures
+from aepretrain import figures, stats
 from aepretrain.config import TrainingSpec
 from aepretrain.report.answer import Terms
+from aepretrain.report.findings import described
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture
 from aepretrain.report.query import PROBE_NAMES, Query, difference_of, num_at_limit, score_of
 from aepretrain.report.table import Table, table_of
 from aepretrain.runner import Finished, Study
+from aepretrain.stats import Estimate
 from aepretrain.studies.specs import change, pretrainings
 from aepretrain.variants import GRID_VARIANTS, PROBES
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from aepretrain.data import Dataset
 
 TEXT = (
-    "Does the frozen column mean anything? Is it the pretraining, or just more training?"
-    "\n\n"
     "The first table compares the frozen column with the same head without the autoencoder: on the network's random "
     "encoder, on the raw pixels, and on principal components of the training images, as many as the code has features. "
     "The second table has the differences. The first table counts the heads that ended at the limit of epochs; they "
@@ -72,7 +72,7 @@ def panel(query: Query, _terms: Terms) -> Panel:
     trained = {*probes, *budgets, *clean}
     missing = query.not_run("controls", [one for one in query.experiments if one not in trained])
     if not trained:
-        return Panel("Controls", missing)
+        return Panel("Controls", "The controls were not run", missing)
     tables, pictures = [], []
     if probes:
         tables += [_probe_table(query, probes), _probe_differences(query, probes)]
@@ -81,7 +81,35 @@ def panel(query: Query, _terms: Terms) -> Panel:
         tables.append(_budget_table(query, budgets))
     if clean:
         tables.append(_clean_table(query, clean))
-    return Panel("Controls", f"{TEXT}\n\n{missing}", tables, pictures)
+    return Panel("Controls", _finding(query, probes), missing, tables, pictures, TEXT, why=_why(query, probes, budgets))
+
+
+def _finding(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> str:
+    return _against(query, probes, "pixels") or "What scratch does with more training, and the autoencoder's target"
+
+
+def _against(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]], probe: str) -> str:
+    """The frozen codes against what stands in for them."""
+    found = {title(one): mean for one in probes if (mean := _mean(query.of(one, "frozen"), probes[one][probe]))}
+    return described(found, "Frozen codes", {"pixels": "raw pixels", "random": "those of a random encoder"}[probe])
+
+
+def _why(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]], budgets: Mapping[Experiment, BySeed]) -> str:
+    """What the codes are worth to a linear head, and what is left of a difference where scratch trains as long."""
+    longer = {
+        title(one): mean for one, scratch in budgets.items() if (mean := _mean(query.of(one, "finetune"), scratch))
+    }
+    found = (
+        _against(query, probes, "random"),
+        _against(query, probes, "pixels"),
+        described(longer, "Fine-tuned networks", "networks from scratch with as many epochs in all"),
+    )
+    return " ".join(f"{one}." for one in found if one)
+
+
+def _mean(first: BySeed, second: BySeed) -> Estimate | None:
+    first_S, second_S = paired(first, second)
+    return stats.mean_interval(first_S - second_S, 0.95) if len(first_S) else None
 
 
 def _trained(of_experiments: Mapping[Experiment, Mapping[str, BySeed]]) -> dict[Experiment, Mapping[str, BySeed]]:

@@ -10,6 +10,7 @@ from aepretrain import figures, stats
 from aepretrain.config import LABELS, TrainingSpec
 from aepretrain.errors import UsageError
 from aepretrain.report.answer import Terms, draw_for
+from aepretrain.report.findings import number_text, of_text
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.numbers import interval_text, p_text
 from aepretrain.report.pairs import BySeed, paired, values_of
@@ -18,7 +19,7 @@ from aepretrain.report.query import PROBE_NAMES, Query, score_of
 from aepretrain.report.table import MISSING, Table, table_of
 from aepretrain.report.wording import verdict_words
 from aepretrain.runner import Finished, Study
-from aepretrain.stats import Verdict
+from aepretrain.stats import Kind, Verdict
 from aepretrain.studies.specs import change, pretrainings
 from aepretrain.variants import CLASSIFIERS
 
@@ -36,8 +37,6 @@ Curves = Mapping[Experiment, Curve]
 LABEL_VARIANTS = ("frozen", "finetune", "scratch", "pixels")
 
 TEXT = (
-    "Does pretraining help when labels are few?"
-    "\n\n"
     "Classifiers with few labels, while the autoencoder was pretrained on all images. Labelled images are "
     "class-balanced; within a seed, the smaller sets are parts of the larger ones. Each classifier is trained for the "
     "same number of steps, whatever the number of labels. It is validated about every 100 steps, or once an epoch "
@@ -86,7 +85,7 @@ def panel(query: Query, terms: Terms) -> Panel:
     curves = {one: of_labels for one, of_labels in curves.items() if of_labels}
     missing = query.not_run("labels", [one for one in query.experiments if one not in curves])
     if not curves:
-        return Panel("Few labels", missing)
+        return Panel("Few labels", "The study of few labels was not run", missing)
     compared = {one: _verdicts(one, of_labels, terms.smallest_effect) for one, of_labels in curves.items()}
     tables = []
     for one, of_labels in curves.items():
@@ -95,7 +94,19 @@ def panel(query: Query, terms: Terms) -> Panel:
         tables.append(_accuracy_table(one, of_labels, "last weights", "last_test_accuracy"))
     steps = ", ".join(f"{num:,}" for num in sorted({query.updates(one) for one in curves}))
     pictures = [Picture.of("labels", _figure(curves, compared, terms.smallest_effect), CAPTION)]
-    return Panel("Few labels", f"{TEXT}\n\nHere: {steps} steps.\n\n{missing}", tables, pictures)
+    method = f"{TEXT}\n\nHere: {steps} steps."
+    return Panel("Few labels", _finding(compared), missing, tables, pictures, method)
+
+
+def _finding(compared: Mapping[Experiment, Mapping[int, Verdict]]) -> str:
+    kinds = [one.kind for of_sizes in compared.values() for one in of_sizes.values()]
+    if all(kind is Kind.NONE for kind in kinds):
+        return "There is no verdict by the number of labels yet"
+    better, worse = kinds.count(Kind.BETTER), kinds.count(Kind.WORSE)
+    tests = of_text(better, len(kinds), "test")
+    return (
+        f"By the number of labels, finetune was found better than scratch in {tests}, and worse in {number_text(worse)}"
+    )
 
 
 def _figure(curves: Curves, compared: Mapping[Experiment, Mapping[int, Verdict]], negligible: float) -> Figure:
@@ -119,7 +130,7 @@ def _figure(curves: Curves, compared: Mapping[Experiment, Mapping[int, Verdict]]
         },
         negligible,
         PROBE_NAMES,
-        "labels to train on\n(and a fifth as many, at least 10, to validate)",
+        "labels to train on",
         in_decades=True,
     )
 
@@ -162,11 +173,11 @@ def _labels_table(experiment: Experiment, curve: Curve, compared: Mapping[int, V
         rows.append(
             {
                 "labels": _labels_text(labels),
+                "verdict (best validation loss)": verdict_words(verdict, is_interim=False),
                 "seeds": str(verdict.num_seeds),
                 "best validation loss (95 % interval)": interval_text(verdict.difference),
                 "best after, finetune / scratch": f"{_best_after(finetune)} / {_best_after(scratch)}",
                 "p, Holm": p_text(verdict.adjusted_p),
-                "verdict (best validation loss)": verdict_words(verdict, is_interim=False),
                 "last weights (95 % interval)": interval_text(stats.mean_interval(first_S - second_S, 0.95)),
             }
         )

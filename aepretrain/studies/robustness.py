@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from aepretrain import figures, stats
 from aepretrain.config import TrainingSpec
 from aepretrain.report.answer import Terms
+from aepretrain.report.findings import described
 from aepretrain.report.grid import Experiment, Score, title
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, values_of
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from aepretrain.data import Dataset
 
 TEXT = (
-    "How well do the classifiers recognise test images of which a part is erased, and is their confidence right?"
-    "\n\n"
     "The classifiers of the grid on test images with an erased (black) rectangle, the same for every classifier and "
     "seed. NLL is the negative log-likelihood in nats, ECE the expected calibration error with 15 bins. Differences "
     "are in percentage points, paired by seed, with 95 % intervals, without adjustment and without a verdict. Beside a "
@@ -47,9 +46,9 @@ def panel(query: Query, terms: Terms) -> Panel:
     evaluated = {one: runs for one in query.experiments if len(runs := query.of(one, "robustness"))}
     missing = query.not_run("robustness", [one for one in query.experiments if one not in evaluated])
     if not evaluated:
-        return Panel("Robustness", missing)
+        return Panel("Robustness", "The study of robustness was not run", missing)
     caption = f"Above: test accuracy by the erased share of the image. {CURVES_CAPTION}"
-    pictures = [
+    first, *others = [
         Picture.of("robustness", _accuracy_figure(evaluated, terms.smallest_effect), caption),
         *(
             Picture.of(
@@ -61,7 +60,18 @@ def panel(query: Query, terms: Terms) -> Panel:
         ),
     ]
     tables = [table(one, runs) for one, runs in evaluated.items() for table in (_accuracy_table, _calibration_table)]
-    return Panel("Robustness", f"{TEXT}\n\n{missing}", tables, pictures)
+    return Panel("Robustness", _finding(evaluated), missing, tables, [first], TEXT, others)
+
+
+def _finding(evaluated: Mapping[Experiment, BySeed]) -> str:
+    differences = {
+        f"{title(one)}, {percent} %": _difference(runs, percent)
+        for one, runs in evaluated.items()
+        for percent in _percents(runs)
+        if percent
+    }
+    said = described(differences, "fine-tuned networks", "networks from scratch", "comparison")
+    return f"On erased test images, {said}" if said else "How accuracy falls with the erased share"
 
 
 def _estimates(evaluated: Mapping[Experiment, BySeed], name: str) -> dict[str, dict[str, dict[int, Estimate]]]:

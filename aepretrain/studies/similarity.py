@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
 from aepretrain.report.answer import Terms
+from aepretrain.report.findings import counted, range_text
 from aepretrain.report.grid import Score, title
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 
 HEADING = "Similarity of encoders"
 TEXT = (
-    "How alike are the encoders before and after training, layer by layer?"
-    "\n\n"
     "Linear centred kernel alignment (CKA) of two encoders on 2,000 validation images of the seed, after each ReLU. 1 "
     "means that they arrange images alike up to rotation and scale. Two trainings from scratch of different seeds "
     "share no initial weights; they are the reference for unrelated encoders. The other seed is the next one, so "
@@ -53,11 +54,25 @@ def panel(query: Query, _terms: Terms) -> Panel:
     evaluated = {one: runs for one in query.experiments if len(runs := query.of(one, "similarity"))}
     missing = query.not_run("similarity", [one for one in query.experiments if one not in evaluated])
     if not evaluated:
-        return Panel(HEADING, missing)
+        return Panel(HEADING, "The similarity of encoders was not measured", missing)
     values = {title(one): _cka(runs) for one, runs in evaluated.items()}
     tables = [_table(title(one), values[title(one)], len(runs)) for one, runs in evaluated.items()]
     drawn = figures.similarities(values, REFERENCE)
-    return Panel(HEADING, f"{TEXT}\n\n{missing}", tables, [Picture.of("similarity", drawn, CAPTION)])
+    finding = _finding(values)
+    pictures = [Picture.of("similarity", drawn, CAPTION)]
+    return Panel(HEADING, finding, missing, tables, pictures, TEXT, why=f"{finding}.")
+
+
+def _finding(values: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> str:
+    """How much a fine-tuned encoder still resembles its pretrained start, in the last layer."""
+    kept = [float(np.mean(of_pairs["pretrained, finetuned"][-1])) for of_pairs in values.values()]
+    unrelated = [float(np.mean(of_pairs[REFERENCE][-1])) for of_pairs in values.values()]
+    less = sum(first < second for first, second in zip(kept, unrelated, strict=True))
+    where = "" if len(kept) == less else f" in {counted(less, len(kept))}"
+    return (
+        f"A fine-tuned encoder resembles its pretrained start (CKA {range_text(kept, 2)} in the last layer) less than "
+        f"two encoders from scratch resemble each other ({range_text(unrelated, 2)}){where}"
+    )
 
 
 def _cka(runs: BySeed) -> dict[str, list[list[float]]]:

@@ -50,6 +50,7 @@ class Training:
             identity=json.loads(self.row["spec"]),
             metrics={name: value for name, value in figures.items() if value is not None},
             tags=tags,
+            end_ms=self.row.get("end_ms"),
         )
 
     def curve(self, metric: str) -> list[float]:

@@ -332,6 +332,7 @@ def _record(run: Run, uri: str) -> Record:
             metrics={our_name(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             artifact_uri=run.info.artifact_uri,
+            end_ms=run.info.end_time,
         ).checked()
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(

@@ -80,12 +80,14 @@ def serve(uri: str, port: int | None = None) -> Iterator[Server]:
                 stderr=output,
                 start_new_session=True,
             )
+        stopping.groups.add(process.pid)
         try:
             server = Server(f"http://{HOST}:{chosen}", process)
             _wait_for(server, log)
             yield server
         finally:
             _end(process)
+            stopping.groups.discard(process.pid)
 
 
 def _free_port(port: int | None) -> int:

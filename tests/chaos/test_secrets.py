@@ -19,6 +19,7 @@ from aepretrain.frame import frame
 from aepretrain.records import EpochResult, Record
 from aepretrain.redaction import redact
 from aepretrain.report import Panel
+from aepretrain.report.opening import Card, Opening
 from aepretrain.stats import Estimate
 from aepretrain.variants import CLASSIFIERS
 from tests.answers import archive
@@ -159,7 +160,9 @@ def test_markup_in_names_stays_text() -> None:
     rows = [*report.tables(table), ("Settings", [[MARKUP, MARKUP], [MARKUP, MARKUP]])]
     answer = report.Answer(table, {}, {}, {}, {}, [], {}, 100, report.Terms(0.001))
     picture = report.Picture("grid", b"", MARKUP)
-    files = report.page_files(answer, [Panel(MARKUP, MARKUP, rows, [picture])])
+    panel = Panel(MARKUP, MARKUP, MARKUP, rows, [picture], MARKUP, [picture], MARKUP, points=[(MARKUP, MARKUP)])
+    opening = Opening(MARKUP, MARKUP, picture, [Card(MARKUP, MARKUP, [MARKUP])], [(MARKUP, MARKUP)])
+    files = report.page_files(answer, report.Page([opening], [panel]))
     page, text = files["report.html"].decode(), files["report.md"].decode()
     assert "<script" not in page
     assert html.escape(MARKUP, quote=False).split()[0] in page.replace("&#39;", "'")

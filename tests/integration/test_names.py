@@ -34,8 +34,8 @@ CASES = {
 
 
 def pasted(line: str) -> list[str]:
-    """What a shell gives to ``mlflow`` for this line: its tracking address, then its arguments."""
-    program = 'mlflow() { printf "%s\\0" "$MLFLOW_TRACKING_URI" "$@"; }\n' + line
+    """The arguments that a shell gives to ``aepretrain`` or ``mlflow`` for this line; mlflow's address stands first."""
+    program = 'mlflow() { printf "%s\\0" "$MLFLOW_TRACKING_URI" "$@"; }; aepretrain() { printf "%s\\0" "$@"; }\n' + line
     done = subprocess.run(["/bin/bash", "-c", program], capture_output=True, text=True, check=True)
     return done.stdout.split("\0")[:-1]
 
@@ -94,11 +94,12 @@ def test_the_whole_way(case: str, tmp_path: Path, template: Path, digits: Datase
     assert "4 of 4 trainings" in imported.out
     assert stray(tmp_path, folders) == []
 
-    ui = "(?<=look at them with: ).*"
-    _, *arguments = pasted(printed(trained, ui))
-    assert arguments[:2] == ["ui", "--backend-store-uri"]
-    for folder, (*_, uri), num in ((checkout, arguments, 4), (other, pasted(printed(imported, ui)), 3)):
-        client = MlflowClient(tracking_uri=uri)
+    kept, shown = "(?<=Runs are kept in ).*(?=; look at them)", "(?<=look at them with: ).*"
+    of_other = run("compare", "--tracking-uri", printed(imported, kept))
+    assert pasted(printed(of_other, shown)) == ["ui", "--tracking-uri", printed(imported, kept)]
+    for folder, done, num in ((checkout, trained, 4), (other, imported, 3)):
+        assert pasted(printed(done, shown)) == ["ui"]
+        client = MlflowClient(tracking_uri=printed(done, kept))
         weights = {path.parent.parent.name: path for path in folder.glob("mlartifacts/*/artifacts/weights.pt")}
         assert len(weights) == num, "a bundle has those of classifiers only"
         for run_id, path in weights.items():
@@ -111,7 +112,7 @@ def test_the_whole_way(case: str, tmp_path: Path, template: Path, digits: Datase
         return
     promoted = run("promote")
     uri, *serve = pasted(printed(promoted, "(?<=Serve it with: ).*"))
-    assert uri == pasted(printed(promoted, ui))[-1] == arguments[-1]
+    assert uri == printed(trained, kept)
     assert serve[:3] == ["models", "serve", "-m"]
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
@@ -123,7 +124,7 @@ def test_the_whole_way(case: str, tmp_path: Path, template: Path, digits: Datase
 
     port = str(free_port())
     server = start_server(
-        *(*pasted(printed(imported, ui))[2:], "--port", port, "--workers", "1"),
+        *("--backend-store-uri", printed(imported, kept), "--port", port, "--workers", "1"),
         folder=tmp_path,
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
     )
