@@ -58,6 +58,10 @@ def main() -> None:
         if (folder / "results" / "answer.md").read_bytes() != ANSWER.read_bytes():
             sys.exit("the answer of this report is not docs/answer.md: make all with docs/update.sh")
         with mlflow_ui(uri, folder) as address, chromium() as browser:
+            with new_page(browser, width=1440, height=900) as page:
+                page.goto((ROOT / "docs" / "report.html").as_uri())
+                page.locator(".explored svg").first.wait_for()
+                save(page, "report")
             take(browser, address, tracking.open_store(uri))
             for picture, command in TERMINALS.items():
                 take_terminal(browser, picture, command, uri)

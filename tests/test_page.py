@@ -13,6 +13,8 @@ import vl_convert
 from PIL import Image
 
 from aepretrain import report, stats
+from aepretrain.api import Results
+from aepretrain.config import Settings, TrainingSpec
 from aepretrain.frame import frame
 from aepretrain.report import Panel, Picture, Terms
 from aepretrain.report.explore import as_json, paired_spec
@@ -22,7 +24,7 @@ from aepretrain.report.opening import Card, Opening
 from aepretrain.report.panel import slug, smaller
 from aepretrain.report.wording import lay_sentence, verdict_finding
 from aepretrain.stats import Estimate, Kind, Verdict
-from tests.answers import archive
+from tests.answers import archive, record_of
 
 
 def estimates(*ends: tuple[float, float]) -> dict[str, Estimate]:
@@ -182,3 +184,14 @@ def test_long_tables_and_further_ones_are_folded() -> None:
     assert (panel.shown(9), panel.folded(9)) == ([short], [other])
     assert Panel("x", "y", tables=[long]).folded(9) == [long]
     assert Panel("x", "y", tables=[short], num_shown=0).folded(9) == [short]
+
+
+def test_the_next_step_counts_the_rows_of_each_objective() -> None:
+    specs = [
+        TrainingSpec(variant=variant, network="fc", settings=Settings(objective=objective))
+        for objective in ("reconstruct", "pixel-mask")
+        for variant in ("finetune", "scratch")
+    ]
+    records = tuple(record_of(spec, 0.9) for spec in specs)
+    assert "found with 7 seeds or more, and this grid has 1:" in Results(records, {}, "sqlite:///no.db").next_steps
+    assert "found with 6 seeds" in Results(records[:2], {}, "sqlite:///no.db").next_steps

@@ -361,7 +361,7 @@ def test_differences_by_checkpoint_and_figures_that_old_trainings_lack(plan: Pla
     archive = archive_of(plan, under(plan))
     archive.found = old
     text = made_of(archive, plan).files["report.md"].decode()
-    assert "No training of this plan has figures of its encoder yet\n" in text
+    assert "No training of this plan has figures of its encoder yet.**\n" in text
 
 
 def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
@@ -373,7 +373,7 @@ def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
     assert names == {f"report/{name}.png" for name in kinds}
     text, short = made.files["report.md"].decode(), made.files["answer.md"].decode()
     assert text.startswith("# When does it help?\n\nA pretrained network reads more images correctly than one that ")
-    assert "## Plan when: finetune − scratch: better in 4 of 8 tests" in text
+    assert "## Plan when\n\n**finetune − scratch: better in 4 of 8 tests" in text
     assert "\n- Dead units: " in text
     assert "luck alone moves a single run by about" in text
     assert f"| digest (SHA-256 of the content, first 12 digits) | {plan.digest[:12]} |" in text
@@ -431,7 +431,7 @@ def test_comparisons_with_each_arm_tuned_are_judged_when_all_arms_are_tuned(tmp_
     text, short = made.files["report.md"].decode(), made.files["answer.md"].decode()
     assert "With each arm tuned: finetune − scratch worse in 8 of 8 tests" in short
     assert "**finetune − scratch, tuned: test accuracy, 8 tests corrected together**" in short
-    assert "## Plan when, each arm tuned: finetune − scratch: worse in 8 of 8 tests" in text
+    assert "## Plan when, each arm tuned\n\n**finetune − scratch: worse in 8 of 8 tests.**" in text
     assert "are judged when all arms are tuned" not in text
     assert {"report/map-when-1.png", "report/map-when-tuned-1.png", "report/tuning-1.png"} <= made.files.keys()
 

@@ -559,7 +559,9 @@ def test_similarity_is_one_for_the_same_encoder(images: Dataset, network: str, n
             assert found.metrics[name] == pytest.approx(1, abs=1e-5)
     maps = found.evidence.code_maps
     assert maps is not None
+    assert list(maps.places_N2) == ["pretrain", "finetune", "scratch"]
     assert np.array_equal(maps.places_N2["pretrain"], maps.places_N2["finetune"])
+    assert np.array_equal(maps.places_N2["pretrain"], maps.places_N2["scratch"])
     validation_N = split(images, "random", 0).validation_N
     assert maps.places_N2["pretrain"].shape == (len(validation_N), 2)
     assert maps.labels_N.tolist() == images.labels_N[validation_N].tolist()

@@ -54,7 +54,8 @@ class Results:
     def next_steps(self) -> str:
         """What to do after a grid: the command that writes the report, and the number of seeds that a verdict needs."""
         lines = [f"The report with its statistics: aepretrain report{store_option(self.store_uri)}"]
-        experiments = {record.cell[:2] for record in self.records}
+        of_pretrained = [record for record in self.records if record.setting("objective") is not None]
+        experiments = {(*record.cell[:2], record.setting("objective")) for record in of_pretrained}
         num_seeds = len({record.seed for record in self.records})
         needed = fewest_seeds(max(1, len(experiments)))
         if num_seeds < needed:

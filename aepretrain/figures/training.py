@@ -186,12 +186,12 @@ def _confidence_text(confidence: float) -> str:
 MAP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#B3A100", "#882255", INK)
 """Colours of classes; the map also names them, because ten colours are hard to tell apart."""
 
-MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning"}
+MAP_NAMES = {"pretrain": "pretrained", "finetune": "after finetuning", "scratch": "from scratch"}
 
 
 def code_maps(title: str, maps: CodeMaps, classes: Sequence[str]) -> Figure:
     """Codes of images as dots, a panel for each encoder, coloured by class, with the class's name at its medoid."""
-    figure = Figure(figsize=(8.2, 4.5), layout="constrained")
+    figure = Figure(figsize=(4.1 * len(maps.places_N2), 4.5), layout="constrained")
     figure.suptitle(title, color=INK, parse_math=False)
     panels = figure.subplots(1, len(maps.places_N2), squeeze=False)[0]
     for axes, (encoder, places_N2) in zip(panels, maps.places_N2.items(), strict=True):

@@ -36,7 +36,7 @@ LIMITS = (
     "Nothing is said about other networks, data, amounts of labels or objectives than those on this page.",
 )
 SHOWN_TEXT = (
-    "Reconstructions of the autoencoder, maps of codes before and after finetuning, and the classifiers' errors on the "
+    "Reconstructions of the autoencoder, maps of codes, and the classifiers' errors on the "
     "test images. For each classifier the seed with the lowest validation loss is shown, with its pretraining; test "
     "images select nothing. Maps of codes come from aepretrain study similarity. They are of the shown seed, or of the "
     "lowest seed that has a map."
@@ -48,7 +48,7 @@ OF_CLASSIFIERS = {
 OWN_PICTURES = {
     "pretrain": {"reconstructions": "validation images and their reconstructions"},
     "similarity": {
-        "code_maps": "codes of validation images in two dimensions by t-SNE, before and after finetuning (neighbours "
+        "code_maps": "codes of validation images in two dimensions by t-SNE (neighbours "
         "stay together, distances between groups mean nothing)"
     },
     **dict.fromkeys(CLASSIFIERS, OF_CLASSIFIERS),
@@ -238,7 +238,7 @@ def _markdown(page: Page) -> str:
             parts.append("\n".join(f"- {markdown_text(line)}" for line in card.lines))
         parts.append(" · ".join(f"{name}: {markdown_text(value)}" for name, value in opening.facts))
     for panel in page.panels:
-        parts += [f"## {markdown_text(panel.topic)}: {markdown_text(panel.finding)}"]
+        parts += [f"## {markdown_text(panel.topic)}", f"**{markdown_text(panel.finding)}.**"]
         parts += map(markdown_text, panel.paragraphs)
         parts.append("\n".join(f"- {markdown_text(_with_topic(*one))}" for one in panel.points))
         parts += map(_markdown_picture, panel.pictures)

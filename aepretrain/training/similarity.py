@@ -23,8 +23,8 @@ COMPARED_IMAGES = 2_000
 MAPPED_IMAGES = 1_000
 """The number of them that are mapped."""
 
-MAPPED = ("pretrain", "finetune")
-"""The encoders whose codes are mapped: before and after finetuning."""
+MAPPED = ("pretrain", "finetune", "scratch")
+"""The encoders whose codes are mapped: before and after finetuning, and without pretraining."""
 
 PAIRS = (
     ("initial", "pretrain"),
