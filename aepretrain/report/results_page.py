@@ -55,11 +55,15 @@ MOST_ROWS_OF_SEEDS = 12
 
 def results_paragraphs(of: TableResults) -> list[str]:
     """The question, how often each verdict was given, and where the data cannot decide."""
-    counts = "; ".join(f"{name_text(name)} {counts_text(of.of(name))}" for name in of.plan.comparisons if of.of(name))
-    start = "So far: " if any(one.is_interim for one in of.results) else ""
-    said = f"{start}{counts}. {promise(of.results, of.plan.alpha, is_fixed=False)}".rstrip()
+    said = f"{_counts(of)} {promise(of.results, of.plan.alpha, is_fixed=False)}".rstrip()
     doubts = undecidable_text(of.undecidable, len(of.results), "test")
     return [of.plan.question, *filter(None, (said, doubts, _unpaired_text(of)))]
+
+
+def _counts(of: TableResults) -> str:
+    """How often each verdict was given, in one sentence."""
+    counts = "; ".join(f"{name_text(name)} {counts_text(of.of(name))}" for name in of.plan.comparisons if of.of(name))
+    return f"{'So far: ' if any(one.is_interim for one in of.results) else ''}{counts}."
 
 
 def _unpaired_text(of: TableResults) -> str:
@@ -76,10 +80,10 @@ def results_files(of: TableResults) -> dict[str, bytes]:
     said = map(markdown_text, paragraphs)
     tables = map(markdown_table, [*_family_tables(of), *_pooled_tables(of)])
     short = "\n\n".join([f"**{markdown_text(question)}**", *said, *tables]) + "\n"
-    return files_of(Page([_opening(of, question, paragraphs)], _panels(of)), short)
+    return files_of(Page([_opening(of)], _panels(of, paragraphs)), short)
 
 
-def _opening(of: TableResults, question: str, said: Sequence[str]) -> Opening:
+def _opening(of: TableResults) -> Opening:
     """The question, what was found, the first figure, and a card for each family."""
     cards = []
     for name, results in of.families.items():
@@ -87,10 +91,10 @@ def _opening(of: TableResults, question: str, said: Sequence[str]) -> Opening:
         cards.append(Card(family_title(name, results), counts[0].upper() + counts[1:], ()))
     facts = [("Table", Path(of.runs.path).name), ("Runs", f"{len(of.runs.frame):,}")]
     facts += [("Seeds", format_seeds(of.plan.seeds))] if of.plan.seeds else []
-    return Opening(question, " ".join(said), next(_pictures(of), None), cards, facts)
+    return Opening(of.plan.question, _counts(of), next(_pictures(of), None), cards, facts)
 
 
-def _panels(of: TableResults) -> list[Panel]:
+def _panels(of: TableResults, said: Sequence[str]) -> list[Panel]:
     pooled = _pooled_tables(of)
     effects = {one.cell["experiment"]: one.smallest_effect for one in of.results}
     shares = effects if len(set(effects.values())) <= 3 else {}
@@ -99,7 +103,7 @@ def _panels(of: TableResults) -> list[Panel]:
     pictures = list(_pictures(of))
     method = "\n\n".join([rule, POOLED_TEXT if pooled else ""])
     finding = f"{name_text(of.plan.comparisons[0])}: {counts_text(of.of(of.plan.comparisons[0]))}"
-    panels = [Panel("Verdicts", finding, "", tables, pictures[1:2], method, pictures[2:])]
+    panels = [Panel("Verdicts", finding, "\n\n".join(said), tables, pictures[1:2], method, pictures[2:])]
     others = [one for name in of.plan.comparisons for one in _other_figures(of, name)]
     if others:
         finding = "Other figures of the same runs have intervals, but no verdicts"

@@ -1,12 +1,14 @@
 """The committed report in a real browser: its size, on screens of any width, on paper, in the dark, read aloud."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from aepretrain import make_report
 from tests.conftest import ROOT
 from tests.integration.browser import chromium, new_page
 
@@ -114,3 +116,13 @@ def test_without_scripts_the_pictures_are_there(browser: Browser) -> None:
     expect(page.locator(".opening img").first).to_be_visible()
     expect(page.locator(".explore").first).to_be_hidden()
     context.close()
+
+
+def test_a_page_without_figures_to_explore_fits_on_phones(browser: Browser, tmp_path: Path) -> None:
+    folder = ROOT / "examples" / "embeddings"
+    make_report(results=folder / "runs.csv", plans=[folder / "plan.yaml"], out=tmp_path)
+    with new_page(browser, width=390) as page:
+        page.goto((tmp_path / "report.html").as_uri())
+        expect(page.locator(".opening img").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert Axe().run(page).violations_count == 0
