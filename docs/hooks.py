@@ -170,7 +170,7 @@ def _plans() -> str:
     """The fields of a plan, and a plan."""
     plan = (ROOT / "plans" / "when.yaml").read_text()
     return (
-        "# Plan files\n\nA plan is a YAML file. [Plans](../usage.md#plans) says what each key means. "
+        "# Plan files\n\nA plan is a YAML file. [Plans](../questions.md#plans) says what each key means. "
         f"This is `plans/when.yaml`:\n\n```yaml\n{plan}```\n\nIn Python a plan is read by `read_plan`:\n\n"
         "::: aepretrain.plans.read_plan\n\n::: aepretrain.plans.Plan\n\n::: aepretrain.plans.plan.Tuned\n"
     )

@@ -213,7 +213,7 @@ def test_results_are_files_of_trainings_or_of_epochs(finished: str, tmp_path: Pa
 
 def test_the_recipes_of_the_documentation_give_what_they_say(finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", finished)
-    section = (ROOT / "docs" / "usage.md").read_text().partition("## Trainings as a data frame")[2]
+    section = (ROOT / "docs" / "results.md").read_text().partition("## Trainings as a data frame")[2]
     recipes = section.partition("```python\n")[2].partition("```")[0].replace("mnist", "digits")
     found: dict[str, Any] = {}
     exec(recipes, found)  # noqa: S102
