@@ -596,7 +596,7 @@ def test_help_tells_the_defaults_of_the_spec() -> None:
 def test_the_readmes_answer_is_that_of_the_committed_report() -> None:
     answer = (ROOT / "docs" / "answer.md").read_text()
     assert answer in (ROOT / "README.md").read_text()
-    assert (ROOT / "docs" / "report.md").read_text().splitlines()[2] == answer.splitlines()[0]
+    assert answer.splitlines()[0] in (ROOT / "docs" / "report.md").read_text().splitlines()
 
 
 @pytest.mark.project

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -35,23 +34,24 @@ def estimates(*ends: tuple[float, float]) -> dict[str, Estimate]:
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
-        ([(1, 3), (4, 6)], "Codes are better than pixels by 2.0 to 5.0 points"),
-        ([(-3, -1)], "Codes are worse than pixels by 2.0 points"),
-        ([(-0.3, -0.1)], "Codes are worse than pixels by 0.20 points"),
+        ([(1, 3), (4, 6)], "codes are better than pixels by 2.0 to 5.0 points"),
+        ([(-3, -1)], "codes are worse than pixels by 2.0 points"),
+        ([(-0.3, -0.1)], "codes are worse than pixels by 0.20 points"),
         (
             [(-3, 1), (-1, 3)],
-            "Whether codes are better or worse than pixels is open: differences from −1.0 to +1.0 points",
+            "whether codes are better or worse than pixels is open: differences from −1.0 to +1.0 points",
         ),
         (
             [(1, 3), (-1, 1), (-3, -1)],
-            "Codes are better than pixels in one of three cases, and worse in one: differences",
+            "codes are better than pixels in one of three cases, and worse in one, by unadjusted",
         ),
         ([(math.nan, math.nan)], ""),
+        ([(-3, -1), (math.nan, math.nan)], "codes are worse than pixels by 2.0 points in one of two cases"),
         ([], ""),
     ],
 )
 def test_a_headline_says_what_the_intervals_say(ends: list[tuple[float, float]], said: str) -> None:
-    headline = described(estimates(*ends), "Codes", "pixels", "case")
+    headline = described(estimates(*ends), "codes", "pixels", "case")
     assert headline.startswith(said)
     assert bool(headline) == bool(said)
 
@@ -62,6 +62,7 @@ def test_numbers_in_headlines() -> None:
         *("none of four experiments", "13 of 14 experiments"),
     ]
     assert of_text(2, 1_000, "test") == "two of 1,000 tests"
+    assert (of_text(0, 1, "test"), of_text(1, 1, "test")) == ("none", "the one test")
     assert (range_text([2, 1, 3]), range_text([1.04, 1.02]), range_text([-0.001])) == ("1.0 to 3.0", "1.0", "0.0")
 
 
@@ -72,31 +73,55 @@ def verdict(kind: Kind, points: float, *, is_settled: bool = True) -> Verdict:
     return replace(found, kind=kind, difference=difference, direction=int(np.sign(points)), size_settled=is_settled)
 
 
+MORE = "more digits correctly than one that starts from random weights"
+
+
 @pytest.mark.parametrize(
     ("judged", "said"),
     [
         (
             [verdict(Kind.WORSE, -0.1, is_settled=False), verdict(Kind.EQUIVALENT, 0)],
-            "A pretrained network reads more digits correctly than one that starts from random weights in none of two "
-            "cases, and fewer in one: about 10 fewer of 10,000. That may be too few to matter.",
+            f"was found to read {MORE} in none of two cases, fewer in one, and about as many in one. "
+            "Where fewer, about 10 of 10,000, perhaps too few to matter.",
         ),
         (
-            [verdict(Kind.BETTER, 2), verdict(Kind.BETTER, 4.5), verdict(Kind.WORSE, -1, is_settled=False)],
-            "A pretrained network reads more digits correctly than one that starts from random weights in two of three "
-            "cases, and fewer in one: about 200 to 450 more of 10,000, about 100 fewer of 10,000. "
-            "Some of these differences may be too small to matter.",
+            [verdict(Kind.BETTER, 2), verdict(Kind.BETTER, 4.5, is_settled=False), verdict(Kind.WORSE, -1)],
+            f"was found to read {MORE} in two of three cases, and fewer in one. "
+            "Where more, about 200 to 450 of 10,000, some perhaps too few to matter. Where fewer, about 100 of 10,000.",
         ),
         (
-            [verdict(Kind.UNDECIDED, 1), verdict(Kind.NEGLIGIBLE, 0.01)],
-            "A pretrained network reads more digits correctly than one that starts from random weights in none of two "
-            "cases, and fewer in none.",
+            [
+                verdict(Kind.BETTER, 2),
+                verdict(Kind.UNDECIDED, 1),
+                verdict(Kind.NONE, 1),
+                verdict(Kind.NEGLIGIBLE, 0.01),
+            ],
+            f"was found to read {MORE} in one of four cases, fewer in none, and about as many in one; two are open. "
+            "Where more, about 200 of 10,000.",
+        ),
+        (
+            [verdict(Kind.BETTER, 2)],
+            f"was found to read {MORE} in the one case, and fewer in none. Where more, about 200",
         ),
     ],
 )
-def test_the_sentence_for_everybody_counts_only_what_was_found(judged: list[Verdict], said: str) -> None:
-    assert lay_sentence([(one, 10_000) for one in judged], "digit", "case", is_interim=False) == said
+def test_the_sentence_for_everybody_counts_every_verdict(judged: list[Verdict], said: str) -> None:
+    sentence = lay_sentence([(one, 10_000) for one in judged], "digit", "case", is_interim=False)
+    assert sentence.startswith(f"A pretrained network {said}")
     interim = lay_sentence([(one, 10_000) for one in judged], "digit", "case", is_interim=True)
     assert interim.startswith("So far, a pretrained network")
+    without = lay_sentence([(one, None) for one in judged], "digit", "case", is_interim=False)
+    assert sentence.startswith(without)
+    assert "Where" not in without
+
+
+def test_what_is_undecided_is_not_called_alike() -> None:
+    for kinds in ([Kind.UNDECIDED], [Kind.NONE], [Kind.UNDECIDED, Kind.NONE]):
+        said = lay_sentence([(verdict(kind, 1), 100) for kind in kinds], "image", "case", is_interim=False)
+        assert said == (
+            "It is not known whether a pretrained network reads more or fewer images correctly than one that starts "
+            "from random weights."
+        )
 
 
 def page_of(num_seeds: int, networks: tuple[str, ...] = ("fc", "conv")) -> tuple[report.Answer, report.Page]:
@@ -115,7 +140,7 @@ def test_every_part_has_a_headline_and_a_name_of_its_own() -> None:
     assert all(panel.finding and not panel.finding.endswith(".") for panel in page.panels)
     findings = {panel.topic: panel.finding for panel in page.panels}
     assert findings["Finetune against scratch"] == verdict_finding(answer)
-    assert re.search(r"was found better .* in one of four experiments, and worse in one", verdict_finding(answer))
+    assert verdict_finding(answer).startswith("Fine-tuning against training from scratch: better in one of four exp")
     assert findings["The grid"].startswith("Finetune has the highest mean accuracy in three of four experiments")
 
 
@@ -130,7 +155,7 @@ def test_the_opening_has_the_verdicts_and_nothing_that_is_not_judged_looks_like_
     assert dict(opening.facts)["Seeds"] == "fc 0-9; conv 0-9"
     assert dict(opening.facts)["Plan"] == "none: the results are exploratory"
     (few,) = page_of(3)[1].openings
-    assert few.sentence == "There is no verdict on MNIST yet: more seeds are needed."
+    assert few.sentence.startswith("MNIST: It is not known whether a pretrained network reads more or fewer digits")
 
 
 def test_figures_to_explore_are_what_vega_draws() -> None:

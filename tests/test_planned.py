@@ -372,7 +372,7 @@ def test_the_page_has_the_plans_tables_and_pictures(plan: Plan) -> None:
     kinds = ("pipeline", "map-when-1", "map-when-2", "checkpoints-when-1", "checkpoints-when-2", "encoders-when")
     assert names == {f"report/{name}.png" for name in kinds}
     text, short = made.files["report.md"].decode(), made.files["answer.md"].decode()
-    assert text.startswith("# When does it help?\n\nA pretrained network reads more images correctly than one that ")
+    assert text.startswith("# When does it help?\n\nA pretrained network was found to read more images correctly ")
     assert "## Plan when\n\n**finetune − scratch: better in 4 of 8 tests" in text
     assert "\n- Dead units: " in text
     assert "luck alone moves a single run by about" in text

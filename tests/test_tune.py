@@ -351,8 +351,9 @@ def test_the_report_shows_trials_and_choices() -> None:
     told = [dict(zip(heading, row, strict=True)) for row in rows]
     assert [row["arm"] for row in told] == ["fc-none-finetune-pixel-mask-100labels", "fc-none-scratch"]
     assert [(row["learning rate"], row["trials"]) for row in told] == [("0.001", "3"), ("0.002", "2")]
-    assert [one.name for one in panel.pictures] == ["tuning-1", "tuning-2"]
-    assert all(one.content.startswith(b"\x89PNG") for one in panel.pictures)
+    pictures = [*panel.pictures, *panel.more]
+    assert [one.name for one in pictures] == ["tuning-1", "tuning-2"]
+    assert all(one.content.startswith(b"\x89PNG") for one in pictures)
     base = archive(9, ("fc",)).records()
     query = report.Query(report.build_grid(frame(base.values())), {f"{n}": one for n, one in enumerate(records)})
     assert query.frame.empty, "tuning seeds are judged nowhere"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -40,7 +41,7 @@ class Point:
 
 def objective_style(objective: str) -> tuple[str, str]:
     """Colour and marker of an objective. A plugin's objective always has the same."""
-    return OBJECTIVES.get(objective, (f"C{zlib.crc32(objective.encode()) % 10}", "P"))
+    return OBJECTIVES.get(objective, (to_hex(f"C{zlib.crc32(objective.encode()) % 10}"), "P"))
 
 
 def effect_map(

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from aepretrain.figures.style import COLOURS, DIFFERENCE, INK, PALE, colour_of, new_figure
 
+IN_A_ROW = 4
+"""How many panels stand side by side."""
+
 if TYPE_CHECKING:  # SciPy takes a second to import, which those who draw a training's own figures do not need
     from aepretrain.stats import Estimate
 
@@ -153,9 +156,6 @@ def curves(of_experiments: "OfExperiments", x_label: str, y_label: str) -> Figur
         axes.set_title(experiment, parse_math=False)
         axes.legend(frameon=False)
     return figure
-
-
-IN_A_ROW = 4
 
 
 def _width_in(num_columns: int) -> float:

@@ -73,7 +73,9 @@ def diagnostics_panel(of: PlanResults, archive: Archive) -> Panel:
             pictures.append(Picture.of(f"filters-{file_name(of.plan)}-{number}", drawn, FILTERS_CAPTION))
     dead = _listed(of, shown.values(), "dead_units", 100, " %")
     rank = _listed(of, shown.values(), "effective_rank_centred", 1, "")
-    finding, why = f"Dead units: {dead}", f"Dead units: {dead}. Effective rank of the codes: {rank}."
+    known = [f"{name}: {text}" for name, text in (("Dead units", dead), ("Effective rank of the codes", rank)) if text]
+    finding = known[0] if known else "Neither dead units nor effective ranks are known"
+    why = " ".join(f"{one}." for one in known)
     return Panel(topic, finding, "", tables, pictures[:1], f"{TEXT} {labels}", pictures[1:], why)
 
 

@@ -45,6 +45,8 @@ def paired_spec(answer: Answer, source: Mapping[str, float], link: Link) -> Spec
         finetune, scratch = sides(answer.grid, experiment)
         for seed in finetune.index.intersection(scratch.index).sort_values():
             first, second = (float(one["test_accuracy"][seed]) for one in (finetune, scratch))
+            if not np.isfinite(first - second):
+                continue
             address = link(finetune["key"][seed])
             seeds.append(
                 {
@@ -63,7 +65,7 @@ def paired_spec(answer: Answer, source: Mapping[str, float], link: Link) -> Spec
             _band(answer.terms.smallest_effect, "x"),
             {
                 "data": {"values": seeds},
-                "mark": {"type": "circle", "size": 60, "opacity": 0.55, "color": PALE, "cursor": "pointer"},
+                "mark": {"type": "circle", "size": 60, "opacity": 0.55, "color": PALE},
                 "encoding": {
                     "y": y,
                     "x": {"field": "difference", "type": "quantitative", "title": "finetune − scratch, points"},
@@ -217,4 +219,4 @@ def script() -> str:
 
 def as_json(specs: Sequence[Spec]) -> str:
     """Specifications as JSON that may stand in a page."""
-    return json.dumps(list(specs), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(list(specs), ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -11,7 +11,7 @@ from aepretrain.records import Archive
 from aepretrain.report.answer import Answer, sides
 from aepretrain.report.answer_tables import answer_tables, calibration_table, grid_tables, reproduction_table
 from aepretrain.report.explore import Link, paired_spec
-from aepretrain.report.findings import counted, range_text
+from aepretrain.report.findings import counted, headline, range_text
 from aepretrain.report.grid import Experiment, Grid, Score, title
 from aepretrain.report.numbers import interval_text
 from aepretrain.report.pairs import BySeed, paired, values_of
@@ -113,7 +113,7 @@ def grid_panels(answer: Answer) -> list[Panel]:
         panels.append(
             Panel(
                 "The source's numbers",
-                f"{inside} of the source's {len(answer.reproduced)} numbers are such as one run of ours gives",
+                f"{inside} of the source's {len(answer.reproduced)} numbers lie where one run of ours would",
                 reproduction_sentence(answer),
                 [reproduction_table(answer)],
                 method=REPRODUCTION_TEXT,
@@ -134,15 +134,19 @@ def compared_panel() -> Panel:
 
 def grid_finding(grid: Grid) -> str:
     """Which variant has the highest mean accuracy how often, and how far the lowest lies below it."""
-    full = [row for row in map(grid.row, grid.experiments) if all(cell.scores[0] for cell in row)]
+    rows = [{cell.variant: cell.scores[0].mean for cell in grid.row(one) if cell.scores[0]} for one in grid.experiments]
+    full = [
+        means for means in rows if len(means) == len(grid.variants) > 1 and min(means.values()) < max(means.values())
+    ]
     if not full:
-        return "No experiment has all variants yet"
-    means = [{cell.variant: cell.scores[0].mean for cell in row if cell.scores[0]} for row in full]
-    best, num_best = Counter(max(one, key=one.__getitem__) for one in means).most_common(1)[0]
-    worst, num_worst = Counter(min(one, key=one.__getitem__) for one in means).most_common(1)[0]
-    gaps = [100 * (one[best] - one[worst]) for one in means]
-    lowest = f", and {worst} the lowest, {range_text(gaps)} points below" if num_worst == len(full) else ""
-    return f"{best.capitalize()} has the highest mean accuracy in {counted(num_best, len(full))}{lowest}"
+        return "Mean accuracies of the variants"
+    best, num_best = Counter(max(one, key=one.__getitem__) for one in full).most_common(1)[0]
+    worst, num_worst = Counter(min(one, key=one.__getitem__) for one in full).most_common(1)[0]
+    said = f"{headline(best)} has the highest mean accuracy in {counted(num_best, len(rows))}"
+    if num_worst < len(rows) or num_best < len(rows):
+        return said
+    gaps = [100 * (one[best] - one[worst]) for one in full]
+    return f"{said}, and {worst} the lowest, {range_text(gaps)} points below"
 
 
 def _grid_numbers(grid: Grid) -> str:

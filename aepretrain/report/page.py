@@ -117,11 +117,7 @@ def build_page(
 def why_panels(panels: Sequence[Panel]) -> list[Panel]:
     """What controls, checkpoints and diagnostics say together; none where they say nothing."""
     points = [(one.why, one.topic) for one in panels if one.why]
-    return (
-        [Panel("Why?", "What controls, checkpoints and encoders say about the reasons", points=points)]
-        if points
-        else []
-    )
+    return [Panel("Why?", "What is known about the reasons", points=points)] if points else []
 
 
 def limits_panel(answer: Answer | None, plans: Sequence[PlanResults]) -> Panel:
@@ -143,7 +139,7 @@ def _shown_panels(grid: Grid, shown: Sequence[Record], archive: Archive) -> list
     known = sorted((one for one in shown if _experiment_of(one, grid) in grid.experiments), key=place_of_run)
     pictures = [one for record in known for one in _own_pictures(record, archive)]
     shares = [1 - record.metrics["test_accuracy"] for record in known if "test_accuracy" in record.metrics]
-    finding = "Autoencoders at work"
+    finding = "What autoencoders give back"
     if shares:
         finding = f"The shown classifiers get {range_text([100 * one for one in shares])} % of the test images wrong"
     return [Panel("Single runs", finding, method=SHOWN_TEXT, more=pictures)] if pictures else []
@@ -223,6 +219,7 @@ def _html(page: Page) -> str:
         as_json=as_json,
         longest_shown=LONGEST_SHOWN,
         slug=slug,
+        anchors={panel.topic: f"part-{place}" for place, panel in enumerate(page.panels, start=1)},
         glossary=glossary,
         explained=partial(explained, glossary=glossary),
     )

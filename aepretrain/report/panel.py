@@ -32,6 +32,9 @@ def smaller(png: bytes) -> bytes:
     return min(png, content.getvalue(), key=len)
 
 
+IN_TABLES = "The tables of this part have the numbers."
+
+
 @dataclass(frozen=True)
 class Picture:
     """A PNG with its caption."""
@@ -49,7 +52,7 @@ class Picture:
         cls, name: str, drawn: Figure, caption: str, numbers: str = "", specs: Sequence[Mapping[str, Any]] = ()
     ) -> "Picture":
         """A figure as a picture."""
-        return cls(name, smaller(figures.png(drawn)), caption, numbers, specs)
+        return cls(name, smaller(figures.png(drawn)), caption, numbers or IN_TABLES, specs)
 
     @property
     def uri(self) -> str:
@@ -59,7 +62,7 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height on a page, in CSS pixels, of which an inch has 96; (0, 0) where it is not known."""
-        if self.content[12:16] != b"IHDR":
+        if self.content[12:16] != b"IHDR" or len(self.content) < 24:
             return 0, 0
         width, height = struct.unpack(">II", self.content[16:24])
         return round(width * 96 / figures.DOTS_PER_INCH), round(height * 96 / figures.DOTS_PER_INCH)
@@ -99,7 +102,8 @@ class Panel:
 
     def folded(self, longest: int) -> list[Table]:
         """All other tables."""
-        return [table for table in self.tables if table not in self.shown(longest)]
+        first = self.tables[: self.num_shown]
+        return [*(table for table in first if len(table[1]) - 1 > longest), *self.tables[self.num_shown :]]
 
     @property
     def paragraphs(self) -> list[str]:

@@ -108,7 +108,9 @@ def _verdicts_panel(of: PlanResults, archive: Archive, place: Mapping[str, Any],
     words = words_table(of)
     tables = [*family_tables(of), *pooled, *([words] if len(words[1]) > 1 else []), *undecidable_tables(of, archive)]
     pictures = list(map_pictures(of))
-    finding = f"{name_text(of.plan.compared[0])}: {counts_text(of.of(of.plan.compared[0]))}"
+    main = of.of(of.plan.compared[0])
+    start = "So far, " if any(one.is_interim for one in main) else ""
+    finding = f"{start}{name_text(of.plan.compared[0])}: {counts_text(main)}"
     explanation = "\n\n".join(explained)
     topic, text = f"Plan {title(of)}", "\n\n".join(texts)
     if is_folded:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from aepretrain import figures
 from aepretrain.config import format_seeds
 from aepretrain.figures import Point
+from aepretrain.report.findings import headline
 from aepretrain.report.judged import poolable
 from aepretrain.report.judged_tables import difference_text, family_title, judged_row, pooled_row
 from aepretrain.report.judged_wording import counts_text, effect_text, name_text, promise
@@ -87,8 +88,8 @@ def _opening(of: TableResults) -> Opening:
     """The question, what was found, the first figure, and a card for each family."""
     cards = []
     for name, results in of.families.items():
-        counts = counts_text(results)
-        cards.append(Card(family_title(name, results), counts[0].upper() + counts[1:], ()))
+        start = "so far, " if any(one.is_interim for one in results) else ""
+        cards.append(Card(family_title(name, results), headline(f"{start}{counts_text(results)}"), ()))
     facts = [("Table", Path(of.runs.path).name), ("Runs", f"{len(of.runs.frame):,}")]
     facts += [("Seeds", format_seeds(of.plan.seeds))] if of.plan.seeds else []
     return Opening(of.plan.question, _counts(of), next(_pictures(of), None), cards, facts)
@@ -102,7 +103,7 @@ def _panels(of: TableResults, said: Sequence[str]) -> list[Panel]:
     tables = [*_family_tables(of), *pooled, *undecidable_tables(of.undecidable)]
     pictures = list(_pictures(of))
     method = "\n\n".join([rule, POOLED_TEXT if pooled else ""])
-    finding = f"{name_text(of.plan.comparisons[0])}: {counts_text(of.of(of.plan.comparisons[0]))}"
+    finding = _counts(of).rstrip(".")
     panels = [Panel("Verdicts", finding, "\n\n".join(said), tables, pictures[1:2], method, pictures[2:])]
     others = [one for name in of.plan.comparisons for one in _other_figures(of, name)]
     if others:

@@ -45,7 +45,7 @@ def tuning_panel(records: Iterable[Record]) -> Panel | None:
         for place, (name, of_group) in enumerate(groups.items(), 1)
     ]
     changed = sum(one.choice.number != 1 for one in found)
-    finding = f"Other settings than its own were chosen for {counted(changed, len(found), 'arm')}"
+    finding = f"Tuning changed learning rate or weight decay of {counted(changed, len(found), 'arm')}"
     return Panel("Tuning", finding, "", [choices_table(found)], pictures[:1], TEXT, pictures[1:])
 
 

@@ -58,50 +58,58 @@ def findings_text(answer: Answer) -> str:
 
 
 def verdict_finding(answer: Answer) -> str:
-    """How many differences were found in the primary comparison, as a headline."""
+    """How often each verdict was given in the primary comparison, as a headline."""
+    if not answer.verdicts:
+        return "No seed has both finetune and scratch"
     kinds = [one.kind for one in answer.verdicts.values()]
     if all(kind is Kind.NONE for kind in kinds):
         return "There is no verdict yet: more seeds are needed"
-    better, worse = kinds.count(Kind.BETTER), kinds.count(Kind.WORSE)
+    kinds += [Kind.NONE] * (len(answer.family) - len(kinds))
+    there = [kind for kind in Kind if kind in kinds]
+    first = f"{there[0]} in {of_text(kinds.count(there[0]), len(kinds), 'experiment')}"
+    others = [f"{kind} in {number_text(kinds.count(kind))}" for kind in there[1:]]
     start = "So far, fine-tuning" if answer.is_interim else "Fine-tuning"
-    num = len(answer.family)
-    if num == 1:
-        which = "better than" if better else "worse than" if worse else "neither better nor worse than"
-        return f"{start} was found {which} training from scratch"
-    return (
-        f"{start} was found better than training from scratch in {of_text(better, num, 'experiment')}, "
-        f"and worse in {number_text(worse)}"
-    )
+    return f"{start} against training from scratch: {', '.join([first, *others])}"
 
 
-def lay_sentence(judged: Sequence[tuple[Verdict, int]], noun: str, group: str, *, is_interim: bool) -> str:
-    """What verdicts mean, for people who know no statistics; each comes with its number of test images.
+def lay_sentence(judged: Sequence[tuple[Verdict, int | None]], noun: str, group: str, *, is_interim: bool) -> str:
+    """What verdicts on finetune − scratch mean, for people who know no statistics.
 
-    ``A pretrained network reads more digits correctly than one that starts from random weights in none of four
-    experiments, and fewer in three: about 10 to 11 fewer of 10,000.``
+    Each comes with its number of test images, where that is known.
+    ``A pretrained network was found to read more digits correctly than one that starts from random weights in none of
+    four experiments, fewer in three, and about as many in one. Where fewer, about 10 to 11 of 10,000.``
     """
-    better = [one for one in judged if one[0].kind is Kind.BETTER]
-    worse = [one for one in judged if one[0].kind is Kind.WORSE]
-    start = "So far, a" if is_interim else "A"
-    start += f" pretrained network reads more {noun}s correctly than one that starts from random weights in "
-    sizes = [_sizes_in_images(found, which) for found, which in ((better, "more"), (worse, "fewer")) if found]
-    where = f": about {', about '.join(sizes)}" if sizes else ""
-    unsettled = [not one.size_settled for one, _ in (*better, *worse)]
-    doubt = ""
-    if any(unsettled):
-        which = "That may be too few" if all(unsettled) else "Some of these differences may be too small"
-        doubt = f" {which} to matter."
-    return f"{start}{of_text(len(better), len(judged), group)}, and fewer in {number_text(len(worse))}{where}.{doubt}"
+    kinds = [one.kind for one, _ in judged]
+    num_open = sum(kind in (Kind.UNDECIDED, Kind.NONE) for kind in kinds)
+    start, other = "So far, a" if is_interim else "A", "than one that starts from random weights"
+    if num_open == len(kinds):
+        start = "So far, it" if is_interim else "It"
+        return f"{start} is not known whether a pretrained network reads more or fewer {noun}s correctly {other}."
+    alike = sum(kind in (Kind.EQUIVALENT, Kind.NEGLIGIBLE) for kind in kinds)
+    parts = [
+        f"more {noun}s correctly {other} in {of_text(kinds.count(Kind.BETTER), len(kinds), group)}",
+        f"fewer in {number_text(kinds.count(Kind.WORSE))}",
+        *([f"about as many in {number_text(alike)}"] if alike else []),
+    ]
+    still_open = f"; {number_text(num_open)} {'is' if num_open == 1 else 'are'} open" if num_open else ""
+    said = f"{start} pretrained network was found to read {', '.join(parts[:-1])}, and {parts[-1]}{still_open}."
+    sizes = [_sizes_in_images(judged, *one) for one in ((Kind.BETTER, "more"), (Kind.WORSE, "fewer"))]
+    return " ".join([said, *filter(None, sizes)])
 
 
-def _sizes_in_images(found: Sequence[tuple[Verdict, int]], which: str) -> str:
-    """``10 to 11 fewer of 10,000``, for each number of test images."""
+def _sizes_in_images(judged: Sequence[tuple[Verdict, int | None]], kind: Kind, which: str) -> str:
+    """``Where fewer, about 10 to 11 of 10,000, perhaps too few to matter.``, for each number of test images."""
     texts = []
-    for num_images in sorted({num for _, num in found}):
-        counts = [_whole(abs(one.difference.value) * num_images) for one, num in found if num == num_images]
-        ends = " to ".join(dict.fromkeys(f"{one:,}" for one in (min(counts), max(counts))))
-        texts.append(f"{ends} {which} of {num_images:,}")
-    return ", ".join(texts)
+    for num_images in sorted({num for one, num in judged if one.kind is kind and num}):
+        found = [one for one, num in judged if one.kind is kind and num == num_images]
+        counts = [_whole(abs(one.difference.value) * num_images) for one in found]
+        ends = " to ".join(dict.fromkeys(f"{max(1, one):,}" for one in (min(counts), max(counts))))
+        num_unsettled = sum(not one.size_settled for one in found)
+        doubt = {0: "", len(found): ", perhaps too few to matter"}.get(
+            num_unsettled, ", some perhaps too few to matter"
+        )
+        texts.append(f"about {ends} of {num_images:,}{doubt}")
+    return f"Where {which}, {'; '.join(texts)}." if texts else ""
 
 
 def _unsettled(answer: Answer) -> str:

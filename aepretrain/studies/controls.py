@@ -9,7 +9,7 @@ import numpy as np
 from aepretrain import figures, stats
 from aepretrain.config import TrainingSpec
 from aepretrain.report.answer import Terms
-from aepretrain.report.findings import described
+from aepretrain.report.findings import described, headline
 from aepretrain.report.grid import Experiment, title
 from aepretrain.report.pairs import BySeed, paired, values_of
 from aepretrain.report.panel import Panel, Picture
@@ -81,17 +81,31 @@ def panel(query: Query, _terms: Terms) -> Panel:
         tables.append(_budget_table(query, budgets))
     if clean:
         tables.append(_clean_table(query, clean))
-    return Panel("Controls", _finding(query, probes), missing, tables, pictures, TEXT, why=_why(query, probes, budgets))
+    text = "\n\n".join([_unfinished(query, probes), missing])
+    return Panel("Controls", _finding(query, probes), text, tables, pictures, TEXT, why=_why(query, probes, budgets))
+
+
+def _unfinished(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> str:
+    """How many frozen heads ended at the limit of epochs; empty for none."""
+    heads = [query.of(one, "frozen") for one in probes]
+    num = sum(num_at_limit(one, "cls_epochs") for one in heads if len(one))
+    if not num:
+        return ""
+    return (
+        f"{num} of {sum(map(len, heads))} frozen heads ended at the limit of epochs, and might have improved further."
+    )
 
 
 def _finding(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]]) -> str:
-    return _against(query, probes, "pixels") or "What scratch does with more training, and the autoencoder's target"
+    said = _against(query, probes, "pixels")
+    return headline(said) if said else "What scratch does with more training, and the autoencoder's target"
 
 
 def _against(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]], probe: str) -> str:
     """The frozen codes against what stands in for them."""
     found = {title(one): mean for one in probes if (mean := _mean(query.of(one, "frozen"), probes[one][probe]))}
-    return described(found, "Frozen codes", {"pixels": "raw pixels", "random": "those of a random encoder"}[probe])
+    second = {"pixels": "raw pixels", "random": "those of a random encoder"}[probe]
+    return described(found, "frozen codes", second, total=len(query.experiments))
 
 
 def _why(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]], budgets: Mapping[Experiment, BySeed]) -> str:
@@ -102,9 +116,14 @@ def _why(query: Query, probes: Mapping[Experiment, Mapping[str, BySeed]], budget
     found = (
         _against(query, probes, "random"),
         _against(query, probes, "pixels"),
-        described(longer, "Fine-tuned networks", "networks from scratch with as many epochs in all"),
+        described(
+            longer,
+            "fine-tuned networks",
+            "networks from scratch with as many epochs in all (best validation loss)",
+            total=len(query.experiments),
+        ),
     )
-    return " ".join(f"{one}." for one in found if one)
+    return " ".join(f"{headline(one)}." for one in found if one)
 
 
 def _mean(first: BySeed, second: BySeed) -> Estimate | None:

@@ -71,7 +71,7 @@ def _finding(evaluated: Mapping[Experiment, BySeed]) -> str:
         if percent
     }
     said = described(differences, "fine-tuned networks", "networks from scratch", "comparison")
-    return f"On erased test images, {said}" if said else "How accuracy falls with the erased share"
+    return f"On erased test images, {said}" if said else "One seed shows no spread"
 
 
 def _estimates(evaluated: Mapping[Experiment, BySeed], name: str) -> dict[str, dict[str, dict[int, Estimate]]]:

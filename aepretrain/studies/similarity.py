@@ -8,7 +8,7 @@ import numpy as np
 from aepretrain import figures
 from aepretrain.config import TrainingSpec
 from aepretrain.report.answer import Terms
-from aepretrain.report.findings import counted, range_text
+from aepretrain.report.findings import of_text, range_text
 from aepretrain.report.grid import Score, title
 from aepretrain.report.pairs import BySeed, values_of
 from aepretrain.report.panel import Panel, Picture
@@ -65,19 +65,22 @@ def panel(query: Query, _terms: Terms) -> Panel:
 
 def _finding(values: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> str:
     """How much a fine-tuned encoder still resembles its pretrained start, in the last layer."""
-    kept = [float(np.mean(of_pairs["pretrained, finetuned"][-1])) for of_pairs in values.values()]
-    unrelated = [float(np.mean(of_pairs[REFERENCE][-1])) for of_pairs in values.values()]
-    less = sum(first < second for first, second in zip(kept, unrelated, strict=True))
-    where = "" if len(kept) == less else f" in {counted(less, len(kept))}"
+    pairs = [(of_pairs["pretrained, finetuned"], of_pairs[REFERENCE]) for of_pairs in values.values()]
+    means = [(np.mean(kept[-1]), np.mean(reference[-1])) for kept, reference in pairs if kept and reference]
+    if not means:
+        return "No layer was measured in all runs"
+    num_less, num = sum(bool(kept < reference) for kept, reference in means), len(means)
+    where = {0: "more", num: "less"}.get(num_less, f"less in {of_text(num_less, num, 'experiment')}, else more,")
+    kept_text, reference_text = (range_text(list(map(float, side)), 2) for side in zip(*means, strict=True))
     return (
-        f"A fine-tuned encoder resembles its pretrained start (CKA {range_text(kept, 2)} in the last layer) less than "
-        f"two encoders from scratch resemble each other ({range_text(unrelated, 2)}){where}"
+        f"In its last layer a fine-tuned encoder resembles its pretrained start {where} than two encoders from scratch "
+        f"resemble each other (CKA {kept_text} against {reference_text})"
     )
 
 
 def _cka(runs: BySeed) -> dict[str, list[list[float]]]:
     """By pair, for each layer, one value a seed."""
-    shared = sorted(runs.dropna(axis="columns"))
+    shared = sorted(runs.dropna(axis="columns"), key=lambda name: (len(name), name))  # layer 10 after layer 9
     return {
         name: [values_of(runs, metric).tolist() for metric in shared if metric.startswith(f"cka_{pair}_")]
         for pair, name in PAIR_NAMES.items()

@@ -133,7 +133,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     own = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "aepretrain").rglob("*")
-        if path.suffix in (".py", ".pyi", ".html")
+        if path.suffix in (".py", ".pyi", ".html", ".js")
     }
     assert own | {"aepretrain/py.typed"} == {name for name in names if name.startswith("aepretrain/")}
     assert "Requires-Python: <3.15,>=3.11" in metadata
