@@ -233,7 +233,7 @@ def _markdown(page: Page) -> str:
         for card in opening.cards:
             parts.append(f"**{markdown_text(card.title)}.** {markdown_text(card.finding)}.")
             parts.append("\n".join(f"- {markdown_text(line)}" for line in card.lines))
-        parts.append(" · ".join(f"{name}: {markdown_text(value)}" for name, value in opening.facts))
+        parts.append(" · ".join(f"{markdown_text(name)}: {markdown_text(value)}" for name, value in opening.facts))
     for panel in page.panels:
         parts += [f"## {markdown_text(panel.topic)}", f"**{markdown_text(panel.finding)}.**"]
         parts += map(markdown_text, panel.paragraphs)
