@@ -43,11 +43,20 @@ def run_program() -> NoReturn:
     except SystemExit as stop:
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
         atexit._run_exitfuncs()
+        _close_databases()
         with suppress(OSError, ValueError):  # else Python tells what is wrong with the output
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(stop.code if isinstance(stop.code, int) else 0)
         raise
+
+
+def _close_databases() -> None:
+    """Close MLflow's connections, as Python's own end does: SQLite then leaves no write-ahead log beside its file."""
+    for name in ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"):
+        stores = getattr(sys.modules.get(name), "SqlAlchemyStore", None)  # a command without a store has not loaded it
+        for engine in list(getattr(stores, "_engine_map", {}).values()):
+            engine.dispose()
 
 
 def main() -> NoReturn:
