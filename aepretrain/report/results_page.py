@@ -81,10 +81,11 @@ def results_files(of: TableResults) -> dict[str, bytes]:
     said = map(markdown_text, paragraphs)
     tables = map(markdown_table, [*_family_tables(of), *_pooled_tables(of)])
     short = "\n\n".join([f"**{markdown_text(question)}**", *said, *tables]) + "\n"
-    return files_of(Page([_opening(of)], _panels(of, paragraphs)), short)
+    pictures = list(_pictures(of))
+    return files_of(Page([_opening(of, pictures)], _panels(of, paragraphs, pictures)), short)
 
 
-def _opening(of: TableResults) -> Opening:
+def _opening(of: TableResults, pictures: Sequence[Picture]) -> Opening:
     """The question, what was found, the first figure, and a card for each family."""
     cards = []
     for name, results in of.families.items():
@@ -92,16 +93,15 @@ def _opening(of: TableResults) -> Opening:
         cards.append(Card(family_title(name, results), headline(f"{start}{counts_text(results)}"), ()))
     facts = [("Table", Path(of.runs.path).name), ("Runs", f"{len(of.runs.frame):,}")]
     facts += [("Seeds", format_seeds(of.plan.seeds))] if of.plan.seeds else []
-    return Opening(of.plan.question, _counts(of), next(_pictures(of), None), cards, facts)
+    return Opening(of.plan.question, _counts(of), next(iter(pictures), None), cards, facts)
 
 
-def _panels(of: TableResults, said: Sequence[str]) -> list[Panel]:
+def _panels(of: TableResults, said: Sequence[str], pictures: Sequence[Picture]) -> list[Panel]:
     pooled = _pooled_tables(of)
     effects = {one.cell["experiment"]: one.smallest_effect for one in of.results}
     shares = effects if len(set(effects.values())) <= 3 else {}
     rule = RULE_TEXT.format(alpha=100 * of.plan.alpha, effect=effect_text(of.plan.smallest_effect, shares))
     tables = [*_family_tables(of), *pooled, *undecidable_tables(of.undecidable)]
-    pictures = list(_pictures(of))
     method = "\n\n".join([rule, POOLED_TEXT if pooled else ""])
     finding = _counts(of).rstrip(".")
     panels = [Panel("Verdicts", finding, "\n\n".join(said), tables, pictures[1:2], method, pictures[2:])]
